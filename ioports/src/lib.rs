@@ -1,0 +1,1 @@
+//! I/O ports: packets in, packets out, at the edge of the region.

@@ -1,0 +1,1 @@
+//! The measuring harness: histograms, limits, reports.

@@ -1,0 +1,1 @@
+//! Replication: the pair protocol, apply, transports and arbiters.

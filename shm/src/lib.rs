@@ -1,0 +1,1 @@
+//! The region: a memory-mapped, lock-free space that several processes use at once.

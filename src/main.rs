@@ -1,0 +1,2 @@
+//! The `hotpair` program.
+fn main() {}
