@@ -1,1 +1,6 @@
 //! Replication: the pair protocol, apply, transports and arbiters.
+
+#[cfg(feature = "quic")]
+pub mod pki;
+#[cfg(feature = "quic")]
+pub mod tls;
