@@ -1,0 +1,182 @@
+//! What a port did, counted: nothing that came in or was to go out disappears without a number.
+//!
+//! ```text
+//!   received = delivered + Σ dropped[reason]           (once the loop rests)
+//!   taken    = sent + Σ send_failed[reason] + pending
+//! ```
+//!
+//! The loop is the only writer; anybody may read at any time. What the kernel dropped before we
+//! could receive it is counted by the kernel and shown beside the rest.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Counters of one port, shared between its loop and whoever shows them.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    received: AtomicU64,
+    delivered: AtomicU64,
+    created: AtomicU64,
+    sent: AtomicU64,
+    resent: AtomicU64,
+    kernel_dropped: AtomicU64,
+    attached: AtomicU64,
+    // Reasons are few and known to the programmer; the lock is taken only when something is lost.
+    dropped: Mutex<BTreeMap<&'static str, u64>>,
+    send_failed: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+/// The counters at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Packets read from the socket, whatever became of them.
+    pub received: u64,
+    /// Packets that became a message to an object.
+    pub delivered: u64,
+    /// Objects created for the first packet of their key, or for a packet without one.
+    pub created: u64,
+    /// Packets that the kernel took from us.
+    pub sent: u64,
+    /// Of `sent`: packets that an earlier port may have sent already.
+    pub resent: u64,
+    /// Packets that the kernel dropped because the socket's buffer was full.
+    pub kernel_dropped: u64,
+    /// Times that the port attached to a region.
+    pub attached: u64,
+    /// Received and dropped, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// Emitted packets that the kernel refused for good, by reason.
+    pub send_failed: BTreeMap<&'static str, u64>,
+}
+
+impl Counters {
+    /// All zero.
+    pub fn new() -> Self {
+        Counters::default()
+    }
+
+    /// Reads all of them. They are read one after the other, not at one instant.
+    pub fn snapshot(&self) -> Snapshot {
+        let shared = &*self.shared;
+        Snapshot {
+            received: read(&shared.received),
+            delivered: read(&shared.delivered),
+            created: read(&shared.created),
+            sent: read(&shared.sent),
+            resent: read(&shared.resent),
+            kernel_dropped: read(&shared.kernel_dropped),
+            attached: read(&shared.attached),
+            dropped: lock(&shared.dropped).clone(),
+            send_failed: lock(&shared.send_failed).clone(),
+        }
+    }
+
+    pub(crate) fn received(&self, count: u64) {
+        add(&self.shared.received, count);
+    }
+
+    pub(crate) fn delivered(&self, created: bool) {
+        add(&self.shared.delivered, 1);
+        add(&self.shared.created, u64::from(created));
+    }
+
+    pub(crate) fn sent(&self, count: u64, resent: u64) {
+        add(&self.shared.sent, count);
+        add(&self.shared.resent, resent);
+    }
+
+    pub(crate) fn attached(&self) {
+        add(&self.shared.attached, 1);
+    }
+
+    pub(crate) fn dropped(&self, reason: &'static str, count: u64) {
+        if count > 0 {
+            *lock(&self.shared.dropped).entry(reason).or_default() += count;
+        }
+    }
+
+    pub(crate) fn send_failed(&self, reason: &'static str) {
+        *lock(&self.shared.send_failed).entry(reason).or_default() += 1;
+    }
+
+    /// The kernel counts in 32 bits and from the socket's birth: its figure replaces ours.
+    pub(crate) fn kernel_dropped(&self, total: u32) {
+        self.shared
+            .kernel_dropped
+            .store(u64::from(total), Ordering::Relaxed);
+    }
+}
+
+impl Snapshot {
+    /// Everything that was received and lost inside this port.
+    pub fn dropped_total(&self) -> u64 {
+        self.dropped.values().sum()
+    }
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "received {} delivered {} created {} sent {} resent {} kernel_dropped {}",
+            self.received,
+            self.delivered,
+            self.created,
+            self.sent,
+            self.resent,
+            self.kernel_dropped
+        )?;
+        for (reason, count) in &self.dropped {
+            write!(f, " dropped[{reason}] {count}")?;
+        }
+        for (reason, count) in &self.send_failed {
+            write!(f, " send_failed[{reason}] {count}")?;
+        }
+        Ok(())
+    }
+}
+
+fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+/// One writer: a load and a store, without the locked instruction.
+fn add(counter: &AtomicU64, count: u64) {
+    counter.store(read(counter).wrapping_add(count), Ordering::Relaxed);
+}
+
+/// A map of numbers is whole at every instruction: a panic elsewhere does not spoil it.
+fn lock<T>(map: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    map.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sum_of_reasons_accounts_for_everything() {
+        let counters = Counters::new();
+        counters.received(5);
+        counters.delivered(true);
+        counters.delivered(false);
+        counters.dropped("too long", 2);
+        counters.dropped("too long", 0);
+        counters.dropped("no key", 1);
+        let seen = counters.clone().snapshot();
+        assert_eq!((seen.delivered, seen.created), (2, 1));
+        assert_eq!(seen.received, seen.delivered + seen.dropped_total());
+        assert_eq!(
+            seen.to_string(),
+            "received 5 delivered 2 created 1 sent 0 resent 0 kernel_dropped 0 \
+             dropped[no key] 1 dropped[too long] 2"
+        );
+    }
+}

@@ -1,0 +1,307 @@
+//! Where a port's socket comes from: bound by the port, asked of a holder, or inherited.
+//!
+//! On one host the two ports of a pair must share a socket, or the packets that wait in the dead
+//! side's socket die with it. So a process that maps no region (and therefore dies and is seen to
+//! die at once) opens it, and both ports hold a descriptor of the same socket.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{OwnedFd, RawFd};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use nix::sys::socket::{SockType, getsockopt, setsockopt, sockopt};
+
+use crate::descriptor;
+use crate::holder::{self, RequestError};
+use crate::owner::{Owner, owner_of};
+
+/// Receive buffer asked of the kernel for a service socket: what waits there while nobody is
+/// primary must fit. 4 MiB is about 3,000 packets of 512 bytes with the kernel's overhead; the
+/// kernel caps it at `net.core.rmem_max` unless we may exceed that.
+const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+
+/// Where the service socket of a port comes from.
+///
+/// Written `127.0.0.1:5060`, `holder:/run/hotpair/demo.sock#sip` or `fd:3`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SocketSource {
+    /// The port binds to this address itself.
+    Bind(SocketAddr),
+    /// The port asks the [`Holder`](crate::Holder) that listens at `path` for socket `name`.
+    Holder {
+        /// Where the holder listens.
+        path: PathBuf,
+        /// Which of its sockets.
+        name: String,
+    },
+    /// Whoever started this process left the socket open under this number.
+    Inherited(RawFd),
+}
+
+impl SocketSource {
+    /// Opens, asks for, or takes over the socket.
+    pub fn open(&self) -> Result<UdpSocket, OpenError> {
+        match self {
+            SocketSource::Bind(address) => bind(*address),
+            SocketSource::Holder { path, name } => {
+                let fd = holder::request(path, name)?;
+                as_udp(fd, self)
+            }
+            SocketSource::Inherited(number) => {
+                let fd = descriptor::inherited(*number).map_err(|source| OpenError::Inherited {
+                    number: *number,
+                    source,
+                })?;
+                as_udp(fd, self)
+            }
+        }
+    }
+}
+
+impl fmt::Display for SocketSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SocketSource::Bind(address) => write!(f, "{address}"),
+            SocketSource::Holder { path, name } => write!(f, "holder:{}#{name}", path.display()),
+            SocketSource::Inherited(number) => write!(f, "fd:{number}"),
+        }
+    }
+}
+
+/// A text that names no socket source.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is none of IP:PORT, holder:PATH#NAME, fd:NUMBER")]
+pub struct ParseSourceError {
+    /// What was given.
+    pub text: String,
+}
+
+impl FromStr for SocketSource {
+    type Err = ParseSourceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || ParseSourceError {
+            text: text.to_owned(),
+        };
+        if let Some(number) = text.strip_prefix("fd:") {
+            let number = number.parse::<u16>().map_err(|_| wrong())?;
+            return Ok(SocketSource::Inherited(number.into()));
+        }
+        if let Some(held) = text.strip_prefix("holder:") {
+            return match held.rsplit_once('#') {
+                Some((path, name)) if !path.is_empty() && !name.is_empty() => {
+                    Ok(SocketSource::Holder {
+                        path: path.into(),
+                        name: name.to_owned(),
+                    })
+                }
+                _ => Err(wrong()),
+            };
+        }
+        text.parse().map(SocketSource::Bind).map_err(|_| wrong())
+    }
+}
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another socket is bound there.
+    #[error("UDP {address} is in use by {}", owner.as_ref().map_or("another process".to_owned(), Owner::to_string))]
+    InUse {
+        /// What we wanted.
+        address: SocketAddr,
+        /// Who has it, if we may see that.
+        owner: Option<Owner>,
+    },
+    /// The kernel refused the address.
+    #[error("cannot bind UDP {address}")]
+    Bind {
+        /// What we wanted.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The number that we were to inherit is not open.
+    #[error("descriptor {number} was not inherited")]
+    Inherited {
+        /// The number we were told.
+        number: RawFd,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The holder did not hand the socket out.
+    #[error("no socket from the holder")]
+    Holder(#[from] RequestError),
+    /// What we got is open, but is not a bound UDP socket.
+    #[error("{from} is {found}, not a bound UDP socket")]
+    Foreign {
+        /// Where it came from.
+        from: SocketSource,
+        /// What it is instead.
+        found: String,
+    },
+}
+
+impl OpenError {
+    /// What to do about it, where that is known.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            OpenError::InUse {
+                address,
+                owner: Some(owner),
+            } => Some(format!(
+                "stop it (kill {}), or configure another port than {}",
+                owner.pid,
+                address.port()
+            )),
+            OpenError::InUse {
+                address,
+                owner: None,
+            } => Some(format!(
+                "see `ss -lunp sport = :{}`, or configure another port",
+                address.port()
+            )),
+            OpenError::Bind { source, address } => match source.raw_os_error() {
+                Some(libc::EADDRNOTAVAIL) => Some(format!(
+                    "{} is no address of this host: see `ip address`",
+                    address.ip()
+                )),
+                Some(libc::EACCES) => {
+                    Some("ports below 1024 need CAP_NET_BIND_SERVICE; take a higher one".to_owned())
+                }
+                _ => None,
+            },
+            OpenError::Holder(request) => request.help(),
+            OpenError::Inherited { .. } | OpenError::Foreign { .. } => None,
+        }
+    }
+}
+
+/// Binds a service socket: room for a burst, and a clear word about who is in the way.
+pub(crate) fn bind(address: SocketAddr) -> Result<UdpSocket, OpenError> {
+    let socket = UdpSocket::bind(address).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => OpenError::InUse {
+            address,
+            owner: owner_of(address),
+        },
+        _ => OpenError::Bind { address, source },
+    })?;
+    // Best effort, the privileged way first: a smaller buffer only drops sooner, and counted.
+    if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES).is_err() {
+        let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER_BYTES);
+    }
+    Ok(socket)
+}
+
+/// Checks that a descriptor from elsewhere is what we take it for.
+fn as_udp(fd: OwnedFd, from: &SocketSource) -> Result<UdpSocket, OpenError> {
+    let foreign = |found: String| OpenError::Foreign {
+        from: from.clone(),
+        found,
+    };
+    match getsockopt(&fd, sockopt::SockType) {
+        Ok(SockType::Datagram) => {}
+        Ok(other) => return Err(foreign(format!("a {other:?} socket"))),
+        Err(errno) => return Err(foreign(format!("no socket ({errno})"))),
+    }
+    let socket = UdpSocket::from(fd);
+    match socket.local_addr() {
+        Ok(address) if address.port() != 0 => Ok(socket),
+        Ok(_) => Err(foreign("an unbound socket".to_owned())),
+        Err(error) => Err(foreign(format!("a datagram socket without IP ({error})"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    #[test]
+    fn sources_are_written_as_they_are_read() {
+        for text in [
+            "127.0.0.1:5060",
+            "[::]:53",
+            "holder:/run/a#b.sock#sip",
+            "fd:3",
+        ] {
+            let source: SocketSource = text.parse().expect(text);
+            assert_eq!(source.to_string(), text);
+        }
+        for text in [
+            "",
+            "5060",
+            "localhost:5060",
+            "holder:/run/x",
+            "holder:#a",
+            "holder:/x#",
+            "fd:-1",
+        ] {
+            let error = text.parse::<SocketSource>().expect_err(text);
+            assert!(error.to_string().contains("IP:PORT"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_address_in_use_names_its_user() {
+        let first = UdpSocket::bind("127.0.0.1:0").expect("bind to a free port");
+        let address = first.local_addr().expect("bound");
+        let error = SocketSource::Bind(address).open().expect_err("it is taken");
+        let text = error.to_string();
+        assert!(text.contains(&address.to_string()), "{text}");
+        assert!(
+            text.contains(&format!("pid {}", std::process::id())),
+            "{text}"
+        );
+        assert!(
+            error
+                .help()
+                .expect("there is something to do")
+                .contains("another port")
+        );
+    }
+
+    #[test]
+    fn an_address_of_another_host_is_explained() {
+        let error = SocketSource::Bind("192.0.2.1:9".parse().expect("an address")).open();
+        let help = error.expect_err("a documentation address").help();
+        assert!(help.expect("a known cause").contains("192.0.2.1"));
+    }
+
+    #[test]
+    fn only_bound_udp_sockets_are_inherited() {
+        let udp = UdpSocket::bind("127.0.0.1:0").expect("bind to a free port");
+        let copy = SocketSource::Inherited(udp.as_raw_fd())
+            .open()
+            .expect("what it should be");
+        assert_eq!(
+            copy.local_addr().expect("bound"),
+            udp.local_addr().expect("bound")
+        );
+
+        let file = tempfile_in_memory();
+        let unix = UnixDatagram::unbound().expect("a socket");
+        for (number, found) in [
+            (file.as_raw_fd(), "no socket"),
+            (unix.as_raw_fd(), "datagram"),
+        ] {
+            let error = SocketSource::Inherited(number).open().expect_err(found);
+            assert!(error.to_string().contains(found), "{error}");
+        }
+        let gone = SocketSource::Inherited(999_999)
+            .open()
+            .expect_err("not open");
+        assert!(gone.to_string().contains("999999"), "{gone}");
+    }
+
+    fn tempfile_in_memory() -> OwnedFd {
+        std::fs::File::open("/dev/null")
+            .expect("always there")
+            .into()
+    }
+}
