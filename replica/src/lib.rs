@@ -2,5 +2,10 @@
 
 #[cfg(feature = "quic")]
 pub mod pki;
+pub mod protocol;
 #[cfg(feature = "quic")]
 pub mod tls;
+pub mod wire;
+#[cfg(feature = "quic")]
+
+#[cfg(feature = "quic")]

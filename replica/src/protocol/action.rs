@@ -1,0 +1,268 @@
+//! What a core asks of its host, and what it has to report.
+
+use std::time::Duration;
+
+use super::ids::{ConnectionId, NodeId, Seq};
+use super::view::View;
+use crate::wire::{BatchFrame, ChunkFrame, SharedFrame};
+
+/// Something the host must do. Actions are carried out in the order in which they are polled; a
+/// later one may rely on an earlier one being complete.
+#[derive(Debug)]
+#[must_use = "an action that is not carried out breaks the protocol"]
+pub enum Action {
+    /// Become primary of this epoch: finish every batch and chunk that was handed over before,
+    /// make the region primary, then gather and offer. The view is confirmed.
+    BecomePrimary {
+        /// The new epoch; commits of this node start at its beginning.
+        epoch: u16,
+    },
+    /// Become the back-up of this epoch: leave whatever role the region has and **empty it**
+    /// (incarnation kept); chunks and batches follow.
+    BecomeBackup {
+        /// The primary's epoch.
+        epoch: u16,
+    },
+    /// This node was superseded. Nothing may leave any more: take the primary role from the region
+    /// at once. The state stays until `BecomeBackup`.
+    Fence,
+    /// Raise `released` in the region to this commit. Never lower than before within a region.
+    Release(Seq),
+    /// While required, commits wait for the gatherer (and so for the window). When it becomes
+    /// required this must hold before the next action is carried out.
+    SetGathering {
+        /// Whether `gathered` may be raised by nobody but the gatherer.
+        required: bool,
+    },
+    /// Copy all slots and all packets not known to be sent, in chunks, as
+    /// [`snapshot_room`](super::Core::snapshot_room) allows; then
+    /// [`finish_snapshot`](super::Core::finish_snapshot).
+    StartSnapshot,
+    /// Stop copying; what is left of the snapshot is of no use.
+    StopSnapshot,
+    /// Apply this batch (whole or not at all), then report
+    /// [`handle_applied`](super::Core::handle_applied).
+    ApplyBatch(BatchFrame),
+    /// Apply this part of a state transfer, then report
+    /// [`handle_chunk_applied`](super::Core::handle_chunk_applied).
+    ApplyChunk(ChunkFrame),
+    /// Close the connection (after what was polled for it is written), and do not make another
+    /// before the pause is over.
+    Disconnect {
+        /// The connection.
+        connection: ConnectionId,
+        /// Pause before the next attempt.
+        retry_after: Duration,
+    },
+    /// Something worth a line in the timeline.
+    Event(Event),
+}
+
+/// Bytes for the peer.
+#[derive(Debug)]
+pub struct Transmit {
+    /// The connection they are meant for; drop them if it is gone.
+    pub connection: ConnectionId,
+    /// What, and on which road.
+    pub body: Body,
+}
+
+/// The two roads of a connection.
+#[derive(Debug)]
+pub enum Body {
+    /// On the one long-lived stream, in order.
+    Stream(SharedFrame),
+    /// As one datagram, which may be lost.
+    Datagram(Vec<u8>),
+}
+
+/// How the peer's death is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeathNotice {
+    /// The peer's supervisor saw its node die.
+    Supervisor,
+    /// The kernel closed the connection of the peer's supervisor.
+    Tripwire,
+}
+
+/// Why a node believes that it has to go on without its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The kernel said so.
+    Dead(DeathNotice),
+    /// Its heartbeats stopped.
+    Silent,
+    /// It did not connect again in time.
+    Disconnected,
+    /// It left batches unacknowledged for too long.
+    Slow,
+    /// It came back as another process or with another region, or says that it is not in step.
+    NotInStep,
+    /// This node started and goes on from the state that it has.
+    Started,
+}
+
+/// For the timeline. The host adds the time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A newer view is confirmed.
+    ViewChanged {
+        /// What was known before.
+        from: Option<View>,
+        /// What holds now.
+        to: View,
+    },
+    /// The arbiter is asked to change the view.
+    Asking {
+        /// Number of the view asked for.
+        number: u64,
+        /// Why.
+        cause: Option<Cause>,
+    },
+    /// An unanswered compare-and-set: nothing is released or acknowledged until it is settled.
+    Undetermined {
+        /// Number of the view asked for.
+        number: u64,
+    },
+    /// The arbiter did not answer a read.
+    ArbiterSilent,
+    /// The arbiter has no view although there was one: it lost its memory, and grants nothing.
+    ArbiterForgot {
+        /// The newest view that this node knows.
+        known: View,
+    },
+    /// This node is primary of a new epoch.
+    Promoted {
+        /// The epoch.
+        epoch: u16,
+        /// Why.
+        cause: Cause,
+        /// The last commit of the older epochs that its state contains.
+        from: Seq,
+    },
+    /// The primary works without a back-up from now on.
+    Solo {
+        /// Why.
+        cause: Cause,
+    },
+    /// Another node is primary of a newer epoch: this one was fenced.
+    Superseded {
+        /// The view that says so.
+        by: View,
+    },
+    /// The peer completed the handshake.
+    PeerConnected {
+        /// The peer.
+        node: NodeId,
+        /// The incarnation of its region.
+        incarnation: u64,
+    },
+    /// The connection is gone.
+    PeerLost,
+    /// The peer is suspected.
+    PeerSuspected {
+        /// Why.
+        cause: Cause,
+    },
+    /// The peer was heard again.
+    PeerHeard,
+    /// The back-up continues where its connection broke.
+    Resumed {
+        /// The first table that it gets again.
+        table_no: u64,
+    },
+    /// A full transfer of state to the peer begins.
+    TransferStarted,
+    /// It ended: all of it is sent.
+    TransferSent {
+        /// Chunks.
+        chunks: u64,
+        /// The back-up is admitted when it has acknowledged this commit.
+        through: Seq,
+    },
+    /// It was given up.
+    TransferStopped,
+    /// The back-up is in the in-sync set.
+    Admitted {
+        /// The back-up.
+        node: NodeId,
+    },
+    /// This node is in the in-sync set of the peer's view.
+    InSync {
+        /// The view's epoch.
+        epoch: u16,
+    },
+    /// Peer and node do not fit: whoever found out said so to the other.
+    Refused {
+        /// In what they differ.
+        reason: Refusal,
+        /// What the peer has.
+        theirs: u64,
+        /// What this node has.
+        ours: u64,
+        /// Whether this node refused, or the peer.
+        by_us: bool,
+    },
+    /// The peer broke the protocol, or bytes were damaged; the connection is made anew.
+    Fault(Fault),
+    /// At the same position the two tables differ: this back-up asks for all state anew.
+    DigestDiffers {
+        /// The position.
+        seq: Seq,
+        /// Digest of this node's table.
+        ours: u64,
+        /// Digest of the primary's table.
+        theirs: u64,
+    },
+    /// There is no epoch left to promote into.
+    EpochsExhausted,
+    /// This node holds state that is not in the view, and the nodes that are do not answer.
+    NothingToStartFrom {
+        /// The view that excludes it.
+        view: View,
+    },
+}
+
+/// In what two nodes differ that cannot work together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Refusal {
+    /// No protocol version that both speak (the newest of each is given).
+    Version = 1,
+    /// Another cluster.
+    Cluster = 2,
+    /// A node that is not the configured peer.
+    Node = 3,
+    /// Regions of different geometry.
+    Geometry = 4,
+}
+
+/// What was wrong with something the peer sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Not a message.
+    Bytes(crate::wire::WireError),
+    /// A message that makes no sense in this state.
+    Unexpected {
+        /// The message.
+        message: &'static str,
+    },
+    /// A batch does not continue the one before.
+    Gap {
+        /// The table number that comes next.
+        expected: u64,
+        /// The one that came.
+        found: u64,
+    },
+    /// A batch of another epoch.
+    Epoch {
+        /// The epoch of the session.
+        expected: u16,
+        /// The batch's.
+        found: u16,
+    },
+    /// The host could not apply what the peer sent.
+    NotApplied,
+}
