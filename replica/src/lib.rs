@@ -6,6 +6,3 @@ pub mod protocol;
 #[cfg(feature = "quic")]
 pub mod tls;
 pub mod wire;
-#[cfg(feature = "quic")]
-
-#[cfg(feature = "quic")]
