@@ -1,8 +1,12 @@
 //! Replication: the pair protocol, apply, transports and arbiters.
 
 #[cfg(feature = "quic")]
+pub mod heartbeat;
+#[cfg(feature = "quic")]
 pub mod pki;
 pub mod protocol;
 #[cfg(feature = "quic")]
 pub mod tls;
 pub mod wire;
+#[cfg(feature = "quic")]
+pub mod witness;

@@ -1,0 +1,135 @@
+//! The built-in arbiter: one durable register for the pair's view, and nothing else.
+//!
+//! ```text
+//!   node-a ──┐  read, compare-and-set          ┌──────────┐  write, fsync, rename, fsync
+//!            ├────── TLS 1.3 over TCP ────────►│ register │────────────────────────────► file
+//!   node-b ──┘  current, won, lost             └──────────┘  … and only then the answer
+//! ```
+//!
+//! It decides nothing: a compare-and-set wins exactly if it names the number of the stored view. A
+//! register that lost its file is empty; it grants no change from a view that it does not know.
+//!
+//! A question and an answer are one frame each (little endian):
+//!
+//! ```text
+//!   question  kind:1  id:8  [expected:8  view:32]      1 read, 2 compare-and-set
+//!   answer    kind:1  id:8  [view:32]                  1 current, 2 won, 3 lost, 4 not stored
+//! ```
+//! A view is absent where the register is empty.
+
+mod client;
+mod register;
+mod server;
+
+pub use client::WitnessClient;
+pub use register::{OpenError, Register, StoreError};
+pub use server::{ServeError, WitnessServer};
+
+use crate::protocol::{Answer, Request, RequestId, View, ViewError};
+
+/// Names this conversation and its version in the TLS handshake.
+const PROTOCOL: &[u8] = b"hotpair-witness/1";
+/// The longest question: a compare-and-set.
+const FRAME_BYTES_MAX: usize = 1 + 8 + 8 + View::BYTES;
+
+/// Why a frame makes no sense.
+#[derive(Debug, thiserror::Error)]
+enum FrameError {
+    #[error("a frame of {bytes} bytes and kind {kind}")]
+    Shape { kind: u8, bytes: usize },
+    #[error("not a view")]
+    View(#[from] ViewError),
+    #[error("the witness could not store the view")]
+    NotStored,
+    #[error("answer {found}, expected {expected}")]
+    OtherAnswer { expected: u64, found: u64 },
+}
+
+fn encode_question(id: RequestId, request: &Request) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(FRAME_BYTES_MAX);
+    match request {
+        Request::Read => {
+            frame.push(1);
+            frame.extend(id.0.to_le_bytes());
+        }
+        Request::CompareAndSet { expected, view } => {
+            frame.push(2);
+            frame.extend(id.0.to_le_bytes());
+            frame.extend(expected.to_le_bytes());
+            frame.extend(view.to_bytes());
+        }
+    }
+    frame
+}
+
+fn decode_question(frame: &[u8]) -> Result<(RequestId, Request), FrameError> {
+    let (kind, id, rest) = split(frame)?;
+    match (kind, rest.split_first_chunk::<8>()) {
+        (1, None) if rest.is_empty() => Ok((id, Request::Read)),
+        (2, Some((expected, view))) => {
+            let view = decode_view(kind, view)?.ok_or_else(|| shape(frame))?;
+            let expected = u64::from_le_bytes(*expected);
+            Ok((id, Request::CompareAndSet { expected, view }))
+        }
+        _ => Err(shape(frame)),
+    }
+}
+
+/// `None` says that the register could not be made durable: nothing is known of its content.
+fn encode_answer(id: RequestId, answer: Option<&Answer>) -> Vec<u8> {
+    let (kind, view) = match answer {
+        Some(Answer::Current(view)) => (1, view.as_ref()),
+        Some(Answer::Won(view)) => (2, Some(view)),
+        Some(Answer::Lost(view)) => (3, view.as_ref()),
+        Some(Answer::NoAnswer) | None => (4, None),
+    };
+    let mut frame = Vec::with_capacity(FRAME_BYTES_MAX);
+    frame.push(kind);
+    frame.extend(id.0.to_le_bytes());
+    if let Some(view) = view {
+        frame.extend(view.to_bytes());
+    }
+    frame
+}
+
+fn decode_answer(frame: &[u8]) -> Result<(RequestId, Answer), FrameError> {
+    let (kind, id, rest) = split(frame)?;
+    let view = decode_view(kind, rest)?;
+    match (kind, view) {
+        (1, view) => Ok((id, Answer::Current(view))),
+        (2, Some(view)) => Ok((id, Answer::Won(view))),
+        (3, view) => Ok((id, Answer::Lost(view))),
+        (4, None) => Err(FrameError::NotStored),
+        _ => Err(shape(frame)),
+    }
+}
+
+fn split(frame: &[u8]) -> Result<(u8, RequestId, &[u8]), FrameError> {
+    let Some(([kind, id @ ..], rest)) = frame.split_first_chunk::<9>() else {
+        return Err(shape(frame));
+    };
+    Ok((*kind, RequestId(u64::from_le_bytes(*id)), rest))
+}
+
+fn decode_view(kind: u8, bytes: &[u8]) -> Result<Option<View>, FrameError> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    match bytes.try_into() {
+        Ok(bytes) => Ok(Some(View::from_bytes(bytes)?)),
+        Err(_) => Err(FrameError::Shape {
+            kind,
+            bytes: bytes.len(),
+        }),
+    }
+}
+
+fn shape(frame: &[u8]) -> FrameError {
+    FrameError::Shape {
+        kind: frame.first().copied().unwrap_or(0),
+        bytes: frame.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
