@@ -172,7 +172,13 @@ impl Shared {
                 lock(&shared.clients).remove(&number);
             });
         if let Ok(thread) = thread {
-            clients.insert(number, Client { tcp: handle, thread });
+            clients.insert(
+                number,
+                Client {
+                    tcp: handle,
+                    thread,
+                },
+            );
         }
     }
 
