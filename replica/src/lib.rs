@@ -10,3 +10,6 @@ pub mod tls;
 pub mod wire;
 #[cfg(feature = "quic")]
 pub mod witness;
+
+#[cfg(feature = "quic")]
+pub mod tripwire;

@@ -4,6 +4,7 @@
 //! proves afresh who is on either end, and a copied packet proves nothing.
 
 mod channel;
+mod listener;
 
 use std::fs;
 use std::io;
@@ -20,6 +21,8 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use crate::pki::{self, Cluster, Expect, Identity, IdentityError, PairVerifier};
 
 pub use channel::{Channel, ChannelError, Deadline};
+pub use listener::ListenError;
+pub(crate) use listener::{Limits, Listener, PATIENCE, Serve};
 
 /// Why a member's own certificate and key could not be used.
 #[derive(Debug, thiserror::Error)]

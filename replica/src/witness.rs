@@ -23,7 +23,7 @@ mod server;
 
 pub use client::WitnessClient;
 pub use register::{OpenError, Register, StoreError};
-pub use server::{ServeError, WitnessServer};
+pub use server::WitnessServer;
 
 use crate::protocol::{Answer, Request, RequestId, View, ViewError};
 
