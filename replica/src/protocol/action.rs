@@ -40,14 +40,14 @@ pub enum Action {
     StartSnapshot,
     /// Stop copying; what is left of the snapshot is of no use.
     StopSnapshot,
-    /// Apply this batch (whole or not at all), then report
+    /// Apply this batch (whole or not at all), then hand the receipt to
     /// [`handle_applied`](super::Core::handle_applied).
-    ApplyBatch(BatchFrame),
-    /// Apply this part of a state transfer, then report
-    /// [`handle_chunk_applied`](super::Core::handle_chunk_applied).
-    ApplyChunk(ChunkFrame),
-    /// Close the connection (after what was polled for it is written), and do not make another
-    /// before the pause is over.
+    ApplyBatch(BatchFrame, Receipt),
+    /// Apply this part of a state transfer, then hand the receipt to
+    /// [`handle_applied`](super::Core::handle_applied).
+    ApplyChunk(ChunkFrame, Receipt),
+    /// Close the connection, after what [`poll_transmit`](super::Core::poll_transmit) still has for
+    /// it is written, and do not make another before the pause is over.
     Disconnect {
         /// The connection.
         connection: ConnectionId,
@@ -56,6 +56,20 @@ pub enum Action {
     },
     /// Something worth a line in the timeline.
     Event(Event),
+}
+
+/// Stands for something that was handed over to be applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Which time this core became back-up; receipts of an earlier time are void.
+    pub(super) run: u64,
+    pub(super) what: Applied,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Applied {
+    Table(u64),
+    Chunk(u64),
 }
 
 /// Bytes for the peer.

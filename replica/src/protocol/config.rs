@@ -225,8 +225,8 @@ pub enum Mutation {
     ShipToMember,
     /// A restarted primary goes on in its old epoch.
     ResumeEpoch,
-    /// An ack is accepted whatever epoch it belongs to.
-    AckOfAnyEpoch,
+    /// A back-up asks to be promoted whether or not it is in the set.
+    PromoteOutsideSet,
     /// Packets not yet known to be sent are left out of a state transfer.
     ForgetUnsent,
 }

@@ -4,19 +4,65 @@ use std::collections::VecDeque;
 
 use rkyv::util::AlignedVec;
 
-use super::action::{Action, DeathNotice, Transmit};
-use super::config::{Config, ConfigError};
+use super::action::{Action, Cause, DeathNotice, Event, Receipt, Transmit};
+use super::asking::Asking;
+use super::backup::Backup;
+use super::config::{Config, ConfigError, Mutation};
+use super::handshake::Session;
 use super::ids::{ConnectionId, Seq, Tick};
-use super::view::{Answer, Request, RequestId, View};
-use crate::wire::{OpenBatch, OpenChunk, Standing};
+use super::primary::{Link, Primary};
+use super::view::{Answer, Member, Request, RequestId, View};
+use crate::wire::{EpochStart, OpenBatch, OpenChunk, Standing};
 
 /// One node's side of the pair protocol.
+///
+/// Its host owns it alone, passes in what happened and carries out what it asks for. After any call
+/// of a `handle_*` or `offer*` method, empty [`poll_action`](Self::poll_action), then
+/// [`poll_transmit`](Self::poll_transmit), [`poll_arbiter`](Self::poll_arbiter) and
+/// [`poll_timeout`](Self::poll_timeout).
 #[derive(Debug)]
 pub struct Core {
     pub(super) config: Config,
+    pub(super) role: Role,
+    /// The newest view known to be confirmed.
+    pub(super) view: Option<View>,
+    /// The one dialogue with the arbiter, if there is one.
+    pub(super) asking: Option<Asking>,
+    /// The next dialogue does not begin before.
+    pub(super) ask_from: Tick,
+    pub(super) requests: u64,
+    pub(super) request: Option<(RequestId, Request)>,
+    /// Whether the arbiter answered a read since the start.
+    pub(super) looked: bool,
+    pub(super) started: Tick,
+    pub(super) session: Option<Session>,
+    /// Since when there is no connection; counted anew when the host was late.
+    pub(super) apart_since: Tick,
+    pub(super) dead: Option<DeathNotice>,
+    pub(super) silent: bool,
+    pub(super) suspected: Option<Cause>,
+    pub(super) epoch_starts: Vec<EpochStart>,
+    /// Counts the transfers that this core began, and the times it became back-up.
+    pub(super) transfers: u64,
+    pub(super) runs: u64,
+    pub(super) open: OpenBatch,
     pub(super) actions: VecDeque<Action>,
     pub(super) transmits: VecDeque<Transmit>,
-    pub(super) open: OpenBatch,
+    pub(super) last_input: Tick,
+    /// When the host was to call at the latest.
+    promised: Option<Tick>,
+    /// When the host drove this core again after a pause of its own: nobody is accused of what
+    /// happened before.
+    pub(super) awake_since: Tick,
+}
+
+/// What a node is, with what only such a node remembers.
+#[derive(Debug)]
+pub(super) enum Role {
+    Starting,
+    Primary(Primary),
+    Backup(Backup),
+    Joining,
 }
 
 /// Why something that was offered is not shipped.
@@ -43,15 +89,15 @@ pub struct Status {
     pub view: Option<View>,
     /// The epoch in which it is primary or back-up.
     pub epoch: u16,
-    /// Whether another node holds, or this one as back-up holds, all that is released.
+    /// Whether the view has two members: another node holds all that is released.
     pub protected: bool,
-    /// Whether a request to the arbiter is without answer.
+    /// Whether a request to change the view is without answer.
     pub undetermined: bool,
     /// Number of the last table closed (primary) or applied (back-up).
     pub table_no: u64,
     /// Gathered up to here (primary), or applied (back-up).
     pub watermark: Seq,
-    /// Acknowledged up to here (primary).
+    /// Acknowledged by a complete back-up up to here (primary).
     pub acked: Seq,
     /// Released up to here (primary).
     pub released: Seq,
@@ -71,77 +117,123 @@ impl Core {
     /// A node that starts. It resumes nothing: the arbiter's view and the peer say what it becomes.
     pub fn new(config: Config, now: Tick) -> Result<Core, ConfigError> {
         config.check()?;
-        let _ = now;
-        Ok(Core {
+        let mut core = Core {
             open: OpenBatch::new(config.slots, config.limits.batch_bytes),
+            config,
+            role: Role::Starting,
+            view: None,
+            asking: None,
+            ask_from: now,
+            requests: 0,
+            request: None,
+            looked: false,
+            started: now,
+            session: None,
+            apart_since: now,
+            dead: None,
+            silent: false,
+            suspected: None,
+            epoch_starts: Vec::new(),
+            transfers: 0,
+            runs: 0,
             actions: VecDeque::new(),
             transmits: VecDeque::new(),
-            config,
-        })
+            last_input: now,
+            promised: None,
+            awake_since: now,
+        };
+        core.settle(now);
+        Ok(core)
     }
 
     /// A connection to the peer is up, authenticated as the configured peer. Replaces an older one.
     pub fn handle_peer_connected(&mut self, now: Tick, connection: ConnectionId) {
-        let _ = (now, connection);
+        self.wake(now);
+        self.on_connected(now, connection);
+        self.settle(now);
     }
 
     /// A connection is gone, for whatever reason.
     pub fn handle_peer_lost(&mut self, now: Tick, connection: ConnectionId) {
-        let _ = (now, connection);
+        self.wake(now);
+        if self.is_current(connection) {
+            self.event(Event::PeerLost);
+            self.forget_session(now);
+        }
+        self.settle(now);
     }
 
     /// A whole frame came on the stream (cut by [`FrameReader`](crate::wire::FrameReader)). If it is
     /// not what it should be, the core asks for a disconnection.
     pub fn handle_frame(&mut self, now: Tick, connection: ConnectionId, frame: AlignedVec) {
-        let _ = (now, connection, frame);
+        self.wake(now);
+        if self.is_current(connection) {
+            self.on_frame(now, frame);
+        }
+        self.settle(now);
     }
 
-    /// A datagram came.
+    /// A datagram came. A bad one is dropped: nothing depends on a single datagram.
     pub fn handle_datagram(&mut self, now: Tick, connection: ConnectionId, datagram: &[u8]) {
-        let _ = (now, connection, datagram);
+        self.wake(now);
+        if self.is_current(connection)
+            && let Ok(ack) = crate::wire::Message::decode_datagram(datagram)
+        {
+            self.on_ack(now, ack);
+        }
+        self.settle(now);
     }
 
     /// The kernel says that the peer's node process is dead. Holds until the peer connects again.
     pub fn handle_peer_dead(&mut self, now: Tick, notice: DeathNotice) {
-        let _ = (now, notice);
+        self.wake(now);
+        self.dead = Some(notice);
+        self.settle(now);
     }
 
     /// The peer's heartbeats stopped, and this node's own were on time. Holds until heard again.
     pub fn handle_peer_silent(&mut self, now: Tick) {
-        let _ = now;
+        self.wake(now);
+        self.silent = true;
+        self.settle(now);
     }
 
     /// The peer's heartbeats are there again.
     pub fn handle_peer_heard(&mut self, now: Tick) {
-        let _ = now;
+        self.wake(now);
+        self.silent = false;
+        self.settle(now);
     }
 
     /// The arbiter answered, or the host gave up on it ([`Answer::NoAnswer`]). Answers to requests
     /// that are no longer of interest are ignored.
     pub fn handle_arbiter(&mut self, now: Tick, request: RequestId, answer: Answer) {
-        let _ = (now, request, answer);
+        self.wake(now);
+        self.on_answer(now, request, answer);
+        self.settle(now);
     }
 
     /// The tick of [`poll_timeout`](Self::poll_timeout) has come. Harmless at any time.
     pub fn handle_timeout(&mut self, now: Tick) {
-        let _ = now;
+        self.wake(now);
+        self.settle(now);
     }
 
-    /// A batch that was handed over is applied; and the digest of the whole table after it, if the
-    /// batch had one. This is what the ack stands for: call it when the region holds the batch.
-    pub fn handle_applied(&mut self, now: Tick, table_no: u64, digest: Option<u64>) {
-        let _ = (now, table_no, digest);
-    }
-
-    /// A chunk that was handed over is applied.
-    pub fn handle_chunk_applied(&mut self, now: Tick, chunk_no: u64) {
-        let _ = (now, chunk_no);
+    /// A batch or chunk that was handed over is applied. This is what the ack stands for: call it
+    /// when the region holds all of it. `digest` is that of the whole table after the batch, if the
+    /// batch had one and the host keeps one.
+    pub fn handle_applied(&mut self, now: Tick, receipt: Receipt, digest: Option<u64>) {
+        self.wake(now);
+        self.on_applied(receipt, digest);
+        self.settle(now);
     }
 
     /// A batch or chunk could not be applied: this node's state is not to be relied on, and it asks
     /// for all of it anew.
     pub fn handle_apply_failed(&mut self, now: Tick) {
-        let _ = now;
+        self.wake(now);
+        self.on_apply_failed(now);
+        self.settle(now);
     }
 
     /// Where to record commits, in their order, before [`offer`](Self::offer). Costs nothing when
@@ -153,7 +245,12 @@ impl Core {
     /// Whether the primary may gather more. While not, leave commits where they are: the rings hold
     /// them. Becomes true again with an ack or a change of view, so look after every input.
     pub fn has_room(&self) -> bool {
-        true
+        match &self.role {
+            Role::Primary(primary) => {
+                primary.has_room(&self.config.limits) && !self.open.has_sealed()
+            }
+            _ => true,
+        }
     }
 
     /// Everything up to `watermark` is recorded, and nothing behind it. Also when nothing is new:
@@ -164,26 +261,35 @@ impl Core {
         watermark: Seq,
         digest: Option<u64>,
     ) -> Result<(), NotShipped> {
-        let _ = (now, digest);
-        Err(NotShipped::NotPrimary { watermark })
+        self.wake(now);
+        let offered = self.on_offer(now, watermark, digest);
+        self.settle(now);
+        offered
     }
 
     /// How many more chunks of the state transfer may be offered now.
     pub fn snapshot_room(&self) -> u32 {
-        0
+        match &self.role {
+            Role::Primary(primary) => primary.snapshot_room(&self.config.limits),
+            _ => 0,
+        }
     }
 
     /// A chunk of the state transfer.
     pub fn offer_chunk(&mut self, now: Tick, chunk: OpenChunk) -> Result<(), NotShipped> {
-        let _ = (now, chunk);
-        Err(NotShipped::NoTransfer)
+        self.wake(now);
+        let offered = self.on_chunk_offered(chunk);
+        self.settle(now);
+        offered
     }
 
     /// The last chunk was offered. `through` is the region's `commit_seq`, **read after the last slot
     /// was copied**: only with everything up to there the copies are a state that existed.
     pub fn finish_snapshot(&mut self, now: Tick, through: Seq) -> Result<(), NotShipped> {
-        let _ = (now, through);
-        Err(NotShipped::NoTransfer)
+        self.wake(now);
+        let finished = self.on_snapshot_finished(through);
+        self.settle(now);
+        finished
     }
 
     /// The next thing to do.
@@ -199,31 +305,148 @@ impl Core {
     /// The next question to the arbiter. At most one is of interest at any time: a newer one makes
     /// the older ones void (their answers may still be given).
     pub fn poll_arbiter(&mut self) -> Option<(RequestId, Request)> {
-        None
+        self.request.take()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called, if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Tick> {
-        None
+        let dialogue = self.asking_timeout();
+        let role = match &self.role {
+            Role::Starting => self.starting_timeout(),
+            Role::Primary(primary) => self.primary_timeout(primary),
+            Role::Backup(backup) => backup.timeout(),
+            Role::Joining => None,
+        };
+        dialogue.into_iter().chain(role).min()
     }
 
     /// A look from outside.
     pub fn status(&self) -> Status {
+        let (primary, backup) = match &self.role {
+            Role::Primary(primary) => (Some(primary), None),
+            Role::Backup(backup) => (None, Some(backup)),
+            Role::Starting | Role::Joining => (None, None),
+        };
+        let period = primary.map_or(self.config.timing.period, |p| {
+            p.period(&self.config.timing, self.open.is_empty(), self.last_input)
+        });
         Status {
-            standing: Standing::Starting,
-            view: None,
-            epoch: 0,
-            protected: false,
-            undetermined: false,
-            table_no: 0,
-            watermark: Seq::ZERO,
-            acked: Seq::ZERO,
-            released: Seq::ZERO,
-            in_flight: 0,
-            in_flight_bytes: 0,
-            connected: false,
-            transferring: false,
-            period_ns: self.config.timing.period.as_nanos() as u64,
+            standing: self.standing(),
+            view: self.view,
+            epoch: self.epoch(),
+            protected: self.view.is_some_and(|view| !view.is_solo())
+                && (primary.is_some() || backup.is_some_and(Backup::is_complete)),
+            undetermined: self.is_undetermined(),
+            table_no: primary.map_or(0, |p| p.tables) + backup.map_or(0, |b| b.applied_table),
+            watermark: primary
+                .map_or(Seq::ZERO, |p| p.watermark)
+                .max(backup.map_or(Seq::ZERO, |b| b.applied)),
+            acked: primary.map_or(Seq::ZERO, |p| p.acked),
+            released: primary.map_or(Seq::ZERO, |p| p.released),
+            in_flight: primary.map_or(0, |p| p.window.len()),
+            in_flight_bytes: primary.map_or(0, |p| p.window_bytes),
+            connected: self.peer().is_some(),
+            transferring: primary
+                .is_some_and(|p| matches!(p.link, Link::Copying | Link::Closing { .. }))
+                || backup.is_some_and(|b| !b.is_complete()),
+            period_ns: period.as_nanos() as u64,
+        }
+    }
+}
+
+impl Core {
+    /// Notes that the host drove this core, and when it did not for a while.
+    fn wake(&mut self, now: Tick) {
+        // Everybody sleeps too long now and then; twice the idle period is no accident.
+        let late = self.promised.map(|promised| now.since(promised));
+        if late.is_some_and(|late| late > self.config.timing.idle_period * 2) {
+            self.awake_since = now;
+        }
+        self.last_input = now;
+    }
+
+    /// Everything that follows from the state as it is now. Runs after every input, so the inputs
+    /// only record what happened: there is no event that could be missed.
+    fn settle(&mut self, now: Tick) {
+        self.note_suspicion(now);
+        self.ask(now);
+        self.say_hello();
+        match &self.role {
+            Role::Primary(_) => self.settle_primary(now),
+            Role::Backup(_) => self.settle_backup(now),
+            Role::Starting | Role::Joining => {}
+        }
+        self.promised = self.poll_timeout();
+    }
+
+    pub(super) fn event(&mut self, event: Event) {
+        self.actions.push_back(Action::Event(event));
+    }
+
+    pub(super) fn this(&self) -> Member {
+        self.config.this()
+    }
+
+    pub(super) fn mutated(&self, mutation: Mutation) -> bool {
+        self.config.control.mutation == Some(mutation)
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        match self.role {
+            Role::Starting => Standing::Starting,
+            Role::Primary(_) => Standing::Primary,
+            Role::Backup(_) => Standing::Backup,
+            Role::Joining => Standing::Joining,
+        }
+    }
+
+    pub(super) fn epoch(&self) -> u16 {
+        match &self.role {
+            Role::Primary(primary) => primary.epoch,
+            Role::Backup(backup) => backup.epoch,
+            Role::Starting | Role::Joining => 0,
+        }
+    }
+
+    /// Whether this view has room for no one else and contains this node's region.
+    pub(super) fn is_member_of(&self, view: &View) -> bool {
+        if self.mutated(Mutation::NodeInsteadOfIncarnation) {
+            return view.member(self.config.node).is_some();
+        }
+        view.has(self.this())
+    }
+
+    /// Whether the confirmed view of this primary names a back-up.
+    pub(super) fn partner(&self) -> Option<Member> {
+        self.view?.member(self.config.peer)
+    }
+
+    /// Why the peer is taken for gone, by what the detectors say.
+    pub(super) fn detected(&self) -> Option<Cause> {
+        match (self.dead, self.silent) {
+            (Some(notice), _) => Some(Cause::Dead(notice)),
+            (None, true) => Some(Cause::Silent),
+            (None, false) => None,
+        }
+    }
+
+    fn note_suspicion(&mut self, now: Tick) {
+        let cause = self.suspicion(now);
+        if cause == self.suspected {
+            return;
+        }
+        match cause {
+            Some(cause) => self.event(Event::PeerSuspected { cause }),
+            None => self.event(Event::PeerHeard),
+        }
+        self.suspected = cause;
+    }
+
+    fn suspicion(&self, now: Tick) -> Option<Cause> {
+        match &self.role {
+            Role::Primary(primary) => self.primary_suspicion(primary, now),
+            Role::Backup(backup) => self.backup_suspicion(backup),
+            Role::Starting | Role::Joining => self.detected(),
         }
     }
 }

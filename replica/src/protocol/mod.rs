@@ -47,12 +47,17 @@
 //! * **P6** A process that starts resumes no epoch.
 
 mod action;
+mod asking;
+mod backup;
 mod config;
 mod core;
+mod handshake;
 mod ids;
+mod primary;
+mod transfer;
 mod view;
 
-pub use action::{Action, Body, Cause, DeathNotice, Event, Fault, Refusal, Transmit};
+pub use action::{Action, Body, Cause, DeathNotice, Event, Fault, Receipt, Refusal, Transmit};
 #[doc(hidden)]
 pub use config::Mutation;
 pub use config::{Config, ConfigError, Control, Limits, Mode, Timing};

@@ -87,6 +87,8 @@ pub struct OpenBatch {
     sealed: Vec<(Rows, Seq)>,
     seal_bytes: usize,
     recording: bool,
+    /// Whether something is recorded beyond the last watermark, perhaps a part of a commit.
+    ragged: bool,
 }
 
 impl OpenBatch {
@@ -98,6 +100,7 @@ impl OpenBatch {
             sealed: Vec::new(),
             seal_bytes: seal_bytes.min(1 << 20),
             recording: false,
+            ragged: false,
         }
     }
 
@@ -107,6 +110,7 @@ impl OpenBatch {
         if !self.recording {
             return true;
         }
+        self.ragged = true;
         let slot = match change {
             Change::Put(PutRef { slot, .. }) | Change::Remove { slot, .. } => slot,
         };
@@ -130,6 +134,7 @@ impl OpenBatch {
     /// Records a packet.
     pub fn push_emit(&mut self, emit: EmitRef<'_>) {
         if self.recording {
+            self.ragged = true;
             push_emit(&mut self.rows, emit);
         }
     }
@@ -152,9 +157,9 @@ impl OpenBatch {
         }
     }
 
-    pub(crate) fn seal(&mut self, last: Seq) {
-        self.sealed.push((std::mem::take(&mut self.rows), last));
-        self.next_tag();
+    fn seal(&mut self, last: Seq) {
+        let rows = self.take();
+        self.sealed.push((rows, last));
     }
 
     pub(crate) fn take_sealed(&mut self) -> Vec<(Rows, Seq)> {
@@ -163,13 +168,25 @@ impl OpenBatch {
 
     pub(crate) fn set_recording(&mut self, recording: bool) {
         self.recording = recording;
+        self.ragged = false;
         self.rows.clear();
         self.sealed.clear();
         self.next_tag();
     }
 
-    pub(crate) fn is_recording(&self) -> bool {
-        self.recording
+    /// Everything up to the watermark is recorded, and nothing behind it.
+    pub(crate) fn complete(&mut self) {
+        self.ragged = false;
+    }
+
+    /// Whether it may be closed at the watermark.
+    pub(crate) fn is_complete(&self) -> bool {
+        !self.ragged
+    }
+
+    pub(crate) fn take(&mut self) -> Rows {
+        self.next_tag();
+        std::mem::take(&mut self.rows)
     }
 
     pub(crate) fn has_sealed(&self) -> bool {

@@ -80,6 +80,8 @@ pub struct Hello {
     pub view: Option<View>,
     /// The epoch in which it is primary or back-up.
     pub epoch: u16,
+    /// Number of the transfer by which it became back-up; the primary's own count.
+    pub transfer: u64,
     /// The last table of that epoch that it received, all before it included.
     pub table_no: u64,
     /// The last commit that its state contains, as far as it knows.
@@ -104,6 +106,8 @@ pub struct Refuse {
 pub struct Start {
     /// The confirmed view, in which the receiver is not in sync.
     pub view: View,
+    /// Counts the sender's transfers; acks name it, so that those of an earlier one are not taken for this one's.
+    pub transfer: u64,
     /// Number of the table before the first batch.
     pub table_no: u64,
     /// Position before the first batch.
@@ -124,6 +128,8 @@ pub struct SnapshotEnd {
 pub struct Ack {
     /// The epoch that it follows.
     pub epoch: u16,
+    /// The transfer that it follows.
+    pub transfer: u64,
     /// The last table applied, and all before it.
     pub table_no: u64,
     /// Raw seq of the last commit applied.
@@ -166,6 +172,7 @@ struct HelloBody {
     standing: u8,
     view: Option<[u8; View::BYTES]>,
     epoch: u16,
+    transfer: u64,
     table_no: u64,
     applied: u64,
     epoch_starts: Vec<EpochStart>,
@@ -174,6 +181,7 @@ struct HelloBody {
 #[derive(Archive, Serialize, Deserialize, Debug)]
 struct StartBody {
     view: [u8; View::BYTES],
+    transfer: u64,
     table_no: u64,
     prev: u64,
 }
@@ -241,6 +249,7 @@ pub(crate) fn encode(message: Outgoing<'_>) -> SharedFrame {
         Outgoing::Start(start) => {
             let body = StartBody {
                 view: start.view.to_bytes(),
+                transfer: start.transfer,
                 table_no: start.table_no,
                 prev: start.prev.raw(),
             };
@@ -266,6 +275,7 @@ fn hello_body(hello: &Hello) -> HelloBody {
         standing: hello.standing as u8,
         view: hello.view.map(|view| view.to_bytes()),
         epoch: hello.epoch,
+        transfer: hello.transfer,
         table_no: hello.table_no,
         applied: hello.applied.raw(),
         epoch_starts: hello.epoch_starts[skip..].to_vec(),
@@ -291,6 +301,7 @@ fn decode_hello(body: &[u8]) -> Result<Hello, WireError> {
         standing: Standing::from_byte(body.standing)?,
         view: body.view.as_ref().map(View::from_bytes).transpose()?,
         epoch: body.epoch,
+        transfer: body.transfer,
         table_no: body.table_no,
         applied: Seq::from_raw(body.applied),
         epoch_starts: body.epoch_starts,
@@ -302,6 +313,7 @@ fn decode_start(body: &[u8]) -> Result<Start, WireError> {
     let view = View::from_bytes(&body.view)?;
     Ok(Start {
         view,
+        transfer: body.transfer,
         table_no: body.table_no,
         prev: Seq::from_raw(body.prev),
     })

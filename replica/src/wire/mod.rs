@@ -19,11 +19,13 @@ mod frame;
 mod message;
 mod rows;
 
+pub(crate) use batch::encode_batch;
 pub use batch::{BatchFrame, BatchView, Change, EmitRef, OpenBatch, PutRef, SentRef};
 pub use chunk::{ChunkFrame, OpenChunk};
 pub use frame::{FrameReader, HEADER_BYTES, SharedFrame, body_bytes};
 pub use message::{Ack, EpochStart, Hello, Message, Refuse, SnapshotEnd, Standing, Start};
-pub(crate) use message::{encode, encode_datagram};
+pub(crate) use message::{Outgoing, encode, encode_datagram};
+pub(crate) use rows::{BatchBody, Rows};
 
 /// Versions of the protocol that this build speaks.
 pub const VERSIONS: std::ops::RangeInclusive<u16> = 1..=1;

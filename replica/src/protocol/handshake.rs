@@ -1,0 +1,283 @@
+//! Handshake: who is there, does it fit, where does it stand.
+//!
+//! Each side says hello when the connection is up, and again whenever its standing changes. A hello
+//! carries the newest confirmed view, so two nodes that meet agree on the newer one at once.
+
+use std::time::Duration;
+
+use rkyv::util::AlignedVec;
+
+use super::action::{Action, Body, Event, Fault, Refusal, Transmit};
+use super::core::{Core, Role};
+use super::ids::{ConnectionId, Seq, Tick};
+use crate::wire::{self, Hello, Message, Outgoing, Refuse, SharedFrame, Standing, VERSIONS};
+
+/// Pause after a fault: long enough that a broken peer costs nothing, shorter than any primary
+/// waits for its back-up.
+const FAULT_RETRY: Duration = Duration::from_millis(10);
+
+/// The current connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    id: ConnectionId,
+    /// What the peer said last, once it has and it fits.
+    peer: Option<Hello>,
+    /// What this node said last.
+    said: Option<Said>,
+}
+
+/// The part of a hello whose change is news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Said {
+    standing: Standing,
+    view: u64,
+    epoch: u16,
+    transfer: u64,
+}
+
+impl Core {
+    pub(super) fn is_current(&self, connection: ConnectionId) -> bool {
+        self.session
+            .as_ref()
+            .is_some_and(|session| session.id == connection)
+    }
+
+    /// The peer, if there is a connection and it introduced itself.
+    pub(super) fn peer(&self) -> Option<&Hello> {
+        self.session.as_ref()?.peer.as_ref()
+    }
+
+    pub(super) fn on_connected(&mut self, now: Tick, connection: ConnectionId) {
+        if self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.id >= connection)
+        {
+            return;
+        }
+        if self.session.is_some() {
+            self.event(Event::PeerLost);
+            self.forget_session(now);
+        }
+        // Only a live process completes a handshake, and a dead one's connections went before it.
+        self.dead = None;
+        self.session = Some(Session {
+            id: connection,
+            peer: None,
+            said: None,
+        });
+    }
+
+    pub(super) fn forget_session(&mut self, now: Tick) {
+        let Some(session) = self.session.take() else {
+            return;
+        };
+        self.apart_since = now;
+        self.transmits
+            .retain(|transmit| transmit.connection != session.id);
+        self.on_apart();
+    }
+
+    /// Closes the connection because of something the peer did; both try again.
+    pub(super) fn on_fault(&mut self, now: Tick, fault: Fault) {
+        self.event(Event::Fault(fault));
+        self.disconnect(now, FAULT_RETRY);
+    }
+
+    pub(super) fn disconnect(&mut self, now: Tick, retry_after: Duration) {
+        if let Some(Session { id, .. }) = self.session {
+            self.forget_session(now);
+            self.actions.push_back(Action::Disconnect {
+                connection: id,
+                retry_after,
+            });
+        }
+    }
+
+    pub(super) fn transmit(&mut self, frame: SharedFrame) {
+        if let Some(session) = &self.session {
+            let body = Body::Stream(frame);
+            self.transmits.push_back(Transmit {
+                connection: session.id,
+                body,
+            });
+        }
+    }
+
+    /// Sends a datagram; one that is not polled yet is replaced, since acks are cumulative.
+    pub(super) fn transmit_datagram(&mut self, datagram: Vec<u8>) {
+        self.withdraw_datagrams();
+        if let Some(session) = &self.session {
+            let body = Body::Datagram(datagram);
+            self.transmits.push_back(Transmit {
+                connection: session.id,
+                body,
+            });
+        }
+    }
+
+    pub(super) fn withdraw_datagrams(&mut self) {
+        self.transmits
+            .retain(|transmit| !matches!(transmit.body, Body::Datagram(_)));
+    }
+
+    /// Says hello if there is news.
+    pub(super) fn say_hello(&mut self) {
+        let hello = self.hello();
+        let said = Said {
+            standing: hello.standing,
+            view: hello.view.map_or(0, |view| view.number),
+            epoch: hello.epoch,
+            transfer: hello.transfer,
+        };
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        if session.said == Some(said) {
+            return;
+        }
+        session.said = Some(said);
+        self.transmit(wire::encode(Outgoing::Hello(&hello)));
+    }
+
+    fn hello(&self) -> Hello {
+        let (transfer, table_no, applied) = match &self.role {
+            Role::Primary(primary) => (primary.transfer, primary.tables, primary.watermark),
+            Role::Backup(backup) => (backup.transfer, backup.received_table, backup.received),
+            Role::Starting | Role::Joining => (0, 0, Seq::ZERO),
+        };
+        Hello {
+            version_min: *VERSIONS.start(),
+            version_max: *VERSIONS.end(),
+            cluster: self.config.cluster,
+            node: self.config.node,
+            geometry_hash: self.config.geometry_hash,
+            incarnation: self.config.incarnation,
+            standing: self.standing(),
+            view: self.view,
+            epoch: self.epoch(),
+            transfer,
+            table_no,
+            applied,
+            // Few: one per promotion in the life of the region.
+            epoch_starts: self.epoch_starts.clone(),
+        }
+    }
+
+    pub(super) fn on_frame(&mut self, now: Tick, frame: AlignedVec) {
+        let message = match Message::decode(frame) {
+            Ok(message) => message,
+            Err(error) => return self.on_fault(now, Fault::Bytes(error)),
+        };
+        match message {
+            Message::Hello(hello) => return self.on_hello(now, hello),
+            Message::Refuse(refuse) => return self.on_refused(now, refuse),
+            _ => {}
+        }
+        if self.peer().is_none() {
+            return self.on_fault(
+                now,
+                Fault::Unexpected {
+                    message: "anything before a hello",
+                },
+            );
+        }
+        match message {
+            Message::Hello(_) | Message::Refuse(_) => {}
+            Message::Start(start) => self.on_start(now, start),
+            Message::Batch(batch) => self.on_batch(now, batch),
+            Message::Chunk(chunk) => self.on_chunk(now, chunk),
+            Message::SnapshotEnd(end) => self.on_snapshot_end(now, end),
+            Message::Ack(_) => self.on_fault(now, Fault::Unexpected { message: "an ack" }),
+        }
+    }
+
+    fn on_hello(&mut self, now: Tick, hello: Hello) {
+        if let Some((reason, theirs, ours)) = self.misfit(&hello) {
+            self.event(Event::Refused {
+                reason,
+                theirs,
+                ours,
+                by_us: true,
+            });
+            self.transmit(wire::encode(Outgoing::Refuse(Refuse {
+                reason: reason as u8,
+                theirs,
+                ours,
+            })));
+            let retry_after = self.config.timing.refused_retry;
+            let Some(Session { id, .. }) = self.session.take() else {
+                return;
+            };
+            // What it is told must still be written, so its transmits stay.
+            self.apart_since = now;
+            self.on_apart();
+            self.actions.push_back(Action::Disconnect {
+                connection: id,
+                retry_after,
+            });
+            return;
+        }
+        let view = hello.view;
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        let first = session.peer.is_none();
+        let (node, incarnation) = (hello.node, hello.incarnation);
+        session.peer = Some(hello);
+        if first {
+            self.event(Event::PeerConnected { node, incarnation });
+        }
+        if let Some(view) = view {
+            self.learn(now, view);
+        }
+        if first {
+            self.try_resume();
+        }
+    }
+
+    /// In what the peer does not fit: reason, what it has, what this node has.
+    fn misfit(&self, hello: &Hello) -> Option<(Refusal, u64, u64)> {
+        let config = &self.config;
+        if hello.version_min > *VERSIONS.end() || hello.version_max < *VERSIONS.start() {
+            let (theirs, ours) = (hello.version_max, *VERSIONS.end());
+            return Some((Refusal::Version, theirs.into(), ours.into()));
+        }
+        if hello.cluster != config.cluster {
+            return Some((Refusal::Cluster, hello.cluster, config.cluster));
+        }
+        if hello.node != config.peer {
+            return Some((Refusal::Node, hello.node.0.into(), config.peer.0.into()));
+        }
+        if hello.geometry_hash != config.geometry_hash {
+            return Some((Refusal::Geometry, hello.geometry_hash, config.geometry_hash));
+        }
+        None
+    }
+
+    fn on_refused(&mut self, now: Tick, refuse: Refuse) {
+        let reason = match refuse.reason {
+            1 => Refusal::Version,
+            2 => Refusal::Cluster,
+            3 => Refusal::Node,
+            4 => Refusal::Geometry,
+            _ => {
+                return self.on_fault(
+                    now,
+                    Fault::Unexpected {
+                        message: "an unknown refusal",
+                    },
+                );
+            }
+        };
+        // Told from the other side: what it calls its own is what we met.
+        let (theirs, ours) = (refuse.ours, refuse.theirs);
+        self.event(Event::Refused {
+            reason,
+            theirs,
+            ours,
+            by_us: false,
+        });
+        self.disconnect(now, self.config.timing.refused_retry);
+    }
+}
