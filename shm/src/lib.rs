@@ -1,1 +1,82 @@
 //! The region: a memory-mapped, lock-free space that several processes use at once.
+//!
+//! ```text
+//!   port ──► inbox ──► ┌────────┐ claim ──► worker ──► commit ─┐
+//!                      │ object │◄─────────────────────────────┤ new value, one swap
+//!                      └────────┘                              ├──► emitted packets ──► port
+//!                                    tx entry: redo log,  ◄────┘
+//!                                    commit point, delta  ──► node ──► back-up
+//! ```
+//!
+//! # Words
+//! An *object* lives in a *slot*: one row of the state table. Its value is a *block*, immutable once
+//! committed. A *claim* puts the object into one process's hands; a *commit* ends it in one step: new
+//! value, consumed messages, new and withdrawn objects, timer, emitted packets. Each commit has a *seq*.
+//! A *participant* is a process's seat.
+//!
+//! # What holds at all times
+//! * **M** Plain stores go only to memory that a process owns until the kernel confirms its death.
+//!   Everything shared changes only by a compare-and-swap whose expected value contains a generation.
+//! * **T** The truth is in the seat, slot, block, bucket and entry words. Lanes, rings, bitmaps, chains,
+//!   counters and doorbells are hints: stale, doubled or missing, and repaired from the truth.
+//! * **C** A commit happens at one swap of its entry's word. Before, nothing of it is valid; after, it is
+//!   finished by its owner, or by the reaper once the owner's death is confirmed.
+//! * **O** At any time at most one living process has an object claimed.
+//!
+//! # Whom we trust
+//! Participants run as the same user. They may crash at any instruction. They are not hostile: nothing
+//! stops a process that owns the mapping from scribbling over it. Even so each index and length read
+//! from the region is checked before use.
+//!
+//! # What is deliberately absent
+//! No pointer in the region, no allocation after creation, no lock, no wait without bound, no network.
+
+mod applier;
+mod bell;
+mod claim;
+mod counters;
+mod deliver;
+mod egress;
+mod endpoint;
+mod gather;
+mod geometry;
+mod inbox;
+mod index;
+mod inspect;
+mod layout;
+mod map;
+mod participant;
+mod pool;
+mod process;
+mod reap;
+mod region;
+mod ring;
+mod robust;
+mod role;
+mod sync;
+mod tx;
+mod words;
+
+pub use applier::{Applier, ApplyError};
+pub use bell::{Bell, SLEEP_MAX};
+pub use claim::{
+    Claim, CommitError, CreateObjectError, ENDPOINT_BYTES, MESSAGES_PER_CLAIM, Message,
+};
+pub use counters::Counter;
+pub use deliver::{DeliverError, Delivered, Delivery, InboundPacket};
+pub use egress::EmittedPacket;
+pub use endpoint::Endpoint;
+pub use gather::{Change, EmitImage, GatherTurn, GatheredCommit, Gatherer};
+pub use geometry::{Geometry, GeometryError, KEY_BYTES_MAX, QueueSpec, SizeClass};
+pub use inspect::{
+    ClassStatus, NodeReport, ObjectImage, ObjectState, PacketImage, ParticipantStatus, QueueStatus,
+    RegionStatus, SlotImage,
+};
+pub use map::BadBlock;
+pub use participant::{JoinError, Kind, Participant};
+pub use pool::OutOf;
+pub use process::monotonic_ns;
+pub use reap::{Reaped, Reaper, Sweeper};
+pub use region::{AttachError, CreateError, PortId, QueueId, Region};
+pub use role::Holdout;
+pub use words::{Role, RoleEpoch, Seq};

@@ -1,0 +1,331 @@
+//! The back-up's side: writing what the primary changed to the same slot, as a checked copy.
+//!
+//! While a region is a back-up only its node changes objects, so there is nobody to race with; the words
+//! are swapped all the same, and the hints kept up, so that a promotion finds everything in its place.
+
+use std::collections::HashMap;
+
+use crate::claim::{checksum, fill_block, seal, value_block};
+use crate::endpoint::Endpoint;
+use crate::gather::Change;
+use crate::index::{chain_word, next_of};
+use crate::map::Map;
+use crate::participant::Participant;
+use crate::pool::{self, OutOf};
+use crate::region::{PortId, Region};
+use crate::sync::Ordering;
+use crate::words::{BlockState, BlockWord, BucketWord, InboxWord, Seq, SlotState, SlotWord};
+
+/// Why a change could not be written. The back-up is not in step any more: it needs the state afresh.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApplyError {
+    /// The primary's region is larger than ours, or the change is damaged.
+    #[error("slot {slot} is outside of the region's {slots} slots")]
+    NoSuchSlot {
+        /// As shipped.
+        slot: u32,
+        /// Slots there are.
+        slots: u32,
+    },
+    /// The geometries differ, or the change is damaged.
+    #[error("{what} {index} does not exist in this region")]
+    NoSuchName {
+        /// Queue or port.
+        what: &'static str,
+        /// As shipped.
+        index: u8,
+    },
+    /// The slot is in a state that cannot be while this region is a back-up.
+    #[error("slot {slot} is in use by a process of this host")]
+    SlotInUse {
+        /// Number of the slot.
+        slot: u32,
+    },
+    /// No room.
+    #[error("slot {slot} cannot be written")]
+    OutOf {
+        /// Number of the slot.
+        slot: u32,
+        /// What is missing.
+        source: OutOf,
+    },
+}
+
+/// Writes a primary's changes into a back-up's region.
+#[derive(Default)]
+pub struct Applier {
+    /// Packets not known to be sent, by seq and ordinal.
+    pending: HashMap<(u64, u32), u32>,
+}
+
+impl Applier {
+    /// Starts with the pending packets that the region holds.
+    pub fn new(region: &Region) -> Self {
+        let mut pending = HashMap::new();
+        for index in 0..region.map.block_count() {
+            let Some(block) = region.map.block(index) else {
+                continue;
+            };
+            if BlockWord(block.row.word.load(Ordering::Acquire)).is(BlockState::Emitted) {
+                let seq = block.row.seq.load(Ordering::Relaxed);
+                pending.insert((seq, block.row.id.load(Ordering::Relaxed) as u32), index);
+            }
+        }
+        Self { pending }
+    }
+
+    /// Packets that this back-up would send again on promotion.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Writes one change made at `seq`. A change older than what the slot has is skipped: `false`.
+    pub fn apply(
+        &mut self,
+        node: &mut Participant,
+        seq: Seq,
+        change: &Change<'_>,
+    ) -> Result<bool, ApplyError> {
+        let (Change::Put { slot, .. } | Change::Remove { slot, .. }) = *change;
+        let region = node.region.clone();
+        let slots = region.geometry().slots;
+        let row = region.map.slot(slot).ok_or(ApplyError::NoSuchSlot { slot, slots })?;
+        if seq.to_bits() < row.last_seq.load(Ordering::Acquire) {
+            return Ok(false);
+        }
+        row.last_seq.fetch_max(seq.to_bits(), Ordering::AcqRel);
+        match *change {
+            Change::Remove { incarnation, .. } => {
+                remove(&region, slot)?;
+                // The next object here must be told apart from those that we never saw.
+                row.incarnation.fetch_max(incarnation, Ordering::Relaxed);
+            }
+            Change::Put { incarnation, queue, priority, key, value, deadline, ready, .. } => {
+                region
+                    .queue_at(queue)
+                    .ok_or(ApplyError::NoSuchName { what: "queue", index: queue })?;
+                let seen = SlotWord(row.word.load(Ordering::SeqCst));
+                if !seen.is(SlotState::Free)
+                    && row.incarnation.load(Ordering::Relaxed) != incarnation
+                {
+                    remove(&region, slot)?;
+                }
+                let placing = u32::from(queue) | u32::from(priority) << 8;
+                let out_of = |source| ApplyError::OutOf { slot, source };
+                let block = if key.is_empty() && value.is_empty() && deadline.is_none() {
+                    None
+                } else {
+                    let block =
+                        value_block(node, key, value, placing, incarnation).map_err(out_of)?;
+                    if let Some(new) = region.map.block(block) {
+                        new.row.deadline.store(deadline.unwrap_or(0), Ordering::Relaxed);
+                        new.row.seq.store(seq.to_bits(), Ordering::Relaxed);
+                    }
+                    seal(&region.map, block);
+                    Some(block)
+                };
+                put(&region, slot, incarnation, placing, key, block, ready)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Keeps a packet that the primary may not have sent yet.
+    pub fn emit(
+        &mut self,
+        node: &mut Participant,
+        seq: Seq,
+        ordinal: u32,
+        port: u8,
+        endpoint: Endpoint,
+        payload: &[u8],
+    ) -> Result<(), ApplyError> {
+        let region = node.region.clone();
+        let port: PortId =
+            region.port_at(port).ok_or(ApplyError::NoSuchName { what: "port", index: port })?;
+        if self.pending.contains_key(&(seq.to_bits(), ordinal)) {
+            return Ok(()); // applied before, and applied again after a restart
+        }
+        let bytes = crate::claim::ENDPOINT_BYTES + payload.len();
+        let index =
+            node.take_block(bytes).map_err(|source| ApplyError::OutOf { slot: 0, source })?;
+        fill_block(&region.map, index, &endpoint.to_bytes(), payload);
+        if let Some(block) = region.map.block(index) {
+            block.row.seq.store(seq.to_bits(), Ordering::Relaxed);
+            block.row.id.store(ordinal.into(), Ordering::Relaxed);
+            let seen = BlockWord(block.row.word.load(Ordering::Relaxed));
+            let emitted = seen.next(BlockState::Emitted, 0, port.0.into());
+            block.row.word.store(emitted.0, Ordering::Release);
+        }
+        self.pending.insert((seq.to_bits(), ordinal), index);
+        Ok(())
+    }
+
+    /// Forgets a packet that the primary has sent.
+    pub fn sent(&mut self, region: &Region, seq: Seq, ordinal: u32) {
+        if let Some(index) = self.pending.remove(&(seq.to_bits(), ordinal))
+            && let Some(block) = region.map.block(index)
+        {
+            let word = BlockWord(block.row.word.load(Ordering::Acquire));
+            pool::free_block(&region.map, index, word);
+        }
+    }
+
+    /// Forgets every packet: before the state is copied afresh.
+    pub fn clear(&mut self) {
+        self.pending.clear();
+    }
+
+    /// Offers the packets not known to be sent to their ports, oldest first: on promotion.
+    pub fn hand_over(&mut self, region: &Region) -> usize {
+        let mut packets: Vec<_> = self.pending.drain().collect();
+        packets.sort_unstable();
+        for &(_, index) in &packets {
+            if let Some(block) = region.map.block(index) {
+                let word = BlockWord(block.row.word.load(Ordering::Relaxed));
+                if let Some(ring) = region.map.port_ring(word.home()) {
+                    let _ = ring.push(index);
+                }
+            }
+        }
+        packets.len()
+    }
+
+    /// Records that everything up to `seq` is here; the seq of the next promotion starts above it.
+    pub fn set_applied(&self, region: &Region, seq: Seq) {
+        let header = region.header();
+        header.commit_seq.word.fetch_max(seq.to_bits(), Ordering::SeqCst);
+        header.gathered.word.fetch_max(seq.to_bits(), Ordering::SeqCst);
+    }
+}
+
+fn put(
+    region: &Region,
+    slot: u32,
+    incarnation: u32,
+    placing: u32,
+    key: &[u8],
+    block: Option<u32>,
+    ready: bool,
+) -> Result<(), ApplyError> {
+    let map: &Map = &region.map;
+    let row = map.slot(slot).ok_or(ApplyError::SlotInUse { slot })?;
+    let seen = SlotWord(row.word.load(Ordering::SeqCst));
+    let is_new = match seen.state() {
+        Some(SlotState::Free) => true,
+        Some(SlotState::Idle | SlotState::Ready | SlotState::Parked) => false,
+        _ => return Err(ApplyError::SlotInUse { slot }),
+    };
+    if is_new {
+        row.incarnation.store(incarnation, Ordering::Relaxed);
+        row.placing.store(placing, Ordering::Relaxed);
+        row.attempts.store(0, Ordering::Relaxed);
+        row.hinted.store(0, Ordering::Relaxed);
+        row.key_hash.store(region.key_hash(placing as u8, key), Ordering::Relaxed);
+        row.inbox.store(InboxWord::new(incarnation, false, 0, None).0, Ordering::SeqCst);
+    }
+    if let Some(new) = block.and_then(|block| map.block(block)) {
+        let private = BlockWord(new.row.word.load(Ordering::Relaxed));
+        new.row.word.store(private.next(BlockState::Value, 0, slot).0, Ordering::Release);
+    }
+    let state = if ready { SlotState::Ready } else { SlotState::Idle };
+    swap(row, slot, seen, seen.next(state, 0, block))?;
+    if let Some(old) = seen.block()
+        && let Some(old_block) = map.block(old)
+    {
+        let word = BlockWord(old_block.row.word.load(Ordering::Acquire));
+        pool::free_block(map, old, word);
+    }
+    if is_new && !key.is_empty() {
+        let (_, head) = map.bucket(row.key_hash.load(Ordering::Relaxed));
+        let seen = BucketWord(head.load(Ordering::SeqCst));
+        let chain = row.index_next.load(Ordering::Relaxed);
+        row.index_next.store(chain_word(chain, seen.first()), Ordering::Relaxed);
+        head.store(seen.next(Some(slot), 0).0, Ordering::SeqCst);
+    }
+    region.look_again(slot);
+    Ok(())
+}
+
+fn swap(
+    row: &crate::layout::SlotRow,
+    slot: u32,
+    from: SlotWord,
+    to: SlotWord,
+) -> Result<(), ApplyError> {
+    row.word
+        .compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::Relaxed)
+        .map(|_| ())
+        .map_err(|_| ApplyError::SlotInUse { slot })
+}
+
+fn remove(region: &Region, slot: u32) -> Result<(), ApplyError> {
+    let map: &Map = &region.map;
+    let row = map.slot(slot).ok_or(ApplyError::SlotInUse { slot })?;
+    let seen = SlotWord(row.word.load(Ordering::SeqCst));
+    match seen.state() {
+        Some(SlotState::Free) => return Ok(()),
+        Some(SlotState::Idle | SlotState::Ready | SlotState::Parked) => {}
+        _ => return Err(ApplyError::SlotInUse { slot }),
+    }
+    let keyed =
+        seen.block().and_then(|block| map.held(block)).is_some_and(|(key, _)| !key.is_empty());
+    if keyed {
+        unlink(map, slot, row.key_hash.load(Ordering::Relaxed));
+    }
+    swap(row, slot, seen, seen.next(SlotState::Free, 0, None))?;
+    if let Some(old) = seen.block()
+        && let Some(block) = map.block(old)
+    {
+        let word = BlockWord(block.row.word.load(Ordering::Acquire));
+        pool::free_block(map, old, word);
+    }
+    pool::hint_free_slot(map, slot);
+    Ok(())
+}
+
+/// Takes a slot out of its key's chain.
+fn unlink(map: &Map, slot: u32, hash: u64) {
+    let (_, head) = map.bucket(hash);
+    let seen = BucketWord(head.load(Ordering::SeqCst));
+    let behind = map.slot(slot).and_then(|row| next_of(row.index_next.load(Ordering::Relaxed)));
+    let mut first = seen.first();
+    if first == Some(slot) {
+        first = behind;
+    } else {
+        let mut at = first;
+        for _ in 0..map.geometry().slots {
+            let Some(row) = at.and_then(|at| map.slot(at)) else {
+                break;
+            };
+            let word = row.index_next.load(Ordering::Relaxed);
+            if next_of(word) == Some(slot) {
+                row.index_next.store(chain_word(word, behind), Ordering::SeqCst);
+                break;
+            }
+            at = next_of(word);
+        }
+    }
+    head.store(seen.next(first, 0).0, Ordering::SeqCst);
+}
+
+impl Region {
+    /// Whether the checksum of the value in `slot` is right; `None` if there is no value.
+    pub fn value_is_intact(&self, slot: u32) -> Option<bool> {
+        let row = self.map.slot(slot)?;
+        let (mut prefix, mut data) = (Vec::new(), Vec::new());
+        for _ in 0..100 {
+            let seen = SlotWord(row.word.load(Ordering::Acquire));
+            let block = self.map.block(seen.block()?)?;
+            let crc = block.row.crc.load(Ordering::Relaxed);
+            prefix.clear();
+            data.clear();
+            let copied = block.copy_racy(&mut prefix, &mut data);
+            if SlotWord(row.word.load(Ordering::Acquire)) == seen {
+                return Some(copied.is_ok() && checksum(&prefix, &data) == crc);
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,73 @@
+//! What a participant counts, in its own seat: the figures outlive a crash until the seat is taken again.
+
+/// One figure of a participant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Counter {
+    /// Claims taken.
+    Claims = 0,
+    /// Commits that happened.
+    Commits,
+    /// Claims given back without a commit.
+    GivenBack,
+    /// Commits refused because the role had changed.
+    Fenced,
+    /// Withdrawals refused because a message arrived meanwhile.
+    NewMessages,
+    /// Commits that had to wait for room in the ring.
+    RingHeld,
+    /// Packets received from outside.
+    Received,
+    /// Packets handed to objects.
+    Delivered,
+    /// Packets dropped: the classifier refused them.
+    DroppedMalformed,
+    /// Packets dropped: the object's inbox was full or being closed.
+    DroppedInbox,
+    /// Packets dropped: no free block or slot.
+    DroppedMemory,
+    /// Packets dropped: larger than the port's blocks.
+    DroppedTooLarge,
+    /// Packets dropped: the region was not primary any more.
+    DroppedRole,
+    /// Objects created.
+    Created,
+    /// Objects withdrawn.
+    Withdrawn,
+    /// Packets sent.
+    Sent,
+    /// Packets that the system refused to send.
+    SendErrors,
+    /// Objects parked after too many failures.
+    Parked,
+    /// Participants reaped.
+    Reaped,
+    /// Claims of dead participants made ready again.
+    ReapedClaims,
+}
+
+impl Counter {
+    /// Every counter with the name it has in reports.
+    pub const ALL: [(Counter, &'static str); 20] = [
+        (Counter::Claims, "claims"),
+        (Counter::Commits, "commits"),
+        (Counter::GivenBack, "given_back"),
+        (Counter::Fenced, "fenced"),
+        (Counter::NewMessages, "new_messages"),
+        (Counter::RingHeld, "ring_held"),
+        (Counter::Received, "received"),
+        (Counter::Delivered, "delivered"),
+        (Counter::DroppedMalformed, "dropped_malformed"),
+        (Counter::DroppedInbox, "dropped_inbox"),
+        (Counter::DroppedMemory, "dropped_memory"),
+        (Counter::DroppedTooLarge, "dropped_too_large"),
+        (Counter::DroppedRole, "dropped_role"),
+        (Counter::Created, "created"),
+        (Counter::Withdrawn, "withdrawn"),
+        (Counter::Sent, "sent"),
+        (Counter::SendErrors, "send_errors"),
+        (Counter::Parked, "parked"),
+        (Counter::Reaped, "reaped"),
+        (Counter::ReapedClaims, "reaped_claims"),
+    ];
+}

@@ -1,0 +1,317 @@
+//! Ingest: a packet becomes a message to the object that bears its key, or to a new object.
+//!
+//! ```text
+//!              port               port: linked          claimer           commit
+//!   Private ──────────► Linking ───────────────► Linked ───────► Taken ───────────► Retired
+//!   received            │ reaper: found in the inbox or put there     ◄── given back
+//! ```
+
+use std::time::Duration;
+
+use crate::claim::{Reserved, fill_block, release_reserved, reserve_object, seal, value_block};
+use crate::counters::Counter;
+use crate::endpoint::Endpoint;
+use crate::geometry::KEY_BYTES_MAX;
+use crate::inbox::{self, PushError};
+use crate::index::{self, Lookup};
+use crate::map::Map;
+use crate::participant::Participant;
+use crate::pool::OutOf;
+use crate::process::monotonic_ns;
+use crate::region::{QueueId, Region};
+use crate::sync::Ordering;
+use crate::tx::{COMMIT_STALL, Draft, Insert, Operation, Refusal, Target};
+use crate::words::{BlockState, BlockWord, InboxWord, RoleEpoch, SlotState};
+
+/// Bytes before the data of a packet: its endpoint, padded so that data is aligned.
+const DATA_AT: usize = Endpoint::BYTES.next_multiple_of(16);
+
+/// How long a delivery waits for commits that are in its way.
+const DELIVER_WAIT: Duration = Duration::from_millis(20);
+
+/// A private block to receive into.
+///
+/// Deliver it, or give it back by [`Participant::discard`]; if it is merely dropped, it stays in this
+/// process's name until the process leaves.
+#[must_use = "a packet that is dropped is neither delivered nor given back"]
+#[derive(Debug)]
+pub struct InboundPacket {
+    block: u32,
+    region: Region,
+}
+
+impl InboundPacket {
+    /// Where the data goes: the whole room.
+    pub fn buffer_mut(&mut self) -> &mut [u8] {
+        match self.region.map.private_mut(self.block) {
+            Some(payload) => &mut payload[DATA_AT..],
+            None => &mut [],
+        }
+    }
+
+    /// Says how many bytes of the buffer arrived, and from where.
+    ///
+    /// # Panics
+    /// If `len` is more than the buffer holds.
+    pub fn fill(&mut self, len: usize, source: Endpoint) {
+        assert!(len <= self.buffer_mut().len(), "{len} bytes do not fit into the packet");
+        let map = &self.region.map;
+        let (Some(block), Some(payload)) = (map.block(self.block), map.private_mut(self.block))
+        else {
+            return;
+        };
+        payload[..Endpoint::BYTES].copy_from_slice(&source.to_bytes());
+        block.row.shape.store(Endpoint::BYTES as u32, Ordering::Relaxed);
+        block.row.len.store(len as u32, Ordering::Relaxed);
+        block.row.deadline.store(0, Ordering::Relaxed);
+        block.row.stamp.store(monotonic_ns(), Ordering::Relaxed);
+    }
+
+    /// The bytes that arrived.
+    pub fn data(&self) -> &[u8] {
+        self.region.map.held(self.block).map_or(&[], |(_, data)| data)
+    }
+}
+
+/// Where a message goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery<'k> {
+    /// The queue of the object.
+    pub queue: QueueId,
+    /// Its key; `None` for an object of the message's own.
+    pub key: Option<&'k [u8]>,
+}
+
+/// What a delivery did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Delivered {
+    /// The object existed.
+    ToExisting,
+    /// The object was created for this message.
+    ToNew,
+}
+
+/// Why a message was not delivered. It comes back with the error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeliverError {
+    /// This region is not primary.
+    #[error("the region is not primary")]
+    NotPrimary,
+    /// As many messages wait for the object as may wait.
+    #[error("the object's inbox is full")]
+    InboxFull,
+    /// A commit on the object or its key was in the way for too long.
+    #[error("other commits were in the way for too long")]
+    Busy,
+    /// No room for the object.
+    #[error(transparent)]
+    OutOf(#[from] OutOf),
+    /// Keys are stored with the value.
+    #[error("the key is {bytes} bytes long, at most {KEY_BYTES_MAX} are possible")]
+    KeyTooLong {
+        /// Its length.
+        bytes: usize,
+    },
+}
+
+impl Participant {
+    /// A block to receive a packet of up to `capacity` bytes into.
+    pub fn packet(&mut self, capacity: usize) -> Result<InboundPacket, OutOf> {
+        let block = self.take_block(DATA_AT + capacity)?;
+        Ok(InboundPacket { block, region: self.region.clone() })
+    }
+
+    /// A packet with a copy of `data`.
+    pub fn packet_of(&mut self, data: &[u8], source: Endpoint) -> Result<InboundPacket, OutOf> {
+        let mut packet = self.packet(data.len())?;
+        fill_block(&self.region.map, packet.block, &source.to_bytes(), data);
+        packet.fill(data.len(), source);
+        Ok(packet)
+    }
+
+    /// Gives a packet's block back.
+    pub fn discard(&mut self, packet: InboundPacket) {
+        let region = self.region.clone();
+        self.supply.give_block(&region.map, packet.block);
+    }
+
+    /// Hands a packet to its object as a message, and creates the object if there is none.
+    ///
+    /// On an error the packet comes back, to be tried again or discarded; nothing has happened.
+    pub fn deliver(
+        &mut self,
+        to: Delivery<'_>,
+        packet: InboundPacket,
+    ) -> Result<Delivered, (DeliverError, InboundPacket)> {
+        let key = to.key.unwrap_or(&[]);
+        if key.len() > KEY_BYTES_MAX {
+            return Err((DeliverError::KeyTooLong { bytes: key.len() }, packet));
+        }
+        let Some(role) = self.enter() else {
+            return Err((DeliverError::NotPrimary, packet));
+        };
+        self.message_count += 1;
+        let id = u64::from(self.owner()) << 48 | self.message_count;
+        if let Some(block) = self.region.map.block(packet.block) {
+            block.row.id.store(id, Ordering::Relaxed);
+        }
+        let result = self.deliver_under(role, to.queue, key, packet.block);
+        self.leave();
+        result.map_err(|error| (error, packet))
+    }
+
+    fn deliver_under(
+        &mut self,
+        role: RoleEpoch,
+        queue: QueueId,
+        key: &[u8],
+        block: u32,
+    ) -> Result<Delivered, DeliverError> {
+        let region = self.region.clone();
+        let map: &Map = &region.map;
+        let hash = region.key_hash(queue.0, key);
+        let begun = monotonic_ns();
+        loop {
+            let waited = Duration::from_nanos(monotonic_ns() - begun);
+            if waited > DELIVER_WAIT {
+                return Err(DeliverError::Busy);
+            }
+            if region.role() != role {
+                return Err(DeliverError::NotPrimary);
+            }
+            let found = if key.is_empty() {
+                None
+            } else {
+                match index::lookup(map, hash, queue.0, key) {
+                    Lookup::Found { slot, incarnation } => Some((slot, incarnation)),
+                    Lookup::Absent { .. } => None,
+                    Lookup::Undecided { bucket, word } => {
+                        index::settle(map, bucket, word, waited > COMMIT_STALL);
+                        std::hint::spin_loop();
+                        continue;
+                    }
+                    Lookup::Unstable => continue,
+                }
+            };
+            match found {
+                Some((slot, incarnation)) => match self.link(slot, incarnation, block) {
+                    Ok(()) => return Ok(Delivered::ToExisting),
+                    Err(PushError::Full) => return Err(DeliverError::InboxFull),
+                    // Being withdrawn: it may stay, or its key will be free.
+                    Err(PushError::Gone | PushError::Closed) => std::hint::spin_loop(),
+                },
+                None => match self.create_for(role, queue, key, hash, block) {
+                    Ok(()) => return Ok(Delivered::ToNew),
+                    // Somebody else created it: the message goes there.
+                    Err(CreateFailure::Refused(Refusal::KeyTaken)) => {}
+                    Err(CreateFailure::Refused(Refusal::Fenced)) => {
+                        return Err(DeliverError::NotPrimary);
+                    }
+                    Err(CreateFailure::Refused(_)) => return Err(DeliverError::Busy),
+                    Err(CreateFailure::OutOf(out_of)) => return Err(out_of.into()),
+                },
+            }
+        }
+    }
+
+    /// Links a private block as a message to an existing object.
+    fn link(&mut self, slot: u32, incarnation: u32, block: u32) -> Result<(), PushError> {
+        let region = &self.region;
+        let (Some(message), Some(row)) = (region.map.block(block), region.map.slot(slot)) else {
+            return Err(PushError::Gone);
+        };
+        let private = BlockWord(message.row.word.load(Ordering::Relaxed));
+        let linking = private.next(BlockState::Linking, self.owner(), slot);
+        // The reaper looks here: a message in this state may or may not be in the inbox.
+        self.row().linking.store(u64::from(slot) << 32 | u64::from(block + 1), Ordering::Release);
+        message.row.incarnation.store(incarnation, Ordering::Relaxed);
+        message.row.word.store(linking.0, Ordering::Release);
+        let pushed = inbox::push(&region.map, slot, incarnation, block);
+        if pushed.is_ok() {
+            // A claimer may have taken it already: then it is not Linking any more.
+            inbox::mark(&region.map, block, linking, BlockState::Linked, 0);
+        } else {
+            let back = linking.next(BlockState::Private, self.owner(), 0);
+            message.row.word.store(back.0, Ordering::Release);
+        }
+        self.row().linking.store(0, Ordering::Release);
+        pushed?;
+        // ORDER ready/2 SeqCst, pairs with ready/1: the push above, then this offer.
+        region.offer(slot, row, false);
+        Ok(())
+    }
+
+    /// Creates an object whose inbox holds `block`, in one commit.
+    fn create_for(
+        &mut self,
+        role: RoleEpoch,
+        queue: QueueId,
+        key: &[u8],
+        hash: u64,
+        block: u32,
+    ) -> Result<(), CreateFailure> {
+        let region = self.region.clone();
+        let map: &Map = &region.map;
+        let Reserved { slot, word, incarnation } = reserve_object(self, queue, hash)?;
+        let placing = u32::from(queue.0);
+        let value = if key.is_empty() {
+            None
+        } else {
+            let value = value_block(self, key, &[], placing, incarnation);
+            Some(value.inspect_err(|_| release_reserved(&region, slot, word))?)
+        };
+        let mut draft = Draft::new(role, None);
+        if let Some(value) = value {
+            seal(map, value);
+            draft.first.extend(publish(map, value, BlockState::Value, slot));
+        }
+        if let (Some(message), Some(row)) = (map.block(block), map.slot(slot)) {
+            message.row.incarnation.store(incarnation, Ordering::Relaxed);
+            message.row.next.store(0, Ordering::Relaxed);
+            // The slot is reserved by this process: its inbox is its own until the commit.
+            let inbox = InboxWord::new(incarnation, false, 1, Some(block));
+            row.inbox.store(inbox.0, Ordering::SeqCst);
+        }
+        draft.first.extend(publish(map, block, BlockState::Linked, slot));
+        draft.first.push(Operation {
+            target: Target::Slot(slot),
+            expected: word.0,
+            new: word.next(SlotState::Idle, 0, value).0,
+            incarnation,
+            placing,
+        });
+        if !key.is_empty() {
+            draft.inserts.push(Insert { slot, queue: queue.0, hash, key: key.to_vec() });
+        }
+        match self.commit_draft(&draft) {
+            Ok(_) => {
+                self.count(Counter::Created);
+                Ok(())
+            }
+            Err(refusal) => {
+                if let Some(value) = value {
+                    self.supply.give_block(map, value);
+                }
+                release_reserved(&region, slot, word);
+                Err(CreateFailure::Refused(refusal))
+            }
+        }
+    }
+}
+
+fn publish(map: &Map, index: u32, state: BlockState, home: u32) -> Option<Operation> {
+    let seen = BlockWord(map.block(index)?.row.word.load(Ordering::Relaxed));
+    Some(Operation::block(index, seen, seen.next(state, 0, home)))
+}
+
+enum CreateFailure {
+    Refused(Refusal),
+    OutOf(OutOf),
+}
+
+impl From<OutOf> for CreateFailure {
+    fn from(out_of: OutOf) -> Self {
+        Self::OutOf(out_of)
+    }
+}

@@ -1,0 +1,230 @@
+//! The output gate: emitted packets leave when they are released, and only from a primary.
+//!
+//! ```text
+//!          committer's entry        port               port: left           node: back-up knows
+//!  Private ────────────────► Emitted ───────► Sending ────────────► Sent ─────────────────────► Free
+//!                               ▲                │ port gives back; reaper after its death
+//!                               └────────────────┘
+//! ```
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::counters::Counter;
+use crate::endpoint::Endpoint;
+use crate::map::Map;
+use crate::participant::Participant;
+use crate::pool;
+use crate::region::{PortId, Region};
+use crate::sync::Ordering;
+use crate::words::{BlockState, BlockWord, RoleEpoch, Seq};
+
+/// Packets of one port process: hints taken from the ring, ordered by seq, and how many it is sending.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    waiting: BinaryHeap<Reverse<(u64, u64, u32)>>,
+    sending: usize,
+}
+
+impl Outbox {
+    /// Takes the hints out of the port's ring.
+    pub(crate) fn fill(&mut self, region: &Region, port: PortId) {
+        let Some(ring) = region.map.port_ring(port.0.into()) else {
+            return;
+        };
+        while self.waiting.len() < region.map.block_count() as usize {
+            let Some(index) = ring.pop() else { return };
+            if let Some(block) = region.map.block(index)
+                && BlockWord(block.row.word.load(Ordering::Acquire)).is(BlockState::Emitted)
+            {
+                let seq = block.row.seq.load(Ordering::Relaxed);
+                let ordinal = block.row.id.load(Ordering::Relaxed);
+                self.waiting.push(Reverse((seq, ordinal, index)));
+            }
+        }
+    }
+
+    pub(crate) fn next_seq(&self) -> Option<Seq> {
+        self.waiting.peek().map(|Reverse((seq, _, _))| Seq::from_bits(*seq))
+    }
+
+    /// Puts the hints back where another process of this port finds them.
+    pub(crate) fn give_back_all(&mut self, region: &Region, _seat: u8) {
+        for Reverse((_, _, index)) in self.waiting.drain() {
+            if let Some(block) = region.map.block(index) {
+                let word = BlockWord(block.row.word.load(Ordering::Relaxed));
+                if let Some(ring) = region.map.port_ring(word.home()) {
+                    let _ = ring.push(index);
+                }
+            }
+        }
+    }
+}
+
+/// A released packet in this port's hands.
+///
+/// Hand it to [`Participant::sent`] or [`Participant::put_back`]; if it is merely dropped, it stays in
+/// this process's name until the process leaves.
+#[must_use = "a packet that is dropped is neither sent nor given back"]
+#[derive(Debug)]
+pub struct EmittedPacket {
+    pub(crate) index: u32,
+    word: BlockWord,
+    role: RoleEpoch,
+    seq: Seq,
+    ordinal: u32,
+    endpoint: Endpoint,
+    region: Region,
+}
+
+impl EmittedPacket {
+    /// The commit that emitted it.
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// Its place among the packets of that commit: with the seq, an id that survives a failover.
+    pub fn ordinal(&self) -> u32 {
+        self.ordinal
+    }
+
+    /// Where it goes.
+    pub fn endpoint(&self) -> Endpoint {
+        self.endpoint
+    }
+
+    /// Its bytes, in the region.
+    pub fn payload(&self) -> &[u8] {
+        self.region.map.held(self.index).map_or(&[], |(_, data)| data)
+    }
+}
+
+impl Participant {
+    /// The next released packet of `port`, in the order of commits; `None` if there is none, or if this
+    /// region is not primary.
+    pub fn take_emitted(&mut self, port: PortId) -> Option<EmittedPacket> {
+        self.outbox.fill(&self.region, port);
+        // ORDER released/2: read before the packet is taken, role after (see `may_send`).
+        if self.outbox.next_seq()? > self.region.released() {
+            return None;
+        }
+        let role = if self.outbox.sending > 0 { Some(self.region.role()) } else { self.enter() };
+        let role = role.filter(|role| role.is_primary())?;
+        let packet = self.take_released(port, role);
+        if packet.is_none() && self.outbox.sending == 0 {
+            self.leave();
+        }
+        packet
+    }
+
+    fn take_released(&mut self, port: PortId, role: RoleEpoch) -> Option<EmittedPacket> {
+        loop {
+            if self.outbox.next_seq()? > self.region.released() {
+                return None;
+            }
+            let Reverse((seq, ordinal, index)) = self.outbox.waiting.pop()?;
+            let map: &Map = &self.region.map;
+            let Some(block) = map.block(index) else {
+                continue;
+            };
+            let seen = BlockWord(block.row.word.load(Ordering::Acquire));
+            let same = seen.is(BlockState::Emitted)
+                && seen.home() == u32::from(port.0)
+                && block.row.seq.load(Ordering::Relaxed) == seq;
+            if !same {
+                continue; // a stale hint
+            }
+            let word = seen.next(BlockState::Sending, self.owner(), seen.home());
+            if block
+                .row
+                .word
+                .compare_exchange(seen.0, word.0, Ordering::AcqRel, Ordering::Relaxed)
+                .is_err()
+            {
+                continue;
+            }
+            self.outbox.sending += 1;
+            let endpoint =
+                map.held(index).map_or(Endpoint::NONE, |(prefix, _)| Endpoint::from_bytes(prefix));
+            return Some(EmittedPacket {
+                index,
+                word,
+                role,
+                seq: Seq::from_bits(seq),
+                ordinal: ordinal as u32,
+                endpoint,
+                region: self.region.clone(),
+            });
+        }
+    }
+
+    /// Whether `packet` may go to the socket now: this region is still the primary it was.
+    pub fn may_send(&self, packet: &EmittedPacket) -> bool {
+        self.region.role() == packet.role
+    }
+
+    /// The packet left. It is kept until the back-up knows.
+    pub fn sent(&mut self, packet: EmittedPacket) {
+        self.count(Counter::Sent);
+        let region = self.region.clone();
+        let Some(block) = region.map.block(packet.index) else {
+            return;
+        };
+        let sent = packet.word.next(BlockState::Sent, 0, packet.word.home());
+        if block
+            .row
+            .word
+            .compare_exchange(packet.word.0, sent.0, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+        {
+            if region.node_alive() {
+                // A full ring: the node's scan finds what has no hint.
+                let _ = region.map.sent_ring().push(packet.index);
+            } else {
+                pool::free_block(&region.map, packet.index, sent);
+            }
+        }
+        self.one_less();
+    }
+
+    /// The packet did not leave and shall be tried again, by whichever process serves the port.
+    pub fn put_back(&mut self, packet: EmittedPacket) {
+        let region = self.region.clone();
+        let Some(block) = region.map.block(packet.index) else {
+            return;
+        };
+        let back = packet.word.next(BlockState::Emitted, 0, packet.word.home());
+        if block
+            .row
+            .word
+            .compare_exchange(packet.word.0, back.0, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+        {
+            let key = (packet.seq.to_bits(), u64::from(packet.ordinal), packet.index);
+            self.outbox.waiting.push(Reverse(key));
+        }
+        self.one_less();
+    }
+
+    fn one_less(&mut self) {
+        self.outbox.sending = self.outbox.sending.saturating_sub(1);
+        if self.outbox.sending == 0 {
+            self.leave();
+        }
+    }
+}
+
+/// Offers every emitted packet to its port again: after the death of a port process.
+pub(crate) fn restore_hints(region: &Region) {
+    for index in 0..region.map.block_count() {
+        let Some(block) = region.map.block(index) else {
+            continue;
+        };
+        let word = BlockWord(block.row.word.load(Ordering::Acquire));
+        if word.is(BlockState::Emitted)
+            && let Some(ring) = region.map.port_ring(word.home())
+        {
+            let _ = ring.push(index);
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! Gathering: the node merges the rings by seq up to a low watermark and copies the bytes out.
+//!
+//! Entries, and the blocks that they retire, are reused only once `gathered` has reached their seq. While
+//! gathering is required only the node raises it; else whoever needs room does, and the seq in each slot
+//! is enough to bring a back-up into step later.
+
+use std::collections::HashMap;
+
+use crate::endpoint::Endpoint;
+use crate::map::Map;
+use crate::process::monotonic_ns;
+use crate::region::Region;
+use crate::sync::Ordering;
+use crate::tx::{COMMIT_STALL, Operation, Target};
+use crate::words::{BlockState, BlockWord, EntryState, EntryWord, Seq, SlotState, SlotWord};
+
+/// The position up to which every commit is decided: nothing at or below it can still appear.
+pub(crate) fn watermark(region: &Region) -> Seq {
+    let map: &Map = &region.map;
+    // ORDER watermark/1 SeqCst, pairs with entry/1: `commit_seq` first, then the entries.
+    let mut bound = map.header().commit_seq.word.load(Ordering::SeqCst);
+    for seat in 0..map.geometry().participants as u8 {
+        if let Some((_, entry, word)) = latest(map, seat) {
+            match word.state() {
+                // Its seq may be drawn already, but not below what was drawn before.
+                Some(EntryState::Drawing) => {
+                    bound = bound.min(entry.floor.load(Ordering::Relaxed));
+                }
+                Some(EntryState::Prepared) => {
+                    bound = bound.min(entry.seq.load(Ordering::Relaxed).saturating_sub(1));
+                }
+                _ => {}
+            }
+        }
+    }
+    Seq::from_bits(bound).max(region.gathered())
+}
+
+/// The only entry of a seat that can be undecided.
+fn latest(map: &Map, seat: u8) -> Option<(u64, &crate::layout::EntryRow, EntryWord)> {
+    let row = map.participant(seat)?;
+    let position = row.next_position.load(Ordering::SeqCst).checked_sub(1)?;
+    let entry = map.entry(seat, position)?;
+    let word = EntryWord(entry.word.load(Ordering::SeqCst));
+    (word.position() == position).then_some((position, entry, word))
+}
+
+/// Raises `gathered` to the watermark where nobody gathers; returns what it is afterwards.
+pub(crate) fn raise_if_free(region: &Region) -> Seq {
+    let required = region.header().gathering.load(Ordering::SeqCst) == 1;
+    if required && region.node_alive() {
+        return region.gathered();
+    }
+    raise(region, watermark(region))
+}
+
+/// Raises `gathered`, never lowers it.
+fn raise(region: &Region, to: Seq) -> Seq {
+    // ORDER gathered/1 AcqRel, pairs with gathered/2: all reading of the entries comes before reuse.
+    let before = region.header().gathered.word.fetch_max(to.to_bits(), Ordering::AcqRel);
+    Seq::from_bits(before).max(to)
+}
+
+/// What one commit changed, borrowed from the region until the sink returns.
+#[derive(Debug)]
+pub struct GatheredCommit<'r> {
+    /// Its position.
+    pub seq: Seq,
+    /// Objects that it made, changed or ended.
+    pub changes: Vec<Change<'r>>,
+    /// Packets that it emitted, in order.
+    pub emits: Vec<EmitImage<'r>>,
+}
+
+/// What became of one slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change<'r> {
+    /// It holds this object with this value.
+    Put {
+        /// Number of the slot.
+        slot: u32,
+        /// Which of the slot's objects.
+        incarnation: u32,
+        /// Place of the queue in the geometry.
+        queue: u8,
+        /// Priority lane.
+        priority: u8,
+        /// Empty if the object has no key.
+        key: &'r [u8],
+        /// The committed value.
+        value: &'r [u8],
+        /// Monotonic nanoseconds of this host at which the timer is due.
+        deadline: Option<u64>,
+        /// Ready whatever its inbox says.
+        ready: bool,
+    },
+    /// Its object has ended.
+    Remove {
+        /// Number of the slot.
+        slot: u32,
+        /// Which of the slot's objects.
+        incarnation: u32,
+    },
+}
+
+/// A packet that a commit emitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EmitImage<'r> {
+    /// Place of the port in the geometry.
+    pub port: u8,
+    /// Place among the packets of its commit.
+    pub ordinal: u32,
+    /// Where it goes.
+    pub endpoint: Endpoint,
+    /// Its bytes.
+    pub payload: &'r [u8],
+}
+
+/// Reads commits in their order. One per region, in the node.
+pub struct Gatherer {
+    region: Region,
+    /// Per seat, the first position that was not read yet.
+    positions: Vec<u64>,
+    /// Per seat, the undecided entry last seen and since when.
+    undecided: HashMap<u8, (u64, u64)>,
+    found: Vec<(u64, u8, u64)>,
+    /// Where the last turn ended.
+    last: Seq,
+}
+
+/// What a turn of gathering found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GatherTurn {
+    /// Everything up to here has been handed to the sink.
+    pub upto: Seq,
+    /// Commits handed over in this turn.
+    pub commits: usize,
+    /// Commits were overwritten before they were read: the state must be copied afresh.
+    pub gap: bool,
+}
+
+impl Gatherer {
+    /// Starts at what has been gathered so far.
+    pub fn new(region: Region) -> Self {
+        let seats = usize::from(region.geometry().participants);
+        Self {
+            positions: vec![0; seats],
+            undecided: HashMap::new(),
+            found: Vec::new(),
+            last: region.gathered(),
+            region,
+        }
+    }
+
+    /// Hands every commit up to the watermark to `sink`, in order, then lets the entries be reused.
+    /// At most `limit` commits.
+    pub fn gather(&mut self, limit: usize, mut sink: impl FnMut(GatheredCommit<'_>)) -> GatherTurn {
+        let region = self.region.clone();
+        let before = region.gathered();
+        self.abort_stalled();
+        let mut upto = watermark(&region);
+        // While nobody was required to gather, somebody made room for himself.
+        let gap = before > self.last;
+        self.last = before;
+        if upto <= before {
+            return GatherTurn { upto: before, commits: 0, gap };
+        }
+        self.found.clear();
+        for seat in 0..region.geometry().participants as u8 {
+            self.read_seat(seat, before, upto);
+        }
+        self.found.sort_unstable();
+        if self.found.len() > limit {
+            self.found.truncate(limit);
+            upto = Seq::from_bits(self.found.last().map_or(before.to_bits(), |last| last.0));
+        }
+        for &(seq, seat, position) in &self.found {
+            if let Some(entry) = region.map.entry(seat, position) {
+                sink(image(&region.map, Seq::from_bits(seq), entry));
+            }
+            self.positions[usize::from(seat)] = position + 1;
+        }
+        raise(&region, upto);
+        self.last = upto;
+        GatherTurn { upto, commits: self.found.len(), gap }
+    }
+
+    /// Collects the committed entries of one seat between two positions of the order.
+    fn read_seat(&mut self, seat: u8, above: Seq, upto: Seq) {
+        let map: &Map = &self.region.map;
+        let Some(row) = map.participant(seat) else {
+            return;
+        };
+        let end = row.next_position.load(Ordering::SeqCst);
+        let oldest = end.saturating_sub(u64::from(map.geometry().tx_entries));
+        for position in self.positions[usize::from(seat)].max(oldest)..end {
+            let Some(entry) = map.entry(seat, position) else {
+                break;
+            };
+            let word = EntryWord(entry.word.load(Ordering::SeqCst));
+            if word.position() > position {
+                continue; // reused, so it was gathered
+            }
+            match word.state() {
+                Some(EntryState::Committed | EntryState::Applied)
+                    if word.position() == position =>
+                {
+                    let seq = entry.seq.load(Ordering::Relaxed);
+                    if seq > upto.to_bits() {
+                        break;
+                    }
+                    if seq > above.to_bits() {
+                        self.found.push((seq, seat, position));
+                    } else {
+                        self.positions[usize::from(seat)] = position + 1;
+                    }
+                }
+                Some(EntryState::Aborted) if word.position() == position => {}
+                _ => break,
+            }
+        }
+    }
+
+    /// Aborts an entry of a living process that has been undecided for too long: nothing and nobody may
+    /// hold up the order.
+    fn abort_stalled(&mut self) {
+        let map: &Map = &self.region.map;
+        for seat in 0..map.geometry().participants as u8 {
+            let Some((position, entry, word)) = latest(map, seat) else {
+                continue;
+            };
+            if !matches!(word.state(), Some(EntryState::Drawing | EntryState::Prepared)) {
+                self.undecided.remove(&seat);
+                continue;
+            }
+            let now = monotonic_ns();
+            let since = match self.undecided.get(&seat) {
+                Some(&(seen, since)) if seen == position => since,
+                _ => {
+                    self.undecided.insert(seat, (position, now));
+                    continue;
+                }
+            };
+            if now - since > COMMIT_STALL.as_nanos() as u64 {
+                let aborted = word.with(EntryState::Aborted);
+                let _ = entry.word.compare_exchange(
+                    word.0,
+                    aborted.0,
+                    Ordering::SeqCst,
+                    Ordering::SeqCst,
+                );
+            }
+        }
+    }
+
+    /// Whether an undecided entry holds up the order: then gather again soon.
+    pub fn is_held_up(&self) -> bool {
+        !self.undecided.is_empty()
+    }
+
+    /// Takes the packets that ports have sent: each once, with the seq and ordinal that name it. Their
+    /// blocks are free afterwards.
+    pub fn collect_sent(&mut self, mut sink: impl FnMut(Seq, u32)) {
+        let map: &Map = &self.region.map;
+        let ring = map.sent_ring();
+        let overflowed = ring.len() >= u64::from(map.layout().sent_ring.capacity) / 2;
+        let mut collect = |index: u32| {
+            let Some(block) = map.block(index) else {
+                return;
+            };
+            let word = BlockWord(block.row.word.load(Ordering::Acquire));
+            if !word.is(BlockState::Sent) {
+                return;
+            }
+            let seq = Seq::from_bits(block.row.seq.load(Ordering::Relaxed));
+            let ordinal = block.row.id.load(Ordering::Relaxed) as u32;
+            if crate::pool::free_block(map, index, word) {
+                sink(seq, ordinal);
+            }
+        };
+        while let Some(index) = ring.pop() {
+            collect(index);
+        }
+        if overflowed {
+            // Some may have found the ring full: they have no hint.
+            (0..map.block_count()).for_each(collect);
+        }
+    }
+}
+
+/// Reads a committed entry. Its blocks are not reused before `gathered` reaches its seq.
+fn image<'r>(map: &'r Map, seq: Seq, entry: &crate::layout::EntryRow) -> GatheredCommit<'r> {
+    let mut commit = GatheredCommit { seq, changes: Vec::new(), emits: Vec::new() };
+    let count = entry.operation_count.load(Ordering::Relaxed) as usize;
+    for operation in (0..count).map_while(|at| Operation::read(entry, at)) {
+        match operation.target {
+            Target::Slot(slot) => {
+                let incarnation = operation.incarnation;
+                let new = SlotWord(operation.new);
+                commit.changes.push(if new.is(SlotState::Free) {
+                    Change::Remove { slot, incarnation }
+                } else {
+                    let block = new.block();
+                    let deadline = block
+                        .and_then(|index| map.block(index))
+                        .map_or(0, |block| block.row.deadline.load(Ordering::Relaxed));
+                    let (key, value) =
+                        block.and_then(|index| map.held(index)).unwrap_or((&[], &[]));
+                    Change::Put {
+                        slot,
+                        incarnation,
+                        queue: operation.placing as u8,
+                        priority: (operation.placing >> 8) as u8,
+                        key,
+                        value,
+                        deadline: (deadline != 0).then_some(deadline),
+                        ready: new.is(SlotState::Ready),
+                    }
+                });
+            }
+            Target::Block(index) => {
+                let new = BlockWord(operation.new);
+                if new.is(BlockState::Emitted)
+                    && let (Some(block), Some((prefix, payload))) =
+                        (map.block(index), map.held(index))
+                {
+                    commit.emits.push(EmitImage {
+                        port: new.home() as u8,
+                        ordinal: block.row.id.load(Ordering::Relaxed) as u32,
+                        endpoint: Endpoint::from_bytes(prefix),
+                        payload,
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+    commit
+}

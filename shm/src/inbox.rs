@@ -1,0 +1,176 @@
+//! The inbox of an object: messages that wait for it, newest first.
+//!
+//! That a message waits is a fact of its own block word (`Linking`, `Linked` or `Taken`, with the
+//! object as home); the chain through the blocks is where the claimer finds it.
+//!
+//! ```text
+//!   slot.inbox ─► newest ─► … ─► oldest ─► none
+//!      ▲ anybody pushes by CAS       └ only the claimer of the object prunes
+//! ```
+//!
+//! With one remover a compare-and-swap of the head cannot be fooled: the block it names cannot have
+//! left and come back meanwhile.
+
+use crate::map::Map;
+use crate::sync::Ordering;
+use crate::words::{BlockState, BlockWord, InboxWord};
+
+/// Why a message could not be linked.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub(crate) enum PushError {
+    /// The object is of another incarnation: look the key up again.
+    Gone,
+    /// The object is being withdrawn; it may yet stay.
+    Closed,
+    /// As many messages wait as may wait.
+    Full,
+}
+
+/// Pushes the message `block` (`Linking`, by the caller) to an object.
+pub(crate) fn push(map: &Map, slot: u32, incarnation: u32, block: u32) -> Result<(), PushError> {
+    let (Some(row), Some(message)) = (map.slot(slot), map.block(block)) else {
+        return Err(PushError::Gone);
+    };
+    let limit = u32::from(map.geometry().inbox_limit);
+    loop {
+        let head = InboxWord(row.inbox.load(Ordering::Relaxed));
+        if !head.is_of(incarnation) {
+            return Err(PushError::Gone);
+        }
+        if head.is_closed() {
+            return Err(PushError::Closed);
+        }
+        if head.depth() >= limit {
+            return Err(PushError::Full);
+        }
+        message.row.next.store(head.newest().map_or(0, |index| index + 1), Ordering::Relaxed);
+        let pushed = head.with(false, head.depth() + 1, Some(block));
+        // ORDER inbox/1 SeqCst, pairs with inbox/2: the claimer that sees this head sees the message;
+        // and the pusher's later look at the slot does not pass it (see claim.rs, "look again").
+        if row.inbox.compare_exchange(head.0, pushed.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+        {
+            return Ok(());
+        }
+    }
+}
+
+/// The blocks of the chain, newest first. Stable for the claimer of the object only.
+pub(crate) struct Chain<'m> {
+    map: &'m Map,
+    next: Option<u32>,
+    /// A chain cannot be longer than there are blocks; a longer one was scribbled into a circle.
+    left: u32,
+}
+
+impl<'m> Chain<'m> {
+    pub(crate) fn of(map: &'m Map, head: InboxWord) -> Self {
+        Self { map, next: head.newest(), left: map.block_count() }
+    }
+}
+
+impl Iterator for Chain<'_> {
+    type Item = (u32, BlockWord);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let index = self.next?;
+        self.left = self.left.checked_sub(1)?;
+        let block = self.map.block(index)?;
+        self.next = block.row.next.load(Ordering::Relaxed).checked_sub(1);
+        Some((index, BlockWord(block.row.word.load(Ordering::Acquire))))
+    }
+}
+
+/// Takes everything out of the chain that no longer waits for `slot`. By the claimer, or by the reaper in
+/// its place; may be repeated.
+pub(crate) fn prune(map: &Map, slot: u32) {
+    let Some(row) = map.slot(slot) else { return };
+    'again: loop {
+        // ORDER inbox/2 SeqCst, pairs with inbox/1.
+        let head = InboxWord(row.inbox.load(Ordering::SeqCst));
+        let mut kept: Option<u32> = None;
+        let mut waiting = 0;
+        for (index, word) in Chain::of(map, head) {
+            if word.is_waiting_for(slot) {
+                kept = Some(index);
+                waiting += 1;
+                continue;
+            }
+            let Some(block) = map.block(index) else { break };
+            let next = block.row.next.load(Ordering::Relaxed);
+            match kept.and_then(|kept| map.block(kept)) {
+                Some(before) => before.row.next.store(next, Ordering::Relaxed),
+                None => {
+                    let shorter = head.with(
+                        head.is_closed(),
+                        head.depth().saturating_sub(1),
+                        next.checked_sub(1),
+                    );
+                    // Lost to a pusher: the same block is then in the middle of the chain.
+                    let _ = row.inbox.compare_exchange(
+                        head.0,
+                        shorter.0,
+                        Ordering::SeqCst,
+                        Ordering::Relaxed,
+                    );
+                    continue 'again;
+                }
+            }
+        }
+        // The depth is only the limit's business; it drifts if a pruner dies, and is set right here.
+        if head.depth() == waiting {
+            return;
+        }
+        let right = head.with(head.is_closed(), waiting, head.newest());
+        if row.inbox.compare_exchange(head.0, right.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+        {
+            return;
+        }
+    }
+}
+
+/// Opens or closes the inbox of an object that the caller has claimed.
+///
+/// Closing fails if anything waits that the claimer has not `taken`.
+pub(crate) fn close(map: &Map, slot: u32, taken: &[u32]) -> bool {
+    let Some(row) = map.slot(slot) else {
+        return false;
+    };
+    loop {
+        let head = InboxWord(row.inbox.load(Ordering::SeqCst));
+        let waits = Chain::of(map, head)
+            .any(|(index, word)| word.is_waiting_for(slot) && !taken.contains(&index));
+        if waits {
+            return false;
+        }
+        let closed = head.with(true, head.depth(), head.newest());
+        if row.inbox.compare_exchange(head.0, closed.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+        {
+            return true;
+        }
+    }
+}
+
+pub(crate) fn reopen(map: &Map, slot: u32) {
+    let Some(row) = map.slot(slot) else { return };
+    let head = InboxWord(row.inbox.load(Ordering::SeqCst));
+    if head.is_closed() {
+        // Nobody pushes to a closed inbox, so only its claimer changes it: this cannot fail.
+        let open = head.with(false, head.depth(), head.newest());
+        let _ = row.inbox.compare_exchange(head.0, open.0, Ordering::SeqCst, Ordering::Relaxed);
+    }
+}
+
+/// Whether a message waits. Cheap: looks at the head alone.
+pub(crate) fn has_waiting(map: &Map, slot: u32) -> bool {
+    // ORDER inbox/2 SeqCst, pairs with inbox/1.
+    map.slot(slot).is_some_and(|row| InboxWord(row.inbox.load(Ordering::SeqCst)).newest().is_some())
+}
+
+/// Marks a message as being worked on by `owner`, or as waiting again.
+pub(crate) fn mark(map: &Map, block: u32, seen: BlockWord, state: BlockState, owner: u8) -> bool {
+    let Some(message) = map.block(block) else {
+        return false;
+    };
+    let marked = seen.next(state, owner, seen.home());
+    message.row.word.compare_exchange(seen.0, marked.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+}

@@ -1,0 +1,361 @@
+//! The mapping: the only place that turns offsets into references.
+//!
+//! Every function takes an index that may come from another process and answers `None` if it lies
+//! outside; nothing else in the crate computes an address.
+
+#![expect(unsafe_code, reason = "references into memory that other processes map too")]
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use memmap2::{MmapOptions, MmapRaw};
+
+use crate::geometry::{BLOCK_HEADER_BYTES, Geometry};
+use crate::layout::{
+    BlockRow, EntryRow, Header, Layout, ParticipantRow, RingPlace, RingRow, SlotRow,
+};
+use crate::ring::Ring;
+use crate::sync::{AtomicU64, Ordering};
+
+/// A type that any process may write at any time.
+///
+/// # Safety
+/// The type consists of atomics and padding only, and every bit pattern is a value of it.
+unsafe trait Shared {}
+
+// SAFETY: atomics only, any bits are valid.
+unsafe impl Shared for Header {}
+// SAFETY: atomics only, any bits are valid.
+unsafe impl Shared for ParticipantRow {}
+// SAFETY: atomics only, any bits are valid.
+unsafe impl Shared for SlotRow {}
+// SAFETY: atomics only, any bits are valid.
+unsafe impl Shared for BlockRow {}
+// SAFETY: atomics only, any bits are valid.
+unsafe impl Shared for EntryRow {}
+// SAFETY: atomics only, any bits are valid.
+unsafe impl Shared for RingRow {}
+// SAFETY: atomics only, any bits are valid.
+unsafe impl Shared for AtomicU64 {}
+
+pub(crate) struct Map {
+    raw: MmapRaw,
+    layout: Layout,
+    geometry: Geometry,
+    path: PathBuf,
+    writable: bool,
+}
+
+// The raw pointer inside is what keeps these from being derived.
+// SAFETY: the mapping lives as long as `Map`, and everything read through it is an atomic, or bytes
+// whose exclusive owner is decided by an atomic word.
+unsafe impl Send for Map {}
+// SAFETY: as above.
+unsafe impl Sync for Map {}
+
+impl Map {
+    /// Maps `file`, whose length the caller has compared with the layout of `geometry`.
+    pub(crate) fn new(
+        file: &File,
+        path: &Path,
+        geometry: Geometry,
+        writable: bool,
+    ) -> io::Result<Map> {
+        let layout = Layout::of(&geometry);
+        let length = usize::try_from(layout.region_bytes).map_err(io::Error::other)?;
+        let mut options = MmapOptions::new();
+        options.len(length);
+        let raw = if writable {
+            // Touched now, so that no page fault falls into a commit.
+            options.populate().map_raw(file)?
+        } else {
+            options.map_raw_read_only(file)?
+        };
+        // Children must not inherit a region they have no seat in; a core dump need not hold it.
+        raw.advise(memmap2::Advice::DontFork)?;
+        raw.advise(memmap2::Advice::DontDump)?;
+        Ok(Map { raw, layout, geometry, path: path.to_path_buf(), writable })
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    fn at<T: Shared>(&self, offset: u64) -> &T {
+        let offset = offset as usize;
+        assert!(offset + size_of::<T>() <= self.raw.len(), "offset {offset} outside the region");
+        let pointer = self.raw.as_mut_ptr().wrapping_add(offset);
+        assert!(pointer.cast::<T>().is_aligned(), "offset {offset} is not aligned");
+        // SAFETY:
+        // - mapped: checked against the length above; `self` keeps the mapping for the lifetime;
+        // - aligned: checked above;
+        // - initialised and not aliased: `T: Shared`, so any bytes are a value and all access is atomic.
+        unsafe { &*pointer.cast::<T>() }
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        self.at(0)
+    }
+
+    pub(crate) fn participant(&self, seat: u8) -> Option<&ParticipantRow> {
+        if u16::from(seat) >= self.geometry.participants {
+            return None;
+        }
+        Some(self.at(self.layout.participants + u64::from(seat) * 1024))
+    }
+
+    pub(crate) fn slot(&self, index: u32) -> Option<&SlotRow> {
+        if index >= self.geometry.slots {
+            return None;
+        }
+        Some(self.at(self.layout.slots + u64::from(index) * 64))
+    }
+
+    pub(crate) fn bucket(&self, hash: u64) -> (u32, &AtomicU64) {
+        let index = hash as u32 & (self.layout.bucket_count - 1);
+        (index, self.at(self.layout.buckets + u64::from(index) * 8))
+    }
+
+    pub(crate) fn bucket_at(&self, index: u32) -> Option<&AtomicU64> {
+        if index >= self.layout.bucket_count {
+            return None;
+        }
+        Some(self.at(self.layout.buckets + u64::from(index) * 8))
+    }
+
+    pub(crate) fn entry(&self, seat: u8, position: u64) -> Option<&EntryRow> {
+        if u16::from(seat) >= self.geometry.participants {
+            return None;
+        }
+        let entries = u64::from(self.geometry.tx_entries);
+        let index = u64::from(seat) * entries + (position & (entries - 1));
+        Some(self.at(self.layout.entries + index * size_of::<EntryRow>() as u64))
+    }
+
+    pub(crate) fn lane(&self, queue: u8, priority: u8) -> Option<Ring<'_>> {
+        let lanes = self.layout.lanes.get(usize::from(queue))?;
+        Some(self.ring(lanes.get(usize::from(priority)).or(lanes.last())?))
+    }
+
+    pub(crate) fn port_ring(&self, port: u32) -> Option<Ring<'_>> {
+        Some(self.ring(self.layout.port_rings.get(port as usize)?))
+    }
+
+    pub(crate) fn sent_ring(&self) -> Ring<'_> {
+        self.ring(&self.layout.sent_ring)
+    }
+
+    fn ring(&self, place: &RingPlace) -> Ring<'_> {
+        let row: &RingRow = self.at(place.offset);
+        let cells = self.words(place.offset + size_of::<RingRow>() as u64, place.capacity as usize);
+        Ring::new(&row.head.word, &row.tail.word, cells)
+    }
+
+    fn words(&self, offset: u64, count: usize) -> &[AtomicU64] {
+        let first: &AtomicU64 = self.at(offset);
+        assert!(offset as usize + count * 8 <= self.raw.len(), "{count} words outside the region");
+        // SAFETY: as in `at`, for `count` consecutive words that end inside the mapping.
+        unsafe { std::slice::from_raw_parts(first, count) }
+    }
+
+    pub(crate) fn slot_bitmap(&self) -> &[AtomicU64] {
+        self.words(self.layout.slot_bitmap, self.geometry.slots.div_ceil(64) as usize)
+    }
+
+    pub(crate) fn class_bitmap(&self, class: usize) -> &[AtomicU64] {
+        let place = &self.layout.classes[class];
+        self.words(place.bitmap, place.count.div_ceil(64) as usize)
+    }
+
+    pub(crate) fn block_count(&self) -> u32 {
+        self.layout.classes.last().map_or(0, |class| class.first + class.count)
+    }
+
+    /// Class of a block and its number inside it.
+    pub(crate) fn class_of(&self, block: u32) -> Option<(usize, u32)> {
+        self.layout.classes.iter().enumerate().find_map(|(at, class)| {
+            let number = block.checked_sub(class.first)?;
+            (number < class.count).then_some((at, number))
+        })
+    }
+
+    pub(crate) fn block(&self, index: u32) -> Option<Block<'_>> {
+        let (class, number) = self.class_of(index)?;
+        let place = &self.layout.classes[class];
+        let offset = place.offset + u64::from(number) * place.stride();
+        let row: &BlockRow = self.at(offset);
+        let start = offset as usize + BLOCK_HEADER_BYTES as usize;
+        assert!(start + place.payload_bytes as usize <= self.raw.len(), "block outside the region");
+        Some(Block { row, start: self.raw.as_mut_ptr().wrapping_add(start), index, place })
+    }
+}
+
+/// One block: its header by reference, its payload by address.
+#[derive(Clone, Copy)]
+pub(crate) struct Block<'m> {
+    pub(crate) row: &'m BlockRow,
+    start: *mut u8,
+    pub(crate) index: u32,
+    place: &'m crate::layout::ClassPlace,
+}
+
+impl<'m> Block<'m> {
+    pub(crate) fn capacity(&self) -> usize {
+        self.place.payload_bytes as usize
+    }
+
+    /// Bytes of the prefix, and where the data starts behind it: 16-byte aligned, so that typed values are.
+    pub(crate) fn shape(&self) -> Result<Shape, BadBlock> {
+        let prefix = (self.row.shape.load(Ordering::Relaxed) & 0xffff) as usize;
+        let len = self.row.len.load(Ordering::Relaxed) as usize;
+        let data = prefix.next_multiple_of(16);
+        if data + len <= self.capacity() {
+            Ok(Shape { prefix, data, len })
+        } else {
+            Err(BadBlock { block: self.index, prefix, len, capacity: self.capacity() })
+        }
+    }
+
+    /// The prefix (key or endpoint) and the data, in place.
+    ///
+    /// # Safety
+    /// Until the end of `'a` nobody writes the payload: the block is this process's own, or immutable
+    /// and kept from reuse by a claim, a seat or a seq of this process.
+    pub(crate) unsafe fn parts<'a>(&self) -> Result<(&'a [u8], &'a [u8]), BadBlock> {
+        let shape = self.shape()?;
+        // SAFETY: `shape` ends inside the payload; the mapping outlives every handle of the crate
+        // (they all keep the region alive); no writer by the caller's promise.
+        unsafe {
+            Ok((
+                std::slice::from_raw_parts(self.start, shape.prefix),
+                std::slice::from_raw_parts(self.start.wrapping_add(shape.data), shape.len),
+            ))
+        }
+    }
+
+    /// The whole payload, for writing.
+    ///
+    /// # Safety
+    /// The block is `Private` to this process and no other reference to its payload exists during `'a`.
+    pub(crate) unsafe fn payload_mut<'a>(&self) -> &'a mut [u8] {
+        // SAFETY: inside the mapping by construction; exclusive by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start, self.capacity()) }
+    }
+
+    /// Appends a copy of prefix and data to the two buffers.
+    ///
+    /// Works on a block that somebody may be writing: read word by word, to be believed only after
+    /// the word that names the block was seen unchanged afterwards.
+    pub(crate) fn copy_racy(
+        &self,
+        prefix: &mut Vec<u8>,
+        data: &mut Vec<u8>,
+    ) -> Result<(), BadBlock> {
+        let shape = self.shape()?;
+        self.copy_range(0, shape.prefix, prefix);
+        self.copy_range(shape.data, shape.len, data);
+        Ok(())
+    }
+
+    /// Whether the prefix reads as `bytes`; to be believed like [`copy_racy`](Self::copy_racy).
+    pub(crate) fn prefix_is_racy(&self, bytes: &[u8]) -> bool {
+        let Ok(shape) = self.shape() else {
+            return false;
+        };
+        shape.prefix == bytes.len()
+            && bytes
+                .chunks(8)
+                .enumerate()
+                .all(|(at, chunk)| self.word_racy(at * 8).to_ne_bytes()[..chunk.len()] == *chunk)
+    }
+
+    /// The eight bytes at `at`, a multiple of eight below the capacity.
+    fn word_racy(&self, at: usize) -> u64 {
+        assert!(at.is_multiple_of(8) && at + 8 <= self.capacity(), "word {at} of a payload");
+        let pointer = self.start.wrapping_add(at).cast::<u64>();
+        // SAFETY: inside the payload and aligned (payloads start on cache lines), as asserted; the load
+        // is atomic and any bytes are a value.
+        unsafe { AtomicU64::from_ptr(pointer) }.load(Ordering::Relaxed)
+    }
+
+    fn copy_range(&self, from: usize, len: usize, into: &mut Vec<u8>) {
+        into.reserve(len);
+        let mut at = from;
+        while at < from + len {
+            let word = self.word_racy(at);
+            let bytes = word.to_ne_bytes();
+            into.extend_from_slice(&bytes[..(from + len - at).min(8)]);
+            at += 8;
+        }
+    }
+}
+
+/// Where prefix and data of a block lie.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) prefix: usize,
+    pub(crate) data: usize,
+    pub(crate) len: usize,
+}
+
+/// A block's header claims more bytes than the block has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("block {block} claims {prefix} + {len} bytes, it holds {capacity}")]
+pub struct BadBlock {
+    /// Index of the block.
+    pub block: u32,
+    /// Claimed bytes of prefix.
+    pub prefix: usize,
+    /// Claimed bytes of data.
+    pub len: usize,
+    /// Bytes there are.
+    pub capacity: usize,
+}
+
+/// The header inside a private copy of a region's first page.
+pub(crate) fn header_of(page: &[AtomicU64; 512]) -> &Header {
+    const { assert!(size_of::<Header>() <= 4096) };
+    let pointer = page.as_ptr().cast::<Header>();
+    assert!(pointer.is_aligned(), "the copy is aligned to 64 bytes");
+    // SAFETY: in bounds by the assertion on the size, aligned as asserted, `Header: Shared`, and the
+    // reference lives no longer than the page.
+    unsafe { &*pointer }
+}
+
+impl Map {
+    /// Prefix and data of a block that this process keeps from being written: by a claim, a seat, or
+    /// because it is `Sending` in its name.
+    ///
+    /// The lifetime is that of `&self`; handles that hold a block also hold the region.
+    pub(crate) fn held(&self, index: u32) -> Option<(&[u8], &[u8])> {
+        // SAFETY: callers are the handles of this crate whose block word names this process (or whose
+        // claimed slot names the block), so nobody else writes or recycles it until they let go; see the
+        // state diagrams in words.rs, claim.rs and egress.rs. `Claim::value_mut` borrows its claim
+        // mutably, so no shared slice of the same block exists meanwhile.
+        unsafe { self.block(index)?.parts() }.ok()
+    }
+
+    /// The payload of a block that is `Private` to this process.
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "the block is exclusive by its word, not by this borrow"
+    )]
+    pub(crate) fn private_mut(&self, index: u32) -> Option<&mut [u8]> {
+        // SAFETY: as for `held`: the block's word is `Private` with this process as owner. Callers hold
+        // one such slice at a time and derive it from a `&mut` handle.
+        Some(unsafe { self.block(index)?.payload_mut() })
+    }
+}

@@ -1,0 +1,410 @@
+//! A seat in the region: who a process is, what it owns, and how its death is noticed.
+//!
+//! ```text
+//!            joiner: swap            joiner: seated           owner: leaves
+//!   ┌──────┐            ┌─────────┐             ┌──────┐                  ┌──────┐
+//!   │ Free ├───────────►│ Joining ├────────────►│ Live ├─────────────────►│ Left │
+//!   └──▲───┘            └────┬────┘             └──┬───┘                  └──┬───┘
+//!      │                     │ reaper: confirmed death                       │
+//!      │                     └──────────────┬──────┴─────────────────────────┘
+//!      │ reaper: nothing is owned any more  ▼
+//!      └───────────────────────────── (reaped in place)
+//! ```
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
+use crate::bell::{self, Bell};
+use crate::counters::Counter;
+use crate::egress::Outbox;
+use crate::layout::ParticipantRow;
+use crate::map::Map;
+use crate::pool::Supply;
+use crate::process;
+use crate::reap;
+use crate::region::{QueueId, Region, store_name};
+use crate::robust::Keeper;
+use crate::sync::Ordering;
+use crate::words::RoleEpoch;
+
+/// What a participant is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Kind {
+    /// The process that owns the region; one at a time.
+    Node = 1,
+    /// Claims objects.
+    Worker = 2,
+    /// Packets in, packets out.
+    Port = 3,
+    /// Anything else that writes.
+    Other = 4,
+}
+
+impl Kind {
+    pub(crate) fn from_bits(bits: u32) -> Option<Kind> {
+        Some(match bits {
+            1 => Kind::Node,
+            2 => Kind::Worker,
+            3 => Kind::Port,
+            4 => Kind::Other,
+            _ => return None,
+        })
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Kind::Node => "node",
+            Kind::Worker => "worker",
+            Kind::Port => "port",
+            Kind::Other => "other",
+        })
+    }
+}
+
+/// State of a seat.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum SeatState {
+    Free = 0,
+    Joining = 1,
+    Live = 2,
+    Left = 3,
+}
+
+/// `state:4 | generation:28 | pid:32`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SeatWord(pub(crate) u64);
+
+impl SeatWord {
+    pub(crate) fn new(state: SeatState, generation: u64, pid: u32) -> Self {
+        Self((state as u64) << 60 | (generation & 0xfff_ffff) << 32 | u64::from(pid))
+    }
+
+    pub(crate) fn state(self) -> Option<SeatState> {
+        Some(match self.0 >> 60 {
+            0 => SeatState::Free,
+            1 => SeatState::Joining,
+            2 => SeatState::Live,
+            3 => SeatState::Left,
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn pid(self) -> u32 {
+        self.0 as u32
+    }
+
+    pub(crate) fn generation(self) -> u64 {
+        self.0 >> 32 & 0xfff_ffff
+    }
+
+    pub(crate) fn with(self, state: SeatState) -> Self {
+        Self::new(state, self.generation(), self.pid())
+    }
+}
+
+/// A seat taken by this process. Dropping it gives everything back.
+///
+/// It may move between threads; one thread at a time uses it.
+pub struct Participant {
+    pub(crate) region: Region,
+    pub(crate) seat: u8,
+    pub(crate) supply: Supply,
+    pub(crate) outbox: Outbox,
+    /// Messages of the claim in hand, oldest first.
+    pub(crate) taken: Vec<u32>,
+    pub(crate) message_count: u64,
+    socket: Option<UnixDatagram>,
+    keeper: Option<Keeper>,
+}
+
+impl Region {
+    /// Takes a seat.
+    pub fn join(&self, kind: Kind, name: &str) -> Result<Participant, JoinError> {
+        if !self.map.is_writable() {
+            return Err(JoinError::ReadOnly);
+        }
+        let start_time = process::own_start_time().map_err(JoinError::Os)?;
+        let seat = match self.take_seat() {
+            Some(seat) => seat,
+            None => {
+                // The dead may sit on all of them, with no node alive to notice.
+                reap::Reaper::new(self.clone()).run_once();
+                self.take_seat().ok_or_else(|| self.all_taken())?
+            }
+        };
+        let row = self.map.participant(seat).expect("a seat just taken exists");
+        if kind == Kind::Node {
+            let before = self.header().node_seat.load(Ordering::SeqCst);
+            let free = before == 0 || !self.node_alive();
+            if !free
+                || self
+                    .header()
+                    .node_seat
+                    .compare_exchange(
+                        before,
+                        u32::from(seat) + 1,
+                        Ordering::SeqCst,
+                        Ordering::SeqCst,
+                    )
+                    .is_err()
+            {
+                let word = SeatWord(row.word.load(Ordering::Relaxed));
+                row.word.store(word.with(SeatState::Free).0, Ordering::Release);
+                return Err(JoinError::NodeExists { pid: self.node_pid().unwrap_or(0) });
+            }
+        }
+        row.start_time.store(start_time, Ordering::Relaxed);
+        row.kind.store(kind as u32, Ordering::Relaxed);
+        store_name(&row.name, name);
+        row.bell.store(0, Ordering::Relaxed);
+        row.active.store(0, Ordering::Relaxed);
+        row.linking.store(0, Ordering::Relaxed);
+        row.claims.iter().for_each(|hint| hint.store(0, Ordering::Relaxed));
+        row.counters.iter().for_each(|count| count.store(0, Ordering::Relaxed));
+        row.lock.initialise().map_err(JoinError::Os)?;
+        let keeper = Keeper::start(self.map.clone(), seat).map_err(JoinError::Os)?;
+        let word = SeatWord(row.word.load(Ordering::Relaxed));
+        // ORDER seat/1 Release, pairs with seat/2: who sees Live sees the identity and the held mutex.
+        row.word.store(word.with(SeatState::Live).0, Ordering::Release);
+        Ok(Participant {
+            supply: Supply::new(&self.map, seat),
+            outbox: Outbox::default(),
+            taken: Vec::new(),
+            message_count: 0,
+            socket: None,
+            keeper: Some(keeper),
+            region: self.clone(),
+            seat,
+        })
+    }
+
+    fn take_seat(&self) -> Option<u8> {
+        (0..self.geometry().participants as u8).find(|&seat| {
+            let Some(row) = self.map.participant(seat) else {
+                return false;
+            };
+            let seen = SeatWord(row.word.load(Ordering::Acquire));
+            if seen.state() != Some(SeatState::Free) {
+                return false;
+            }
+            let mine = SeatWord::new(SeatState::Joining, seen.generation() + 1, std::process::id());
+            row.word.compare_exchange(seen.0, mine.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        })
+    }
+
+    fn all_taken(&self) -> JoinError {
+        JoinError::Full { seats: self.geometry().participants }
+    }
+
+    fn node_row(&self) -> Option<&ParticipantRow> {
+        let seat = self.header().node_seat.load(Ordering::Acquire).checked_sub(1)?;
+        self.map.participant(u8::try_from(seat).ok()?)
+    }
+
+    /// Whether a node owns this region and the kernel has not announced its death. Costs two loads.
+    pub fn node_alive(&self) -> bool {
+        self.node_row().is_some_and(|row| {
+            // ORDER seat/2 Acquire, pairs with seat/1.
+            let word = SeatWord(row.word.load(Ordering::Acquire));
+            matches!(word.state(), Some(SeatState::Joining | SeatState::Live))
+                && row.kind.load(Ordering::Relaxed) == Kind::Node as u32
+                && !row.lock.owner_died()
+        })
+    }
+
+    /// Process id of the node, if one is alive.
+    pub fn node_pid(&self) -> Option<u32> {
+        self.node_alive().then_some(())?;
+        Some(SeatWord(self.node_row()?.word.load(Ordering::Relaxed)).pid())
+    }
+}
+
+impl Participant {
+    /// The region this is a seat of.
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// Number of the seat.
+    pub fn index(&self) -> u8 {
+        self.seat
+    }
+
+    pub(crate) fn owner(&self) -> u8 {
+        self.seat + 1
+    }
+
+    pub(crate) fn row(&self) -> &ParticipantRow {
+        self.region.map.participant(self.seat).expect("a participant's own seat exists")
+    }
+
+    /// Counts one.
+    pub fn count(&self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Counts several.
+    pub fn add(&self, counter: Counter, amount: u64) {
+        // Only this process writes its counters, so a load and a store lose nothing.
+        let figure = &self.row().counters[counter as usize];
+        figure.store(figure.load(Ordering::Relaxed) + amount, Ordering::Relaxed);
+    }
+
+    /// Declares that something is about to be held under the present role; `None` unless that is primary.
+    ///
+    /// A change of role waits until everybody who declared an older role has let go.
+    pub(crate) fn enter(&self) -> Option<RoleEpoch> {
+        let row = self.row();
+        let role = self.region.role();
+        if !role.is_primary() {
+            return None;
+        }
+        // ORDER active/1 SeqCst, pairs with active/2 in role.rs: either the changer of the role sees this
+        // declaration, or the second look here sees the changed role.
+        row.active.store(role.0, Ordering::SeqCst);
+        if self.region.role() == role {
+            return Some(role);
+        }
+        row.active.store(0, Ordering::SeqCst);
+        None
+    }
+
+    pub(crate) fn leave(&self) {
+        self.row().active.store(0, Ordering::Release);
+    }
+
+    /// A private block; if there is none, after looking at what has been gathered meanwhile.
+    pub(crate) fn take_block(&mut self, bytes: usize) -> Result<u32, crate::pool::OutOf> {
+        let region = self.region.clone();
+        let map: &Map = &region.map;
+        match self.supply.take_block(map, bytes) {
+            Err(crate::pool::OutOf::Blocks { .. }) if self.supply.has_retired() => {
+                let gathered = crate::gather::raise_if_free(&region);
+                self.supply.reclaim(map, gathered.to_bits());
+                self.supply.take_block(map, bytes)
+            }
+            other => other,
+        }
+    }
+
+    /// Sleeps until the queue's doorbell rings or `timeout` passes. True if there may be something.
+    pub fn wait_ready(&mut self, queue: QueueId, timeout: Duration) -> bool {
+        let bell = Bell::Queue(queue);
+        bell::arm(&self.region.map, bell, self.seat, false);
+        let found = self.has_work(bell);
+        if !found {
+            bell::sleep(&self.region.map, self.seat, timeout);
+        }
+        bell::disarm(&self.region.map, bell, self.seat);
+        found || self.has_work(bell)
+    }
+
+    /// The descriptor by which this participant is woken out of its own event loop.
+    pub fn bell_fd(&mut self) -> io::Result<RawFd> {
+        if self.socket.is_none() {
+            self.socket = Some(bell::open_socket(&self.region, self.seat)?);
+        }
+        Ok(self.socket.as_ref().expect("just opened").as_raw_fd())
+    }
+
+    /// Announces a sleep in an event loop that watches [`bell_fd`](Self::bell_fd). False if there
+    /// already is something to do: then do not sleep. Sleep at most [`SLEEP_MAX`](bell::SLEEP_MAX).
+    pub fn arm_bell(&mut self, bell: Bell) -> bool {
+        bell::arm(&self.region.map, bell, self.seat, true);
+        if self.has_work(bell) {
+            self.disarm_bell(bell);
+            return false;
+        }
+        true
+    }
+
+    /// Ends the sleep that [`arm_bell`](Self::arm_bell) announced.
+    pub fn disarm_bell(&mut self, bell: Bell) {
+        bell::disarm(&self.region.map, bell, self.seat);
+        if let Some(socket) = &self.socket {
+            bell::drain(socket);
+        }
+    }
+
+    fn has_work(&mut self, bell: Bell) -> bool {
+        let region = &self.region;
+        match bell {
+            Bell::Queue(QueueId(queue)) => {
+                let lanes = region.geometry().queues[usize::from(queue)].lanes;
+                region.role().is_primary()
+                    && (0..lanes)
+                        .any(|lane| region.map.lane(queue, lane).is_some_and(|l| !l.is_empty()))
+            }
+            Bell::Port(port) => {
+                self.outbox.fill(region, port);
+                region.role().is_primary()
+                    && self.outbox.next_seq().is_some_and(|seq| seq <= region.released())
+            }
+            Bell::Node => {
+                !region.map.sent_ring().is_empty()
+                    || region.commit_seq() > region.gathered()
+                        && crate::gather::watermark(region) > region.gathered()
+            }
+        }
+    }
+}
+
+impl Drop for Participant {
+    fn drop(&mut self) {
+        let region = self.region.clone();
+        let map: &Map = &region.map;
+        self.outbox.give_back_all(&region, self.seat);
+        let gathered = crate::gather::raise_if_free(&region);
+        self.supply.empty(map, gathered.to_bits());
+        let row = self.row();
+        row.active.store(0, Ordering::SeqCst);
+        row.bell.store(0, Ordering::SeqCst);
+        let word = SeatWord(row.word.load(Ordering::Relaxed));
+        let node = &region.header().node_seat;
+        let _ =
+            node.compare_exchange(u32::from(self.seat) + 1, 0, Ordering::SeqCst, Ordering::SeqCst);
+        // What waits to be gathered is the reaper's; if there is nothing, the seat is free at once.
+        let state = if self.supply.has_retired() { SeatState::Left } else { SeatState::Free };
+        drop(self.keeper.take());
+        self.row().word.store(word.with(state).0, Ordering::Release);
+    }
+}
+
+impl std::fmt::Debug for Participant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Participant")
+            .field("region", &self.region)
+            .field("seat", &self.seat)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a process got no seat.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// As many processes as the geometry allows.
+    #[error("all {seats} seats of the region are taken")]
+    Full {
+        /// Seats of the region.
+        seats: u16,
+    },
+    /// A region has one node.
+    #[error("process {pid} is the node of this region already")]
+    NodeExists {
+        /// That process.
+        pid: u32,
+    },
+    /// Observers look, they do not join.
+    #[error("the region is mapped for looking only")]
+    ReadOnly,
+    /// The system refused.
+    #[error("cannot take a seat in the region")]
+    Os(#[source] io::Error),
+}

@@ -1,0 +1,291 @@
+//! Free slots and blocks: the words are the truth, a bitmap of hints says where to look.
+//!
+//! A bit may be set for something that is taken (the taker's swap fails, it looks on) or missing for
+//! something free (after a death; [`restore_hints`] sets it again). Each participant keeps a magazine of
+//! blocks per class, so that a commit does not touch shared bitmaps.
+
+use crate::map::Map;
+use crate::sync::{AtomicU64, Ordering};
+use crate::words::{BlockState, BlockWord, SlotState, SlotWord};
+
+/// Blocks of one class that a participant keeps for itself.
+const MAGAZINE_MAX: usize = 64;
+
+/// Blocks fetched at once into an empty magazine.
+const REFILL: usize = 16;
+
+/// Marks everything free in a new region.
+pub(crate) fn fill(map: &Map) {
+    set_all(map.slot_bitmap(), map.geometry().slots);
+    for (at, class) in map.layout().classes.iter().enumerate() {
+        set_all(map.class_bitmap(at), class.count);
+    }
+}
+
+fn set_all(bitmap: &[AtomicU64], bits: u32) {
+    for (at, word) in bitmap.iter().enumerate() {
+        let left = bits - at as u32 * 64;
+        let mask = if left >= 64 { u64::MAX } else { (1 << left) - 1 };
+        word.store(mask, Ordering::Relaxed);
+    }
+}
+
+fn set_bit(bitmap: &[AtomicU64], index: u32) {
+    bitmap[index as usize / 64].fetch_or(1 << (index % 64), Ordering::Relaxed);
+}
+
+/// Clears a set bit and returns its number; looks at each word once, from `cursor` on.
+fn take_bit(bitmap: &[AtomicU64], cursor: &mut usize) -> Option<u32> {
+    for step in 0..bitmap.len() {
+        let at = (*cursor + step) % bitmap.len();
+        let mut seen = bitmap[at].load(Ordering::Relaxed);
+        while seen != 0 {
+            let bit = seen.trailing_zeros();
+            let before = bitmap[at].fetch_and(!(1 << bit), Ordering::Relaxed);
+            if before >> bit & 1 == 1 {
+                *cursor = at;
+                return Some(at as u32 * 64 + bit);
+            }
+            seen = before;
+        }
+    }
+    None
+}
+
+/// Sets the hint of everything that is free. Needed after a death only: nothing else loses hints.
+pub(crate) fn restore_hints(map: &Map) {
+    for index in 0..map.geometry().slots {
+        let word = map.slot(index).map(|row| SlotWord(row.word.load(Ordering::Relaxed)));
+        if word.is_some_and(|word| word.is(SlotState::Free)) {
+            set_bit(map.slot_bitmap(), index);
+        }
+    }
+    for index in 0..map.block_count() {
+        let word = map.block(index).map(|block| BlockWord(block.row.word.load(Ordering::Relaxed)));
+        if word.is_some_and(|word| word.is(BlockState::Free)) {
+            hint_free_block(map, index);
+        }
+    }
+}
+
+pub(crate) fn hint_free_slot(map: &Map, index: u32) {
+    if index < map.geometry().slots {
+        set_bit(map.slot_bitmap(), index);
+    }
+}
+
+fn hint_free_block(map: &Map, index: u32) {
+    if let Some((class, number)) = map.class_of(index) {
+        set_bit(map.class_bitmap(class), number);
+    }
+}
+
+/// Frees a block that stands at `expected`; false if it has changed meanwhile.
+pub(crate) fn free_block(map: &Map, index: u32, expected: BlockWord) -> bool {
+    let Some(block) = map.block(index) else {
+        return false;
+    };
+    let free = expected.next(BlockState::Free, 0, 0);
+    // ORDER block/1 AcqRel, pairs with block/1: the next owner's writes come after our last use.
+    let freed = block
+        .row
+        .word
+        .compare_exchange(expected.0, free.0, Ordering::AcqRel, Ordering::Relaxed)
+        .is_ok();
+    if freed {
+        hint_free_block(map, index);
+    }
+    freed
+}
+
+/// No free block of a sufficient size, or no free slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OutOf {
+    /// Every block of every class that is large enough is in use.
+    #[error("no free block for {bytes} bytes")]
+    Blocks {
+        /// Bytes asked for.
+        bytes: usize,
+    },
+    /// Larger than the largest class.
+    #[error("{bytes} bytes asked for, the largest block holds {largest}")]
+    TooLarge {
+        /// Bytes asked for.
+        bytes: usize,
+        /// Payload of the largest class.
+        largest: usize,
+    },
+    /// Every slot holds an object.
+    #[error("all {slots} objects of the region are in use")]
+    Slots {
+        /// Slots of the region.
+        slots: u32,
+    },
+}
+
+/// A participant's own supply.
+#[derive(Debug)]
+pub(crate) struct Supply {
+    owner: u8,
+    magazines: Vec<Vec<u32>>,
+    cursors: Vec<usize>,
+    slot_cursor: usize,
+    /// Blocks that this participant's commits retired, oldest first, with the seq that did it.
+    retired: std::collections::VecDeque<(u64, u32)>,
+}
+
+impl Supply {
+    pub(crate) fn new(map: &Map, seat: u8) -> Self {
+        let classes = map.layout().classes.len();
+        // Participants start looking in different places, so that they rarely meet.
+        let share = |words: usize| words * usize::from(seat) / usize::from(u8::MAX);
+        Self {
+            owner: seat + 1,
+            magazines: (0..classes).map(|_| Vec::with_capacity(MAGAZINE_MAX)).collect(),
+            cursors: (0..classes).map(|class| share(map.class_bitmap(class).len())).collect(),
+            slot_cursor: share(map.slot_bitmap().len()),
+            retired: std::collections::VecDeque::new(),
+        }
+    }
+
+    /// Takes a private block whose payload holds `bytes`.
+    pub(crate) fn take_block(&mut self, map: &Map, bytes: usize) -> Result<u32, OutOf> {
+        let classes = &map.layout().classes;
+        let largest = classes.last().map_or(0, |class| class.payload_bytes as usize);
+        let fits = classes.iter().position(|class| class.payload_bytes as usize >= bytes);
+        let Some(fits) = fits else {
+            return Err(OutOf::TooLarge { bytes, largest });
+        };
+        for class in fits..classes.len() {
+            if self.magazines[class].is_empty() {
+                self.refill(map, class);
+            }
+            if let Some(index) = self.magazines[class].pop() {
+                self.set_own(map, index, BlockState::Private);
+                return Ok(index);
+            }
+        }
+        Err(OutOf::Blocks { bytes })
+    }
+
+    /// Whether there might be more once retired blocks are gathered.
+    pub(crate) fn has_retired(&self) -> bool {
+        !self.retired.is_empty()
+    }
+
+    /// Gives back a block of this participant that was never published.
+    pub(crate) fn give_block(&mut self, map: &Map, index: u32) {
+        let Some((class, _)) = map.class_of(index) else {
+            return;
+        };
+        if self.magazines[class].len() < MAGAZINE_MAX {
+            self.set_own(map, index, BlockState::Cached);
+            self.magazines[class].push(index);
+        } else if let Some(block) = map.block(index) {
+            let word = BlockWord(block.row.word.load(Ordering::Relaxed));
+            free_block(map, index, word);
+        }
+    }
+
+    pub(crate) fn retire(&mut self, seq: u64, index: u32) {
+        self.retired.push_back((seq, index));
+    }
+
+    /// Takes back what was gathered. Commits of one participant have rising seqs.
+    pub(crate) fn reclaim(&mut self, map: &Map, gathered: u64) {
+        while let Some(&(seq, index)) = self.retired.front() {
+            if seq > gathered {
+                break;
+            }
+            self.retired.pop_front();
+            self.give_block(map, index);
+        }
+    }
+
+    /// Takes a free slot: `Reserved` to this participant, with the word it now bears.
+    pub(crate) fn take_slot(&mut self, map: &Map) -> Result<(u32, SlotWord), OutOf> {
+        while let Some(index) = take_bit(map.slot_bitmap(), &mut self.slot_cursor) {
+            let Some(row) = map.slot(index) else { continue };
+            let seen = SlotWord(row.word.load(Ordering::Relaxed));
+            if !seen.is(SlotState::Free) {
+                continue;
+            }
+            let mine = seen.next(SlotState::Reserved, self.owner, None);
+            // ORDER slot/1 AcqRel, pairs with slot/1: whoever frees, claims or reserves a slot sees
+            // all that its last owner wrote into the row.
+            if row
+                .word
+                .compare_exchange(seen.0, mine.0, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+            {
+                return Ok((index, mine));
+            }
+        }
+        Err(OutOf::Slots { slots: map.geometry().slots })
+    }
+
+    /// Puts everything back that can be put back; what waits to be gathered stays with the seat.
+    pub(crate) fn empty(&mut self, map: &Map, gathered: u64) {
+        self.reclaim(map, gathered);
+        for magazine in &mut self.magazines {
+            for index in magazine.drain(..) {
+                if let Some(block) = map.block(index) {
+                    free_block(map, index, BlockWord(block.row.word.load(Ordering::Relaxed)));
+                }
+            }
+        }
+    }
+
+    fn refill(&mut self, map: &Map, class: usize) {
+        let first = map.layout().classes[class].first;
+        for _ in 0..REFILL {
+            let Some(number) = take_bit(map.class_bitmap(class), &mut self.cursors[class]) else {
+                return;
+            };
+            let index = first + number;
+            let Some(block) = map.block(index) else {
+                continue;
+            };
+            let seen = BlockWord(block.row.word.load(Ordering::Relaxed));
+            if !seen.is(BlockState::Free) {
+                continue;
+            }
+            let cached = seen.next(BlockState::Cached, self.owner, 0);
+            // ORDER block/1 AcqRel, pairs with block/1 in `free_block`.
+            if block
+                .row
+                .word
+                .compare_exchange(seen.0, cached.0, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+            {
+                self.magazines[class].push(index);
+            }
+        }
+    }
+
+    /// A plain store: the block is this participant's, so nobody else swaps its word.
+    fn set_own(&self, map: &Map, index: u32, state: BlockState) {
+        if let Some(block) = map.block(index) {
+            let word = BlockWord(block.row.word.load(Ordering::Relaxed));
+            block.row.word.store(word.next(state, self.owner, 0).0, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: each bit comes out once, also when the last word is not full and the cursor wraps.
+    #[test]
+    fn bits_come_out_once() {
+        let bitmap: Vec<AtomicU64> = (0..3).map(|_| AtomicU64::new(0)).collect();
+        set_all(&bitmap, 130);
+        let mut cursor = 1;
+        let mut seen: Vec<u32> = std::iter::from_fn(|| take_bit(&bitmap, &mut cursor)).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..130).collect::<Vec<_>>());
+        set_bit(&bitmap, 77);
+        assert_eq!(take_bit(&bitmap, &mut cursor), Some(77));
+    }
+}

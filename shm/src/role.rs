@@ -1,0 +1,238 @@
+//! Changing role: promotion, fencing, and making a region empty again. For the node alone.
+//!
+//! ```text
+//!           begin_change          quiesce, (wipe)        settle_as
+//!   any ───────────────► Changing ───────────────► quiet ─────────► Primary / Backup / Fenced
+//!           (one swap)              everybody let go
+//! ```
+//!
+//! Whoever holds a claim, an ingest or a packet under an older role word has declared it in its seat
+//! (`active`). The changer waits until all of them have let go, and the caller kills those that do not
+//! within a bound. Nothing of an older role can commit meanwhile: a commit reads the role after it went
+//! to Drawing, and the changer aborts what is undecided after it changed the role.
+
+use std::time::Duration;
+
+use crate::claim::give_back;
+use crate::inbox;
+use crate::map::Map;
+use crate::participant::{Participant, SeatState, SeatWord};
+use crate::pool;
+use crate::process::monotonic_ns;
+use crate::region::{Region, random};
+use crate::sync::Ordering;
+use crate::words::{
+    BlockState, BlockWord, BucketWord, EntryState, EntryWord, InboxWord, Role, RoleEpoch, Seq,
+    SlotState, SlotWord,
+};
+
+/// A participant that still holds something of an older role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holdout {
+    /// Its seat.
+    pub seat: u8,
+    /// Its process.
+    pub pid: u32,
+}
+
+impl Region {
+    /// Leaves the present role: from now on nobody begins anything, and nothing undecided commits.
+    pub fn begin_change(&self, epoch: u16) {
+        self.swap_role(Role::Changing, epoch);
+        self.abort_undecided();
+    }
+
+    fn swap_role(&self, role: Role, epoch: u16) {
+        let word = &self.header().role.word;
+        let mut seen = RoleEpoch(word.load(Ordering::SeqCst));
+        // ORDER role/1 SeqCst, pairs with role/2 and role/3 and active/1.
+        while let Err(now) = word.compare_exchange(
+            seen.0,
+            seen.next(role, epoch).0,
+            Ordering::SeqCst,
+            Ordering::SeqCst,
+        ) {
+            seen = RoleEpoch(now);
+        }
+    }
+
+    fn abort_undecided(&self) {
+        let map: &Map = &self.map;
+        for seat in 0..map.geometry().participants as u8 {
+            let Some(row) = map.participant(seat) else {
+                continue;
+            };
+            let Some(position) = row.next_position.load(Ordering::SeqCst).checked_sub(1) else {
+                continue;
+            };
+            let Some(entry) = map.entry(seat, position) else {
+                continue;
+            };
+            let mut seen = EntryWord(entry.word.load(Ordering::SeqCst));
+            while seen.position() == position
+                && matches!(seen.state(), Some(EntryState::Drawing | EntryState::Prepared))
+            {
+                let aborted = seen.with(EntryState::Aborted);
+                match entry.word.compare_exchange(
+                    seen.0,
+                    aborted.0,
+                    Ordering::SeqCst,
+                    Ordering::SeqCst,
+                ) {
+                    Ok(_) => break,
+                    Err(now) => seen = EntryWord(now),
+                }
+            }
+        }
+    }
+
+    /// Who still holds something of an older role. Empty: the region is quiet.
+    pub fn holdouts(&self) -> Vec<Holdout> {
+        let role = self.role();
+        let seats = 0..self.geometry().participants as u8;
+        seats
+            .filter_map(|seat| {
+                let row = self.map.participant(seat)?;
+                let word = SeatWord(row.word.load(Ordering::Acquire));
+                // ORDER active/2 SeqCst, pairs with active/1.
+                let active = row.active.load(Ordering::SeqCst);
+                let live = word.state() == Some(SeatState::Live) && !row.lock.owner_died();
+                (live && active != 0 && active != role.0)
+                    .then_some(Holdout { seat, pid: word.pid() })
+            })
+            .collect()
+    }
+
+    /// Waits until the region is quiet, at most for `bound`; returns who is left then.
+    pub fn quiesce(&self, bound: Duration) -> Vec<Holdout> {
+        let begun = monotonic_ns();
+        loop {
+            let left = self.holdouts();
+            if left.is_empty() || monotonic_ns() - begun > bound.as_nanos() as u64 {
+                return left;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// Begins to serve: the last step of a promotion, or of a first start. Wakes everybody.
+    ///
+    /// `released` is left as it was: raising it is the protocol's decision.
+    pub fn become_primary(&self, epoch: u16) {
+        let header = self.header();
+        let start = Seq::new(epoch, 0).to_bits();
+        // Nobody draws while the role is not Primary, so plain maxima are enough.
+        header.commit_seq.word.fetch_max(start, Ordering::SeqCst);
+        header.gathered.word.fetch_max(start, Ordering::SeqCst);
+        self.swap_role(Role::Primary, epoch);
+        self.ring_all();
+    }
+
+    /// Begins to follow.
+    pub fn become_backup(&self, epoch: u16) {
+        self.swap_role(Role::Backup, epoch);
+        self.ring_all();
+    }
+
+    /// Stops serving because another node is primary of `epoch`.
+    pub fn become_fenced(&self, epoch: u16) {
+        self.begin_change(epoch);
+        self.swap_role(Role::Fenced, epoch);
+        self.ring_all();
+    }
+
+    /// Opens the output gate up to `seq` and wakes the ports that wait for it.
+    pub fn raise_released(&self, seq: Seq) {
+        // ORDER released/1 AcqRel, pairs with released/2.
+        let before = self.header().released.word.fetch_max(seq.to_bits(), Ordering::AcqRel);
+        if before < seq.to_bits() {
+            for port in 0..self.geometry().ports.len() as u8 {
+                self.ring(crate::bell::Bell::Port(crate::region::PortId(port)));
+            }
+        }
+    }
+
+    /// Whether only the node may make room in the rings (`true`: nothing may be overwritten before the
+    /// node has copied it).
+    pub fn set_gathering(&self, required: bool) {
+        self.header().gathering.store(required.into(), Ordering::SeqCst);
+    }
+
+    /// Makes the region empty and gives it a new incarnation. Only while it is quiet: the role is Changing
+    /// and there are no holdouts. What other processes hold privately stays theirs.
+    pub fn wipe(&self) -> std::io::Result<u64> {
+        let map: &Map = &self.map;
+        for index in 0..map.layout().bucket_count {
+            if let Some(head) = map.bucket_at(index) {
+                let seen = BucketWord(head.load(Ordering::SeqCst));
+                if seen.first().is_some() || seen.owner() != 0 {
+                    head.store(seen.next(None, 0).0, Ordering::SeqCst);
+                }
+            }
+        }
+        for slot in 0..map.geometry().slots {
+            let Some(row) = map.slot(slot) else { continue };
+            let seen = SlotWord(row.word.load(Ordering::SeqCst));
+            if seen.is(SlotState::Free) || seen.is(SlotState::Reserved) {
+                continue;
+            }
+            let free = seen.next(SlotState::Free, 0, None);
+            if row
+                .word
+                .compare_exchange(seen.0, free.0, Ordering::SeqCst, Ordering::Relaxed)
+                .is_ok()
+            {
+                let closed = InboxWord::new(row.incarnation.load(Ordering::Relaxed), true, 0, None);
+                row.inbox.store(closed.0, Ordering::SeqCst);
+                row.last_seq.store(0, Ordering::Relaxed);
+                pool::hint_free_slot(map, slot);
+            }
+        }
+        for index in 0..map.block_count() {
+            let Some(block) = map.block(index) else {
+                continue;
+            };
+            let seen = BlockWord(block.row.word.load(Ordering::Acquire));
+            if matches!(
+                seen.state(),
+                Some(
+                    BlockState::Value
+                        | BlockState::Linked
+                        | BlockState::Taken
+                        | BlockState::Emitted
+                        | BlockState::Sent
+                )
+            ) {
+                pool::free_block(map, index, seen);
+            }
+        }
+        let incarnation = random()?;
+        self.header().incarnation.word.store(incarnation, Ordering::SeqCst);
+        self.header().released.word.store(0, Ordering::SeqCst);
+        self.header().gathered.word.store(0, Ordering::SeqCst);
+        self.header().commit_seq.word.store(0, Ordering::SeqCst);
+        Ok(incarnation)
+    }
+
+    /// Takes claims that a process left standing when the region was not primary any more: after the
+    /// region is quiet there can be none but of the dead, whom the reaper has not reached yet.
+    pub fn void_claims(&self) {
+        for slot in 0..self.geometry().slots {
+            let Some(row) = self.map.slot(slot) else {
+                continue;
+            };
+            let seen = SlotWord(row.word.load(Ordering::SeqCst));
+            if seen.is(SlotState::Claimed) {
+                give_back(self, slot, seen, false, false);
+                inbox::prune(&self.map, slot);
+            }
+        }
+    }
+}
+
+impl Participant {
+    /// The bell of the node; see [`Participant::arm_bell`].
+    pub fn node_bell(&self) -> crate::bell::Bell {
+        crate::bell::Bell::Node
+    }
+}
