@@ -102,6 +102,17 @@ pub struct Claim<'p> {
     role: RoleEpoch,
     draft: Work,
     settled: bool,
+    failed: bool,
+}
+
+/// An object that [`Participant::claim_ready`] has claimed and [`Participant::hold`] makes usable.
+#[must_use = "the object stays claimed until the participant leaves"]
+#[derive(Debug)]
+pub struct ReadyObject {
+    slot: u32,
+    before: SlotWord,
+    word: SlotWord,
+    role: RoleEpoch,
 }
 
 /// What the worker has asked for so far.
@@ -162,26 +173,34 @@ impl Participant {
     /// Takes a ready object of `queue`, or `None` if there is none or this region is not primary.
     /// Never waits.
     pub fn claim(&mut self, queue: QueueId) -> Option<Claim<'_>> {
+        let ready = self.claim_ready(queue)?;
+        Some(self.hold(ready))
+    }
+
+    /// The first half of [`claim`](Self::claim), for callers that claim in a loop and cannot keep the
+    /// borrow: pass the result to [`hold`](Self::hold) at once.
+    pub fn claim_ready(&mut self, queue: QueueId) -> Option<ReadyObject> {
         let role = self.enter()?;
         let lanes = self.region.geometry().queues[usize::from(queue.0)].lanes;
-        let mut found = None;
-        'lanes: for priority in 0..lanes {
+        for priority in 0..lanes {
             // Each hint is taken once, so this ends with the lane.
             while let Some(slot) = self.region.map.lane(queue.0, priority).and_then(|l| l.pop()) {
-                if let Some(claimed) = self.claim_slot(slot) {
-                    found = Some(claimed);
-                    break 'lanes;
+                if let Some((before, word)) = self.claim_slot(slot) {
+                    return Some(ReadyObject { slot, before, word, role });
                 }
             }
         }
-        let Some((slot, before, word)) = found else {
-            self.leave();
-            return None;
-        };
+        self.leave();
+        None
+    }
+
+    /// The second half of [`claim`](Self::claim).
+    pub fn hold(&mut self, ready: ReadyObject) -> Claim<'_> {
+        let ReadyObject { slot, before, word, role } = ready;
         self.take_messages(slot);
         self.count(Counter::Claims);
         let row = self.region.map.slot(slot).expect("a claimed slot exists");
-        Some(Claim {
+        Claim {
             incarnation: row.incarnation.load(Ordering::Relaxed),
             placing: row.placing.load(Ordering::Relaxed),
             slot,
@@ -190,11 +209,12 @@ impl Participant {
             role,
             draft: Work::default(),
             settled: false,
+            failed: false,
             participant: self,
-        })
+        }
     }
 
-    fn claim_slot(&mut self, slot: u32) -> Option<(u32, SlotWord, SlotWord)> {
+    fn claim_slot(&mut self, slot: u32) -> Option<(SlotWord, SlotWord)> {
         let region = &self.region;
         let row = region.map.slot(slot)?;
         // ORDER hint/2 SeqCst, pairs with hint/1.
@@ -210,7 +230,7 @@ impl Participant {
         row.word
             .compare_exchange(seen.0, mine.0, Ordering::SeqCst, Ordering::Relaxed)
             .is_ok()
-            .then_some((slot, seen, mine))
+            .then_some((seen, mine))
     }
 
     /// Takes the oldest waiting messages of a claimed slot, oldest first.
@@ -458,6 +478,11 @@ impl<'p> Claim<'p> {
     /// Gives the object back as it was.
     pub fn give_back(self) {}
 
+    /// Gives the object back as a failed attempt; after `max_attempts` in a row it is parked.
+    pub fn fail(mut self) {
+        self.failed = true;
+    }
+
     fn draft(&mut self) -> Result<Draft, CommitError> {
         let keyed = !self.committed().0.is_empty();
         // The timer is part of the value's block.
@@ -565,7 +590,7 @@ impl Drop for Claim<'_> {
         if self.settled {
             return;
         }
-        let failed = std::thread::panicking();
+        let failed = self.failed || std::thread::panicking();
         let participant = &mut *self.participant;
         let region = participant.region.clone();
         let private = self.draft.value.into_iter();

@@ -60,7 +60,7 @@ mod words;
 pub use applier::{Applier, ApplyError};
 pub use bell::{Bell, SLEEP_MAX};
 pub use claim::{
-    Claim, CommitError, CreateObjectError, ENDPOINT_BYTES, MESSAGES_PER_CLAIM, Message,
+    Claim, CommitError, CreateObjectError, ENDPOINT_BYTES, MESSAGES_PER_CLAIM, Message, ReadyObject,
 };
 pub use counters::Counter;
 pub use deliver::{DeliverError, Delivered, Delivery, InboundPacket};

@@ -1,0 +1,72 @@
+//! What can go wrong for a worker, in one type, so that `?` is all a worker needs.
+
+use std::time::Duration;
+
+use hotpair_shm::{AttachError, CommitError, CreateObjectError, JoinError, OutOf, Seq};
+
+/// Why a call of the SDK failed. Nothing is lost by any of them: the object is ready again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no region of that name that this build can use.
+    #[error("cannot attach to the space {name:?}")]
+    Attach {
+        /// The space.
+        name: String,
+        /// Why.
+        #[source]
+        source: AttachError,
+    },
+    /// The region has no seat for this process.
+    #[error("cannot join the space {name:?}")]
+    Join {
+        /// The space.
+        name: String,
+        /// Why.
+        #[source]
+        source: JoinError,
+    },
+    /// A queue that the region's geometry does not name.
+    #[error("the space has no queue {name:?}; it has {known:?}")]
+    NoSuchQueue {
+        /// As asked for.
+        name: String,
+        /// Queues there are.
+        known: Vec<String>,
+    },
+    /// A port that the region's geometry does not name.
+    #[error("the space has no port {name:?}; it has {known:?}")]
+    NoSuchPort {
+        /// As asked for.
+        name: String,
+        /// Ports there are.
+        known: Vec<String>,
+    },
+    /// The value is not of the type that it is looked at as.
+    #[error("the object's value is {found} bytes, {wanted} needs {size}")]
+    ValueShape {
+        /// Bytes of the value.
+        found: usize,
+        /// Name of the type.
+        wanted: &'static str,
+        /// Its size.
+        size: usize,
+    },
+    /// No free block.
+    #[error(transparent)]
+    OutOf(#[from] OutOf),
+    /// The object could not be created.
+    #[error(transparent)]
+    Create(#[from] CreateObjectError),
+    /// The commit did not happen; the object is ready again.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The commit happened, but the outside may not know yet.
+    #[error("commit {seq} was not released within {waited:?}")]
+    NotReleased {
+        /// The commit.
+        seq: Seq,
+        /// How long was waited.
+        waited: Duration,
+    },
+}
