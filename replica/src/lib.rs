@@ -6,10 +6,11 @@ pub mod heartbeat;
 pub mod pki;
 pub mod protocol;
 #[cfg(feature = "quic")]
+pub mod quic;
+#[cfg(feature = "quic")]
 pub mod tls;
+#[cfg(feature = "quic")]
+pub mod tripwire;
 pub mod wire;
 #[cfg(feature = "quic")]
 pub mod witness;
-
-#[cfg(feature = "quic")]
-pub mod tripwire;

@@ -223,6 +223,13 @@ impl Credentials {
         Ok(config)
     }
 
+    /// A secret that only this member can derive, the same at each start.
+    pub(crate) fn secret(&self, purpose: &[u8]) -> [u8; 32] {
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, self.key.secret_der());
+        let tag = ring::hmac::sign(&key, purpose);
+        tag.as_ref().try_into().expect("SHA-256 has 32 bytes")
+    }
+
     fn verifier(&self, expect: Expect) -> Result<Arc<PairVerifier>, rustls::Error> {
         PairVerifier::new(
             self.cluster().clone(),

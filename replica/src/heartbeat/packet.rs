@@ -45,6 +45,12 @@ impl HeartbeatKeys {
             receive,
         })
     }
+
+    /// Whether the bearer of `other` believes what is sent under these.
+    #[cfg(test)]
+    pub(crate) fn fit(&self, other: &Self) -> bool {
+        (self.id, self.send) == (other.id, other.receive)
+    }
 }
 
 /// Makes heartbeats under one pair of keys.

@@ -1,0 +1,363 @@
+//! The connection to the peer: one ordered stream for frames, datagrams for what may be lost.
+//!
+//! ```text
+//!   node-a                                                      node-b
+//!   dials ───────────── QUIC, TLS 1.3, both certificates ─────► answers
+//!         ───────────── preface: magic, launch number ────────►
+//!         ◄───────────────────────────────────────────────────
+//!         ◄════════════ frames, in order, on the same stream ═►   batches, chunks
+//!         ◄ ─ ─ ─ ─ ─ ─ datagrams ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ►   acks: the newest says all
+//! ```
+//!
+//! One of the two dials, by configuration, so that there is never more than one connection. A new
+//! one replaces the old one: the peer that made it has given the old one up.
+//!
+//! A [`Link`] moves bytes and decides nothing. It runs on a current-thread runtime: what is sent in
+//! a turn of the node's loop is encrypted and on the wire before that thread sleeps again.
+
+mod connect;
+mod tuning;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quinn::{Connection, ConnectionError, Endpoint, ReadError, WriteError};
+use rkyv::util::AlignedVec;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::heartbeat::HeartbeatKeys;
+use crate::pki;
+use crate::protocol::ConnectionId;
+use crate::tls::Credentials;
+use crate::wire::{FrameReader, SharedFrame, WireError};
+use connect::{Connector, Established};
+
+/// How long a connection that is given up may take to deliver what was written.
+const LINGER: Duration = Duration::from_millis(200);
+/// As much of the stream as is taken at once: larger than a datagram, smaller than a batch.
+const READ_BYTES_MAX: usize = 256 << 10;
+
+/// What a link needs to know.
+#[derive(Clone, Debug)]
+pub struct LinkConfig {
+    /// Where this node listens (UDP).
+    pub listen: SocketAddr,
+    /// Where the peer listens.
+    pub peer: SocketAddr,
+    /// Name of the peer in its certificate.
+    pub peer_member: String,
+    /// Whether this node dials. Exactly one of the two does.
+    pub dials: bool,
+    /// Number of this start of the node, for the peer's tripwire.
+    pub launch: u64,
+    /// Largest UDP payload, where the network is known to carry more than the internet does.
+    pub mtu: Option<u16>,
+}
+
+/// Why a link could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The address is taken, or not ours.
+    #[error("cannot listen on UDP {address}")]
+    Listen {
+        /// Which one.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The credentials do not make an endpoint.
+    #[error("cannot connect with these credentials")]
+    Tls {
+        /// What the library said.
+        source: rustls::Error,
+    },
+}
+
+/// Something that happened on the link.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// A connection to the peer was made. An older one is gone.
+    Up {
+        /// Its number.
+        connection: ConnectionId,
+        /// Which start of the peer this is.
+        launch: u64,
+        /// Keys for heartbeats, bound to this connection.
+        keys: Box<HeartbeatKeys>,
+        /// Whom it is with.
+        remote: SocketAddr,
+    },
+    /// A whole frame, unchecked.
+    Frame {
+        /// Where it came from.
+        connection: ConnectionId,
+        /// Header and body.
+        frame: AlignedVec,
+    },
+    /// A datagram, unchecked.
+    Datagram {
+        /// Where it came from.
+        connection: ConnectionId,
+        /// What it holds.
+        bytes: Bytes,
+    },
+    /// The connection is gone, not because of [`Link::disconnect`].
+    Down {
+        /// Which one.
+        connection: ConnectionId,
+        /// Why.
+        reason: DownReason,
+    },
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DownReason {
+    /// The transport says so.
+    #[error("the connection is lost")]
+    Lost(#[from] ConnectionError),
+    /// The peer ended the stream.
+    #[error("the peer ended the stream")]
+    Ended,
+    /// The stream cannot be cut into frames.
+    #[error("the stream makes no sense")]
+    Wire(#[from] WireError),
+    /// The peer made a new connection.
+    #[error("the peer connected anew")]
+    Replaced,
+}
+
+/// A live connection.
+struct Live {
+    id: ConnectionId,
+    quic: Connection,
+    send: quinn::SendStream,
+    recv: quinn::RecvStream,
+    reader: FrameReader,
+    /// Not yet taken by the transport; bounded by the window of the protocol core.
+    outbox: VecDeque<Bytes>,
+}
+
+/// This node's end of the connection to its peer, for as long as the node lives.
+pub struct Link {
+    endpoint: Endpoint,
+    connector: Connector,
+    established: mpsc::Receiver<Established>,
+    connecting: JoinHandle<()>,
+    live: Option<Live>,
+    ready: VecDeque<LinkEvent>,
+    connections: u64,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("live", &self.live.as_ref().map(|live| live.id)).finish()
+    }
+}
+
+impl Link {
+    /// Binds the socket and starts to dial or to answer. To be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When the address cannot be bound or the credentials are of no use.
+    pub fn start(config: LinkConfig, credentials: &Credentials) -> Result<Self, LinkError> {
+        let endpoint = tuning::endpoint(&config, credentials)?;
+        let (tell, established) = mpsc::channel(1);
+        let connector = Connector {
+            endpoint: endpoint.clone(),
+            member: credentials.identity().member.clone(),
+            server_name: pki::server_name(&config.peer_member, credentials.cluster()),
+            config,
+            tell,
+        };
+        let connecting = connector.start(Duration::ZERO);
+        Ok(Self {
+            endpoint,
+            connector,
+            established,
+            connecting,
+            live: None,
+            ready: VecDeque::new(),
+            connections: 0,
+        })
+    }
+
+    /// Where this end listens; the port is a real one even if 0 was asked for.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    /// What was received together with an event of [`next`](Self::next) and needs no waiting.
+    pub fn next_ready(&mut self) -> Option<LinkEvent> {
+        self.ready.pop_front()
+    }
+
+    /// Waits for the next event, and meanwhile writes what was queued. Cancel-safe: nothing that
+    /// was received is lost, and nothing is written twice.
+    pub async fn next(&mut self) -> LinkEvent {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return event;
+            }
+            let Some(live) = &mut self.live else {
+                if let Some(established) = self.established.recv().await {
+                    self.adopt(established);
+                }
+                continue;
+            };
+            let connection = live.id;
+            let ended: DownReason = tokio::select! {
+                biased;
+                written = live.send.write_chunks(live.outbox.make_contiguous()),
+                    if !live.outbox.is_empty() =>
+                {
+                    match written {
+                        Ok(written) => {
+                            live.outbox.drain(..written.chunks);
+                            continue;
+                        }
+                        Err(WriteError::ConnectionLost(error)) => error.into(),
+                        Err(_) => DownReason::Ended,
+                    }
+                }
+                datagram = live.quic.read_datagram() => match datagram {
+                    Ok(bytes) => return LinkEvent::Datagram { connection, bytes },
+                    Err(error) => error.into(),
+                },
+                chunk = live.recv.read_chunk(READ_BYTES_MAX, true) => match chunk {
+                    Ok(Some(chunk)) => match Self::cut(live, &chunk.bytes, &mut self.ready) {
+                        Ok(()) => continue,
+                        Err(error) => error.into(),
+                    },
+                    Ok(None) => DownReason::Ended,
+                    Err(ReadError::ConnectionLost(error)) => error.into(),
+                    Err(_) => DownReason::Ended,
+                },
+                Some(established) = self.established.recv() => {
+                    self.drop_live();
+                    self.ready.push_back(LinkEvent::Down {
+                        connection,
+                        reason: DownReason::Replaced,
+                    });
+                    self.adopt(established);
+                    continue;
+                }
+            };
+            self.drop_live();
+            self.reconnect_after(Duration::ZERO);
+            return LinkEvent::Down { connection, reason: ended };
+        }
+    }
+
+    /// Queues a frame for the stream. Of no effect when that connection is gone.
+    pub fn send_frame(&mut self, connection: ConnectionId, frame: SharedFrame) {
+        if let Some(live) = self.live.as_mut().filter(|live| live.id == connection) {
+            live.outbox.push_back(Bytes::from_owner(frame));
+        }
+    }
+
+    /// Sends a datagram. Of no effect when that connection is gone: datagrams may be lost.
+    pub fn send_datagram(&mut self, connection: ConnectionId, bytes: Vec<u8>) {
+        if let Some(live) = self.live.as_ref().filter(|live| live.id == connection)
+            && let Err(error) = live.quic.send_datagram(bytes.into())
+        {
+            tracing::debug!(%error, "a datagram was not sent");
+        }
+    }
+
+    /// Ends a connection once what was queued for it is delivered, and makes no other before
+    /// `retry_after` is over. No [`LinkEvent::Down`] follows.
+    pub fn disconnect(&mut self, connection: ConnectionId, retry_after: Duration) {
+        let Some(mut live) = self.live.take_if(|live| live.id == connection) else { return };
+        self.ready.clear();
+        tokio::spawn(async move {
+            let deliver = async {
+                live.send.write_all_chunks(live.outbox.make_contiguous()).await.ok()?;
+                live.send.finish().ok()?;
+                live.send.stopped().await.ok()
+            };
+            let _ = tokio::time::timeout(LINGER, deliver).await;
+            live.quic.close(0u8.into(), b"given up");
+        });
+        self.reconnect_after(retry_after);
+    }
+
+    /// Ends the connection and tells the peer, who would otherwise find out by a timeout.
+    pub async fn close(mut self) {
+        self.connecting.abort();
+        self.drop_live();
+        let _ = tokio::time::timeout(LINGER, self.endpoint.wait_idle()).await;
+    }
+
+    /// The smoothed round trip time of the live connection.
+    #[must_use]
+    pub fn rtt(&self) -> Option<Duration> {
+        self.live.as_ref().map(|live| live.quic.rtt())
+    }
+
+    /// Cuts a piece of the stream into events.
+    fn cut(
+        live: &mut Live,
+        mut bytes: &[u8],
+        ready: &mut VecDeque<LinkEvent>,
+    ) -> Result<(), WireError> {
+        while let Some(frame) = live.reader.push(&mut bytes)? {
+            ready.push_back(LinkEvent::Frame { connection: live.id, frame });
+        }
+        Ok(())
+    }
+
+    fn adopt(&mut self, established: Established) {
+        self.connections += 1;
+        let id = ConnectionId(self.connections);
+        self.ready.push_back(LinkEvent::Up {
+            connection: id,
+            launch: established.launch,
+            keys: established.keys,
+            remote: established.quic.remote_address(),
+        });
+        self.live = Some(Live {
+            id,
+            quic: established.quic,
+            send: established.send,
+            recv: established.recv,
+            reader: FrameReader::new(),
+            outbox: VecDeque::new(),
+        });
+    }
+
+    fn drop_live(&mut self) {
+        if let Some(live) = self.live.take() {
+            live.quic.close(0u8.into(), b"");
+        }
+    }
+
+    fn reconnect_after(&mut self, pause: Duration) {
+        // One that answers keeps answering, unless it is told to pause.
+        if self.connector.config.dials || !pause.is_zero() {
+            self.connecting.abort();
+            self.connecting = self.connector.start(pause);
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.connecting.abort();
+        self.drop_live();
+        self.endpoint.close(0u8.into(), b"stopped");
+    }
+}
+
+#[cfg(test)]
+mod tests;
