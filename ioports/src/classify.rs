@@ -5,8 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Longest key in bytes.
-pub const KEY_BYTES_MAX: usize = 128;
+use hotpair_shm::KEY_BYTES_MAX;
 
 /// The key of an object, as a classifier read it from a packet.
 ///
@@ -31,10 +30,7 @@ impl PacketKey {
         if bytes.is_empty() || bytes.len() > KEY_BYTES_MAX {
             return Err(KeyLength { bytes: bytes.len() });
         }
-        let mut key = PacketKey {
-            bytes: [0; KEY_BYTES_MAX],
-            len: bytes.len() as u8,
-        };
+        let mut key = PacketKey { bytes: [0; KEY_BYTES_MAX], len: bytes.len() as u8 };
         key.bytes[..bytes.len()].copy_from_slice(bytes);
         Ok(key)
     }
@@ -183,10 +179,7 @@ mod tests {
     #[test]
     fn a_byte_range_outside_the_packet_is_a_drop() {
         let mut classifier = ByBytes { range: 4..8 };
-        assert_eq!(
-            key_of(classifier.classify(b"headCALLrest", source("[::1]:1"))),
-            b"CALL"
-        );
+        assert_eq!(key_of(classifier.classify(b"headCALLrest", source("[::1]:1"))), b"CALL");
         let short = classifier.classify(b"headCAL", source("[::1]:1"));
         assert!(matches!(short, Classified::Drop("too short for its key")));
     }

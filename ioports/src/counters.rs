@@ -27,6 +27,8 @@ struct Shared {
     sent: AtomicU64,
     resent: AtomicU64,
     kernel_dropped: AtomicU64,
+    send_waited: AtomicU64,
+    sleeps: AtomicU64,
     attached: AtomicU64,
     // Reasons are few and known to the programmer; the lock is taken only when something is lost.
     dropped: Mutex<BTreeMap<&'static str, u64>>,
@@ -46,8 +48,12 @@ pub struct Snapshot {
     pub sent: u64,
     /// Of `sent`: packets that an earlier port may have sent already.
     pub resent: u64,
+    /// Times that sending had to wait because the kernel had no room.
+    pub send_waited: u64,
     /// Packets that the kernel dropped because the socket's buffer was full.
     pub kernel_dropped: u64,
+    /// Times that the port went to sleep.
+    pub sleeps: u64,
     /// Times that the port attached to a region.
     pub attached: u64,
     /// Received and dropped, by reason.
@@ -72,6 +78,8 @@ impl Counters {
             sent: read(&shared.sent),
             resent: read(&shared.resent),
             kernel_dropped: read(&shared.kernel_dropped),
+            send_waited: read(&shared.send_waited),
+            sleeps: read(&shared.sleeps),
             attached: read(&shared.attached),
             dropped: lock(&shared.dropped).clone(),
             send_failed: lock(&shared.send_failed).clone(),
@@ -92,6 +100,14 @@ impl Counters {
         add(&self.shared.resent, resent);
     }
 
+    pub(crate) fn send_waited(&self) {
+        add(&self.shared.send_waited, 1);
+    }
+
+    pub(crate) fn slept(&self) {
+        add(&self.shared.sleeps, 1);
+    }
+
     pub(crate) fn attached(&self) {
         add(&self.shared.attached, 1);
     }
@@ -108,9 +124,7 @@ impl Counters {
 
     /// The kernel counts in 32 bits and from the socket's birth: its figure replaces ours.
     pub(crate) fn kernel_dropped(&self, total: u32) {
-        self.shared
-            .kernel_dropped
-            .store(u64::from(total), Ordering::Relaxed);
+        self.shared.kernel_dropped.store(u64::from(total), Ordering::Relaxed);
     }
 }
 

@@ -1,9 +1,6 @@
 //! File descriptors that arrive as numbers: inherited over `exec`, or in a control message.
 
-#![expect(
-    unsafe_code,
-    reason = "a descriptor's number becomes an owner of it; one raw getsockopt"
-)]
+#![expect(unsafe_code, reason = "a descriptor's number becomes an owner of it; one raw getsockopt")]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -28,6 +25,13 @@ pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: the borrow lasts for the next call only, which merely fails if `number` is not open.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
     borrowed.try_clone_to_owned()
+}
+
+/// A descriptor that `owner` keeps open and told us the number of.
+pub(crate) fn borrowed_from<T>(_owner: &T, number: RawFd) -> BorrowedFd<'_> {
+    // SAFETY: `number` came from `owner`, which is borrowed as long as the result lives and closes
+    // its descriptor only when it is dropped.
+    unsafe { BorrowedFd::borrow_raw(number) }
 }
 
 /// Makes `fd` survive `exec`, so that a child can inherit it under the same number.
@@ -93,8 +97,7 @@ mod tests {
             .expect("the smallest buffer there is");
         assert_eq!(kernel_drops(to.as_fd()).expect("the kernel tells"), 0);
         for _ in 0..100 {
-            from.send_to(&[0; 1000], to.local_addr().expect("bound"))
-                .expect("loopback takes it");
+            from.send_to(&[0; 1000], to.local_addr().expect("bound")).expect("loopback takes it");
         }
         assert!(kernel_drops(to.as_fd()).expect("the kernel tells") > 0);
     }

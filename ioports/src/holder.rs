@@ -104,26 +104,16 @@ impl Holder {
         let mut opened = BTreeMap::new();
         for (name, address) in sockets {
             if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_visible) {
-                return Err(HolderError::Name {
-                    name: name.to_owned(),
-                });
+                return Err(HolderError::Name { name: name.to_owned() });
             }
-            let socket = bind(address).map_err(|source| HolderError::Socket {
-                name: name.to_owned(),
-                source,
-            })?;
+            let socket = bind(address)
+                .map_err(|source| HolderError::Socket { name: name.to_owned(), source })?;
             if opened.insert(name.to_owned(), socket).is_some() {
-                return Err(HolderError::Twice {
-                    name: name.to_owned(),
-                });
+                return Err(HolderError::Twice { name: name.to_owned() });
             }
         }
         let (listener, path) = path::listen(path)?;
-        Ok(Holder {
-            sockets: opened,
-            listener,
-            path,
-        })
+        Ok(Holder { sockets: opened, listener, path })
     }
 
     /// Where ports ask.
@@ -171,21 +161,15 @@ impl Holder {
     pub fn spawn(self) -> io::Result<Serving> {
         let stop = Stop::new()?;
         let path = self.path().to_owned();
-        let thread = thread::Builder::new()
-            .name("socket-holder".to_owned())
-            .spawn({
-                let stop = stop.clone();
-                move || {
-                    if let Err(error) = self.serve(&stop) {
-                        tracing::error!(%error, "the socket holder ended");
-                    }
+        let thread = thread::Builder::new().name("socket-holder".to_owned()).spawn({
+            let stop = stop.clone();
+            move || {
+                if let Err(error) = self.serve(&stop) {
+                    tracing::error!(%error, "the socket holder ended");
                 }
-            })?;
-        Ok(Serving {
-            stop,
-            path,
-            thread: Some(thread),
-        })
+            }
+        })?;
+        Ok(Serving { stop, path, thread: Some(thread) })
     }
 
     fn answer(&self, mut client: UnixStream) -> io::Result<()> {
@@ -194,11 +178,7 @@ impl Holder {
         client.set_write_timeout(Some(CLIENT_PATIENCE))?;
         let peer = getsockopt(&client, sockopt::PeerCredentials)?;
         if peer.uid() != 0 && peer.uid() != geteuid().as_raw() {
-            return reply(
-                &client,
-                "refused another user's sockets are not yours\n",
-                None,
-            );
+            return reply(&client, "refused another user's sockets are not yours\n", None);
         }
         let name = read_name(&mut client)?;
         match self.sockets.get(&name) {

@@ -14,10 +14,7 @@
 //! room is taken in `new`; a call allocates nothing and never blocks (`MSG_DONTWAIT`, because the
 //! socket may be shared with another process whose flags are not ours to set).
 
-#![expect(
-    unsafe_code,
-    reason = "recvmmsg and sendmmsg take arrays of raw pointers"
-)]
+#![expect(unsafe_code, reason = "recvmmsg and sendmmsg take arrays of raw pointers")]
 
 use std::io;
 use std::net::SocketAddr;
@@ -56,10 +53,7 @@ impl Headers {
         // SAFETY: `mmsghdr` is made of integers and raw pointers; all zero bytes are a value of it
         // (null pointers, zero lengths).
         let empty: libc::mmsghdr = unsafe { std::mem::zeroed() };
-        let no_buffer = libc::iovec {
-            iov_base: ptr::null_mut(),
-            iov_len: 0,
-        };
+        let no_buffer = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
         Headers {
             headers: vec![empty; capacity].into_boxed_slice(),
             iovecs: vec![no_buffer; capacity].into_boxed_slice(),
@@ -69,10 +63,7 @@ impl Headers {
 
     /// Points header `index` at a buffer of `len` bytes and at its own name field.
     fn aim(&mut self, index: usize, base: *mut u8, len: usize, name_len: libc::socklen_t) {
-        self.iovecs[index] = libc::iovec {
-            iov_base: base.cast(),
-            iov_len: len,
-        };
+        self.iovecs[index] = libc::iovec { iov_base: base.cast(), iov_len: len };
         let header = &mut self.headers[index];
         header.msg_len = 0;
         header.msg_hdr.msg_name = ptr::from_mut(&mut self.names[index]).cast();
@@ -97,9 +88,7 @@ pub struct Receiver {
 impl Receiver {
     /// Room for `capacity` datagrams a call, `1..=BATCH_MAX`.
     pub fn new(capacity: usize) -> Self {
-        Receiver {
-            batch: Headers::new(capacity),
-        }
+        Receiver { batch: Headers::new(capacity) }
     }
 
     /// Receives into `buffers`, one datagram each, as many as are waiting; never blocks.
@@ -114,12 +103,7 @@ impl Receiver {
         let mut count = 0;
         for (index, buffer) in buffers.take(self.batch.headers.len()).enumerate() {
             self.batch.names[index] = KernelAddress::none();
-            self.batch.aim(
-                index,
-                buffer.as_mut_ptr(),
-                buffer.len(),
-                KERNEL_ADDRESS_BYTES,
-            );
+            self.batch.aim(index, buffer.as_mut_ptr(), buffer.len(), KERNEL_ADDRESS_BYTES);
             count = index + 1;
         }
         // MSG_TRUNC as a request makes the kernel report the length on the wire.
@@ -141,13 +125,11 @@ impl Receiver {
         };
         let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
         let headers = self.batch.headers[..received].iter();
-        Ok(headers
-            .zip(&self.batch.names[..received])
-            .map(|(header, name)| Datagram {
-                len: header.msg_len as usize,
-                truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
-                source: name.get(),
-            }))
+        Ok(headers.zip(&self.batch.names[..received]).map(|(header, name)| Datagram {
+            len: header.msg_len as usize,
+            truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+            source: name.get(),
+        }))
     }
 }
 
@@ -171,10 +153,7 @@ pub struct Sender {
 impl Sender {
     /// Room for `capacity` datagrams a call, `1..=BATCH_MAX`, from a socket of `family`.
     pub fn new(capacity: usize, family: Family) -> Self {
-        Sender {
-            batch: Headers::new(capacity),
-            family,
-        }
+        Sender { batch: Headers::new(capacity), family }
     }
 
     /// Sends `packets` in order; returns how many of the first ones the kernel took; never blocks.
@@ -193,8 +172,7 @@ impl Sender {
                 Err(wrong) if index == 0 => return Err(wrong.into()),
                 Err(_) => break,
             };
-            self.batch
-                .aim(index, payload.as_ptr().cast_mut(), payload.len(), name_len);
+            self.batch.aim(index, payload.as_ptr().cast_mut(), payload.len(), name_len);
             count = index + 1;
         }
         if count == 0 {

@@ -31,10 +31,8 @@ pub fn owner_of(address: SocketAddr) -> Option<Owner> {
         let pid = entry.file_name().to_str()?.parse().ok()?;
         holds_one_of(&entry.path(), &inodes).then(|| Owner {
             pid,
-            name: fs::read_to_string(entry.path().join("comm")).map_or_else(
-                |_| "a process".to_owned(),
-                |name| name.trim_end().to_owned(),
-            ),
+            name: fs::read_to_string(entry.path().join("comm"))
+                .map_or_else(|_| "a process".to_owned(), |name| name.trim_end().to_owned()),
         })
     })
 }
@@ -80,17 +78,10 @@ fn holds_one_of(process: &Path, inodes: &[u64]) -> bool {
     let Ok(descriptors) = fs::read_dir(process.join("fd")) else {
         return false; // another user's, or gone
     };
-    descriptors
-        .flatten()
-        .filter_map(|fd| fs::read_link(fd.path()).ok())
-        .any(|target| {
-            let inode = target
-                .to_str()
-                .and_then(|t| t.strip_prefix("socket:[")?.strip_suffix(']'));
-            inode
-                .and_then(|i| i.parse().ok())
-                .is_some_and(|inode| inodes.contains(&inode))
-        })
+    descriptors.flatten().filter_map(|fd| fs::read_link(fd.path()).ok()).any(|target| {
+        let inode = target.to_str().and_then(|t| t.strip_prefix("socket:[")?.strip_suffix(']'));
+        inode.and_then(|i| i.parse().ok()).is_some_and(|inode| inodes.contains(&inode))
+    })
 }
 
 #[cfg(test)]
@@ -106,11 +97,7 @@ mod tests {
              13: 00000000:13C5 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 4712 2 0 0\n";
         let at = |text: &str| sockets_at(table, text.parse().expect("an address in a test"));
         assert_eq!(at("127.0.0.1:5060"), [4711]);
-        assert_eq!(
-            at("0.0.0.0:5060"),
-            [4711],
-            "binding to all is in the way of one"
-        );
+        assert_eq!(at("0.0.0.0:5060"), [4711], "binding to all is in the way of one");
         assert_eq!(at("10.0.0.1:5061"), [4712], "one is in the way of all");
         assert!(at("10.0.0.1:5060").is_empty(), "another address");
     }

@@ -4,10 +4,7 @@
 //! one spelling, the canonical one, because it becomes a key: [`KernelAddress::get`] removes that
 //! mapping and [`KernelAddress::set`] puts it back when the socket needs it.
 
-#![expect(
-    unsafe_code,
-    reason = "the kernel's sockaddr is a union told apart by its first field"
-)]
+#![expect(unsafe_code, reason = "the kernel's sockaddr is a union told apart by its first field")]
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
@@ -105,9 +102,7 @@ impl KernelAddress {
                 self.v4 = libc::sockaddr_in {
                     sin_family: libc::AF_INET as libc::sa_family_t,
                     sin_port: to.port().to_be(),
-                    sin_addr: libc::in_addr {
-                        s_addr: u32::from(*to.ip()).to_be(),
-                    },
+                    sin_addr: libc::in_addr { s_addr: u32::from(*to.ip()).to_be() },
                     sin_zero: [0; 8],
                 };
                 // The union's tail was zeroed by `none` above, but writing a union field may leave
@@ -127,9 +122,7 @@ impl KernelAddress {
             sin6_family: libc::AF_INET6 as libc::sa_family_t,
             sin6_port: to_v6.port().to_be(),
             sin6_flowinfo: to_v6.flowinfo(),
-            sin6_addr: libc::in6_addr {
-                s6_addr: to_v6.ip().octets(),
-            },
+            sin6_addr: libc::in6_addr { s6_addr: to_v6.ip().octets() },
             sin6_scope_id: to_v6.scope_id(),
         };
         Ok(size_of::<libc::sockaddr_in6>() as libc::socklen_t)

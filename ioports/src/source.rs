@@ -50,10 +50,8 @@ impl SocketSource {
                 as_udp(fd, self)
             }
             SocketSource::Inherited(number) => {
-                let fd = descriptor::inherited(*number).map_err(|source| OpenError::Inherited {
-                    number: *number,
-                    source,
-                })?;
+                let fd = descriptor::inherited(*number)
+                    .map_err(|source| OpenError::Inherited { number: *number, source })?;
                 as_udp(fd, self)
             }
         }
@@ -82,9 +80,7 @@ impl FromStr for SocketSource {
     type Err = ParseSourceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || ParseSourceError {
-            text: text.to_owned(),
-        };
+        let wrong = || ParseSourceError { text: text.to_owned() };
         if let Some(number) = text.strip_prefix("fd:") {
             let number = number.parse::<u16>().map_err(|_| wrong())?;
             return Ok(SocketSource::Inherited(number.into()));
@@ -92,10 +88,7 @@ impl FromStr for SocketSource {
         if let Some(held) = text.strip_prefix("holder:") {
             return match held.rsplit_once('#') {
                 Some((path, name)) if !path.is_empty() && !name.is_empty() => {
-                    Ok(SocketSource::Holder {
-                        path: path.into(),
-                        name: name.to_owned(),
-                    })
+                    Ok(SocketSource::Holder { path: path.into(), name: name.to_owned() })
                 }
                 _ => Err(wrong()),
             };
@@ -149,26 +142,19 @@ impl OpenError {
     /// What to do about it, where that is known.
     pub fn help(&self) -> Option<String> {
         match self {
-            OpenError::InUse {
-                address,
-                owner: Some(owner),
-            } => Some(format!(
+            OpenError::InUse { address, owner: Some(owner) } => Some(format!(
                 "stop it (kill {}), or configure another port than {}",
                 owner.pid,
                 address.port()
             )),
-            OpenError::InUse {
-                address,
-                owner: None,
-            } => Some(format!(
+            OpenError::InUse { address, owner: None } => Some(format!(
                 "see `ss -lunp sport = :{}`, or configure another port",
                 address.port()
             )),
             OpenError::Bind { source, address } => match source.raw_os_error() {
-                Some(libc::EADDRNOTAVAIL) => Some(format!(
-                    "{} is no address of this host: see `ip address`",
-                    address.ip()
-                )),
+                Some(libc::EADDRNOTAVAIL) => {
+                    Some(format!("{} is no address of this host: see `ip address`", address.ip()))
+                }
                 Some(libc::EACCES) => {
                     Some("ports below 1024 need CAP_NET_BIND_SERVICE; take a higher one".to_owned())
                 }
@@ -183,10 +169,7 @@ impl OpenError {
 /// Binds a service socket: room for a burst, and a clear word about who is in the way.
 pub(crate) fn bind(address: SocketAddr) -> Result<UdpSocket, OpenError> {
     let socket = UdpSocket::bind(address).map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => OpenError::InUse {
-            address,
-            owner: owner_of(address),
-        },
+        io::ErrorKind::AddrInUse => OpenError::InUse { address, owner: owner_of(address) },
         _ => OpenError::Bind { address, source },
     })?;
     // Best effort, the privileged way first: a smaller buffer only drops sooner, and counted.
@@ -198,10 +181,7 @@ pub(crate) fn bind(address: SocketAddr) -> Result<UdpSocket, OpenError> {
 
 /// Checks that a descriptor from elsewhere is what we take it for.
 fn as_udp(fd: OwnedFd, from: &SocketSource) -> Result<UdpSocket, OpenError> {
-    let foreign = |found: String| OpenError::Foreign {
-        from: from.clone(),
-        found,
-    };
+    let foreign = |found: String| OpenError::Foreign { from: from.clone(), found };
     match getsockopt(&fd, sockopt::SockType) {
         Ok(SockType::Datagram) => {}
         Ok(other) => return Err(foreign(format!("a {other:?} socket"))),
@@ -224,24 +204,13 @@ mod tests {
 
     #[test]
     fn sources_are_written_as_they_are_read() {
-        for text in [
-            "127.0.0.1:5060",
-            "[::]:53",
-            "holder:/run/a#b.sock#sip",
-            "fd:3",
-        ] {
+        for text in ["127.0.0.1:5060", "[::]:53", "holder:/run/a#b.sock#sip", "fd:3"] {
             let source: SocketSource = text.parse().expect(text);
             assert_eq!(source.to_string(), text);
         }
-        for text in [
-            "",
-            "5060",
-            "localhost:5060",
-            "holder:/run/x",
-            "holder:#a",
-            "holder:/x#",
-            "fd:-1",
-        ] {
+        for text in
+            ["", "5060", "localhost:5060", "holder:/run/x", "holder:#a", "holder:/x#", "fd:-1"]
+        {
             let error = text.parse::<SocketSource>().expect_err(text);
             assert!(error.to_string().contains("IP:PORT"), "{error}");
         }
@@ -254,16 +223,8 @@ mod tests {
         let error = SocketSource::Bind(address).open().expect_err("it is taken");
         let text = error.to_string();
         assert!(text.contains(&address.to_string()), "{text}");
-        assert!(
-            text.contains(&format!("pid {}", std::process::id())),
-            "{text}"
-        );
-        assert!(
-            error
-                .help()
-                .expect("there is something to do")
-                .contains("another port")
-        );
+        assert!(text.contains(&format!("pid {}", std::process::id())), "{text}");
+        assert!(error.help().expect("there is something to do").contains("another port"));
     }
 
     #[test]
@@ -276,32 +237,20 @@ mod tests {
     #[test]
     fn only_bound_udp_sockets_are_inherited() {
         let udp = UdpSocket::bind("127.0.0.1:0").expect("bind to a free port");
-        let copy = SocketSource::Inherited(udp.as_raw_fd())
-            .open()
-            .expect("what it should be");
-        assert_eq!(
-            copy.local_addr().expect("bound"),
-            udp.local_addr().expect("bound")
-        );
+        let copy = SocketSource::Inherited(udp.as_raw_fd()).open().expect("what it should be");
+        assert_eq!(copy.local_addr().expect("bound"), udp.local_addr().expect("bound"));
 
         let file = tempfile_in_memory();
         let unix = UnixDatagram::unbound().expect("a socket");
-        for (number, found) in [
-            (file.as_raw_fd(), "no socket"),
-            (unix.as_raw_fd(), "datagram"),
-        ] {
+        for (number, found) in [(file.as_raw_fd(), "no socket"), (unix.as_raw_fd(), "datagram")] {
             let error = SocketSource::Inherited(number).open().expect_err(found);
             assert!(error.to_string().contains(found), "{error}");
         }
-        let gone = SocketSource::Inherited(999_999)
-            .open()
-            .expect_err("not open");
+        let gone = SocketSource::Inherited(999_999).open().expect_err("not open");
         assert!(gone.to_string().contains("999999"), "{gone}");
     }
 
     fn tempfile_in_memory() -> OwnedFd {
-        std::fs::File::open("/dev/null")
-            .expect("always there")
-            .into()
+        std::fs::File::open("/dev/null").expect("always there").into()
     }
 }

@@ -24,13 +24,7 @@ impl Stop {
     /// A request that nobody has made yet.
     pub fn new() -> io::Result<Self> {
         let (ring, bell) = UnixStream::pair()?;
-        Ok(Stop {
-            shared: Arc::new(Shared {
-                stopped: AtomicBool::new(false),
-                ring,
-                bell,
-            }),
-        })
+        Ok(Stop { shared: Arc::new(Shared { stopped: AtomicBool::new(false), ring, bell }) })
     }
 
     /// Asks every loop that holds a clone to stop. More than once is the same as once.
@@ -76,10 +70,6 @@ mod tests {
         assert_eq!(sleeper.join().expect("the sleeper"), 1);
         assert!(stop.is_stopped());
         let mut fds = [PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
-        assert_eq!(
-            poll(&mut fds, PollTimeout::ZERO).expect("poll"),
-            1,
-            "still readable"
-        );
+        assert_eq!(poll(&mut fds, PollTimeout::ZERO).expect("poll"), 1, "still readable");
     }
 }

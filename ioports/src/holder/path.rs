@@ -78,10 +78,9 @@ impl PathError {
                 Some(format!("stop it (kill {pid}), or choose another name"))
             }
             PathError::InUse { .. } => Some("choose another name".to_owned()),
-            PathError::Occupied { path } => Some(format!(
-                "move {} away, or choose another path",
-                path.display()
-            )),
+            PathError::Occupied { path } => {
+                Some(format!("move {} away, or choose another path", path.display()))
+            }
             PathError::TooLong { .. } => {
                 Some("choose a shorter directory, such as /run".to_owned())
             }
@@ -94,15 +93,9 @@ impl PathError {
 pub(super) fn listen(path: &Path) -> Result<(UnixListener, Bound), PathError> {
     let bytes = path.as_os_str().len();
     if bytes > PATH_BYTES_MAX {
-        return Err(PathError::TooLong {
-            path: path.to_owned(),
-            bytes,
-        });
+        return Err(PathError::TooLong { path: path.to_owned(), bytes });
     }
-    let os = |source| PathError::Os {
-        path: path.to_owned(),
-        source,
-    };
+    let os = |source| PathError::Os { path: path.to_owned(), source };
 
     let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -111,20 +104,14 @@ pub(super) fn listen(path: &Path) -> Result<(UnixListener, Bound), PathError> {
             match UnixListener::bind(path) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                     let pid = listener_at(path).map_or(0, |alive| alive.unwrap_or(0));
-                    return Err(PathError::InUse {
-                        path: path.to_owned(),
-                        pid,
-                    });
+                    return Err(PathError::InUse { path: path.to_owned(), pid });
                 }
                 other => other.map_err(os)?,
             }
         }
         other => other.map_err(os)?,
     };
-    let bound = Bound {
-        path: path.to_owned(),
-        identity: identity(path).map_err(os)?,
-    };
+    let bound = Bound { path: path.to_owned(), identity: identity(path).map_err(os)? };
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(os)?;
     listener.set_nonblocking(true).map_err(os)?;
     Ok((listener, bound))
@@ -132,26 +119,18 @@ pub(super) fn listen(path: &Path) -> Result<(UnixListener, Bound), PathError> {
 
 /// Removes the socket of a dead holder; anything else at `path` is an error.
 fn remove_stale(path: &Path) -> Result<(), PathError> {
-    let os = |source| PathError::Os {
-        path: path.to_owned(),
-        source,
-    };
+    let os = |source| PathError::Os { path: path.to_owned(), source };
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(os(error)),
     };
     if !metadata.file_type().is_socket() {
-        return Err(PathError::Occupied {
-            path: path.to_owned(),
-        });
+        return Err(PathError::Occupied { path: path.to_owned() });
     }
     let probed = (metadata.dev(), metadata.ino());
     if let Some(pid) = listener_at(path).map_err(os)? {
-        return Err(PathError::InUse {
-            path: path.to_owned(),
-            pid,
-        });
+        return Err(PathError::InUse { path: path.to_owned(), pid });
     }
     // Only what we probed: another starter may have replaced it in the meantime.
     if identity(path).is_ok_and(|found| found == probed) {

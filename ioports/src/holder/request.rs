@@ -82,24 +82,16 @@ impl RequestError {
 
 /// Asks the holder at `path` for its socket `name`; the result shares the socket with the holder.
 pub fn request(path: &Path, name: &str) -> Result<OwnedFd, RequestError> {
-    let os = |source| RequestError::Os {
-        path: path.to_owned(),
-        source,
-    };
+    let os = |source| RequestError::Os { path: path.to_owned(), source };
     let mut stream = UnixStream::connect(path).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => RequestError::NotRunning {
-            path: path.to_owned(),
-            source,
-        },
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            RequestError::NotRunning { path: path.to_owned(), source }
+        }
         _ => os(source),
     })?;
     stream.set_read_timeout(Some(HOLDER_PATIENCE)).map_err(os)?;
-    stream
-        .set_write_timeout(Some(HOLDER_PATIENCE))
-        .map_err(os)?;
-    stream
-        .write_all(format!("{name}\n").as_bytes())
-        .map_err(os)?;
+    stream.set_write_timeout(Some(HOLDER_PATIENCE)).map_err(os)?;
+    stream.write_all(format!("{name}\n").as_bytes()).map_err(os)?;
 
     let (answer, descriptor) = receive(&stream).map_err(os)?;
     let (word, rest) = answer.split_once(' ').unwrap_or((&answer, ""));
@@ -108,16 +100,11 @@ pub fn request(path: &Path, name: &str) -> Result<OwnedFd, RequestError> {
         ("unknown", None) => Err(RequestError::Unknown {
             path: path.to_owned(),
             name: name.to_owned(),
-            known: if rest.is_empty() {
-                "none".to_owned()
-            } else {
-                rest.to_owned()
-            },
+            known: if rest.is_empty() { "none".to_owned() } else { rest.to_owned() },
         }),
-        ("refused", None) => Err(RequestError::Refused {
-            path: path.to_owned(),
-            reason: rest.to_owned(),
-        }),
+        ("refused", None) => {
+            Err(RequestError::Refused { path: path.to_owned(), reason: rest.to_owned() })
+        }
         _ => Err(RequestError::Nonsense {
             path: path.to_owned(),
             answer: answer.chars().take(40).collect(),
@@ -152,8 +139,5 @@ fn receive(stream: &UnixStream) -> io::Result<(String, Option<OwnedFd>)> {
             break;
         }
     }
-    Ok((
-        String::from_utf8_lossy(&line).trim_end().to_owned(),
-        descriptor,
-    ))
+    Ok((String::from_utf8_lossy(&line).trim_end().to_owned(), descriptor))
 }

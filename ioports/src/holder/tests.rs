@@ -41,18 +41,8 @@ fn two_clients_share_the_socket_and_it_outlives_the_holder() {
     }
     // One queue behind both: the second packet is read through the other descriptor.
     let mut buffer = [0; 8];
-    assert_eq!(
-        a.recv(&mut buffer)
-            .map(|n| buffer[..n].to_vec())
-            .expect("waiting"),
-        b"1"
-    );
-    assert_eq!(
-        b.recv(&mut buffer)
-            .map(|n| buffer[..n].to_vec())
-            .expect("waiting"),
-        b"2"
-    );
+    assert_eq!(a.recv(&mut buffer).map(|n| buffer[..n].to_vec()).expect("waiting"), b"1");
+    assert_eq!(b.recv(&mut buffer).map(|n| buffer[..n].to_vec()).expect("waiting"), b"2");
 }
 
 #[test]
@@ -64,10 +54,7 @@ fn a_wrong_name_learns_the_right_ones() {
         .expect("a thread");
     let error = request(serving.path(), "spi").expect_err("no such socket");
     let text = error.to_string();
-    assert!(
-        text.contains("`spi`") && text.contains("echo sip"),
-        "{text}"
-    );
+    assert!(text.contains("`spi`") && text.contains("echo sip"), "{text}");
     assert!(error.help().is_some());
 }
 
@@ -79,10 +66,7 @@ fn nobody_there_is_said_so() {
             drop(UnixListener::bind(&path.0).expect("nothing is there"));
         }
         let error = request(&path.0, "sip").expect_err("nobody listens");
-        assert!(
-            matches!(error, RequestError::NotRunning { .. }),
-            "stale: {stale}: {error}"
-        );
+        assert!(matches!(error, RequestError::NotRunning { .. }), "stale: {stale}: {error}");
     }
 }
 
@@ -97,12 +81,7 @@ fn a_dead_holders_path_is_replaced_and_a_living_ones_refused() {
     let error = Holder::open(&path.0, [("sip", any())]).expect_err("a living holder has it");
     let pid = std::process::id() as i32;
     assert!(matches!(&error, HolderError::Path(PathError::InUse { pid: p, .. }) if *p == pid));
-    assert!(
-        error
-            .help()
-            .expect("there is something to do")
-            .contains(&pid.to_string())
-    );
+    assert!(error.help().expect("there is something to do").contains(&pid.to_string()));
     request(first.path(), "sip").expect("the first is unharmed");
 }
 
@@ -111,14 +90,8 @@ fn a_file_at_the_path_is_left_alone() {
     let path = TestPath::new("file");
     std::fs::write(&path.0, "precious").expect("a file");
     let error = Holder::open(&path.0, [("sip", any())]).expect_err("not a socket");
-    assert!(
-        matches!(error, HolderError::Path(PathError::Occupied { .. })),
-        "{error}"
-    );
-    assert_eq!(
-        std::fs::read_to_string(&path.0).expect("still there"),
-        "precious"
-    );
+    assert!(matches!(error, HolderError::Path(PathError::Occupied { .. })), "{error}");
+    assert_eq!(std::fs::read_to_string(&path.0).expect("still there"), "precious");
 }
 
 #[test]
@@ -126,10 +99,7 @@ fn bad_names_and_long_paths_are_refused() {
     let path = TestPath::new("bad");
     for name in ["", "two words", "line\n", &"x".repeat(NAME_BYTES_MAX + 1)] {
         let error = Holder::open(&path.0, [(name, any())]).expect_err("not a name");
-        assert!(
-            matches!(error, HolderError::Name { .. }),
-            "{name:?}: {error}"
-        );
+        assert!(matches!(error, HolderError::Name { .. }), "{name:?}: {error}");
     }
     let twice = Holder::open(&path.0, [("a", any()), ("a", any())]).expect_err("one name, twice");
     assert!(matches!(twice, HolderError::Twice { .. }), "{twice}");
@@ -146,22 +116,15 @@ fn an_address_in_use_says_which_and_by_whom() {
     let address = taken.local_addr().expect("bound");
     let error = Holder::open(&path.0, [("sip", address)]).expect_err("it is taken");
     assert!(error.to_string().contains("`sip`"), "{error}");
-    let cause = std::error::Error::source(&error)
-        .expect("a cause")
-        .to_string();
-    assert!(
-        cause.contains(&address.to_string()) && cause.contains("pid"),
-        "{cause}"
-    );
+    let cause = std::error::Error::source(&error).expect("a cause").to_string();
+    assert!(cause.contains(&address.to_string()) && cause.contains("pid"), "{cause}");
 }
 
 #[test]
 fn a_client_that_says_nothing_does_not_stop_the_others() {
     let path = TestPath::new("mute");
-    let serving = Holder::open(&path.0, [("sip", any())])
-        .expect("a free port")
-        .spawn()
-        .expect("a thread");
+    let serving =
+        Holder::open(&path.0, [("sip", any())]).expect("a free port").spawn().expect("a thread");
     let _mute = UnixStream::connect(serving.path()).expect("it listens");
     let gone = UnixStream::connect(serving.path()).expect("it listens");
     drop(gone);

@@ -1,0 +1,190 @@
+//! From the socket into the inboxes of objects.
+//!
+//! As many private blocks as a batch has packets are kept in hand, so that the kernel writes each
+//! packet where it stays: the block becomes the message. A packet that is dropped leaves its block
+//! in hand for the next one.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use hotpair_shm::{Counter, DeliverError, Delivered, Delivery, Endpoint, InboundPacket};
+
+use super::PortConfig;
+use super::seat::Seat;
+use crate::classify::{Classified, Classifier};
+use crate::counters::Counters;
+use crate::mmsg::{Datagram, Receiver};
+
+/// Packets of which only the fact is kept are read into this much each.
+const SCRATCH_BYTES: usize = 1;
+
+const TOO_LONG: &str = "too long";
+const OUT_OF_MEMORY: &str = "no free block or slot";
+
+pub(super) struct Ingress {
+    receiver: Receiver,
+    blocks: VecDeque<InboundPacket>,
+    batch: Vec<Datagram>,
+    scratch: Vec<[u8; SCRATCH_BYTES]>,
+    packet_bytes_max: usize,
+}
+
+impl Ingress {
+    pub(super) fn new(config: &PortConfig) -> Self {
+        let count = config.receive_batch;
+        Ingress {
+            receiver: Receiver::new(count),
+            blocks: VecDeque::with_capacity(count),
+            batch: Vec::with_capacity(count),
+            scratch: vec![[0; SCRATCH_BYTES]; count],
+            packet_bytes_max: config.packet_bytes_max,
+        }
+    }
+
+    /// Lets go of all blocks in hand.
+    pub(super) fn give_back(&mut self, seat: &mut Seat) {
+        for block in self.blocks.drain(..) {
+            seat.participant.discard(block);
+        }
+    }
+
+    /// Reads one batch and hands it on; says whether there was anything.
+    pub(super) fn step(
+        &mut self,
+        seat: &mut Seat,
+        socket: &UdpSocket,
+        classifier: &mut dyn Classifier,
+        counters: &Counters,
+    ) -> io::Result<bool> {
+        let room = self.packet_bytes_max.min(seat.packet_room);
+        while self.blocks.len() < self.scratch.len() {
+            match seat.participant.packet(room) {
+                Ok(block) => self.blocks.push_back(block),
+                Err(_) => break,
+            }
+        }
+        // The right to read is looked at again here: taking blocks may have taken its time.
+        if !seat.may_read() {
+            return Ok(false);
+        }
+        if self.blocks.is_empty() {
+            return self.drain(seat, socket, counters);
+        }
+        let buffers = self.blocks.iter_mut().map(|block| {
+            let buffer = block.buffer_mut();
+            let len = buffer.len().min(room);
+            &mut buffer[..len]
+        });
+        self.batch.clear();
+        match self.receiver.receive(socket.as_fd(), buffers) {
+            Ok(datagrams) => self.batch.extend(datagrams),
+            Err(error) => return passing(error),
+        }
+        counters.received(self.batch.len() as u64);
+        seat.participant.add(Counter::Received, self.batch.len() as u64);
+        for at in 0..self.batch.len() {
+            let block = self.blocks.pop_front().expect("one block was lent for each datagram");
+            self.hand_on(seat, block, self.batch[at], classifier, counters);
+        }
+        Ok(!self.batch.is_empty())
+    }
+
+    fn hand_on(
+        &mut self,
+        seat: &mut Seat,
+        mut block: InboundPacket,
+        datagram: Datagram,
+        classifier: &mut dyn Classifier,
+        counters: &Counters,
+    ) {
+        let classified = if datagram.truncated {
+            Classified::Drop(TOO_LONG)
+        } else {
+            match datagram.source {
+                Some(source) => {
+                    let payload = &block.buffer_mut()[..datagram.len];
+                    let classified = classify(classifier, payload, source);
+                    block.fill(datagram.len, Endpoint::from(source));
+                    classified
+                }
+                None => Classified::Drop("no source address"),
+            }
+        };
+        let key = match &classified {
+            Classified::Key(key) => Some(key.as_bytes()),
+            Classified::Keyless => None,
+            Classified::Drop(reason) => {
+                self.blocks.push_back(block);
+                let refused = if *reason == TOO_LONG {
+                    Counter::DroppedTooLarge
+                } else {
+                    Counter::DroppedMalformed
+                };
+                seat.participant.count(refused);
+                counters.dropped(reason, 1);
+                return;
+            }
+        };
+        match seat.participant.deliver(Delivery { queue: seat.queue, key }, block) {
+            Ok(delivered) => {
+                seat.participant.count(Counter::Delivered);
+                counters.delivered(delivered == Delivered::ToNew);
+            }
+            Err((error, block)) => {
+                self.blocks.push_back(block);
+                let (reason, counter) = reason_of(&error);
+                seat.participant.count(counter);
+                counters.dropped(reason, 1);
+            }
+        }
+    }
+
+    /// Overload: no block is free. The packets are taken off the socket and counted; left there,
+    /// they would only be dropped by the kernel later, and the newest first.
+    fn drain(&mut self, seat: &Seat, socket: &UdpSocket, counters: &Counters) -> io::Result<bool> {
+        let buffers = self.scratch.iter_mut().map(<[u8; SCRATCH_BYTES]>::as_mut_slice);
+        match self.receiver.receive(socket.as_fd(), buffers) {
+            Ok(datagrams) => {
+                let count = datagrams.len() as u64;
+                seat.participant.add(Counter::Received, count);
+                seat.participant.add(Counter::DroppedMemory, count);
+                counters.received(count);
+                counters.dropped(OUT_OF_MEMORY, count);
+                Ok(count > 0)
+            }
+            Err(error) => passing(error),
+        }
+    }
+}
+
+/// Errors of a read that say nothing about the next one: nothing there, a signal, or the echo of
+/// an earlier send to a peer that is gone.
+fn passing(error: io::Error) -> io::Result<bool> {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EINTR) => Ok(false),
+        Some(libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EHOSTDOWN) => {
+            Ok(true)
+        }
+        _ => Err(error),
+    }
+}
+
+/// The application's function sees what the network sends: a panic costs the packet, not the port.
+fn classify(classifier: &mut dyn Classifier, packet: &[u8], source: SocketAddr) -> Classified {
+    catch_unwind(AssertUnwindSafe(|| classifier.classify(packet, source)))
+        .unwrap_or(Classified::Drop("the classifier panicked"))
+}
+
+fn reason_of(error: &DeliverError) -> (&'static str, Counter) {
+    match error {
+        DeliverError::NotPrimary => ("not primary any more", Counter::DroppedRole),
+        DeliverError::InboxFull => ("inbox full", Counter::DroppedInbox),
+        DeliverError::Busy => ("object busy", Counter::DroppedInbox),
+        DeliverError::OutOf(_) => (OUT_OF_MEMORY, Counter::DroppedMemory),
+        DeliverError::KeyTooLong { .. } => ("key too long", Counter::DroppedMalformed),
+        _ => ("not delivered", Counter::DroppedMemory),
+    }
+}

@@ -1,0 +1,96 @@
+//! A port's place in a region: the mapping, a participant, and the numbers behind the names.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use hotpair_shm::{
+    AttachError, ENDPOINT_BYTES, JoinError, Kind, Participant, PortId, QueueId, Region, Role,
+};
+
+use super::PortConfig;
+use crate::descriptor;
+
+/// Everything that ends with the region that it is of.
+pub(super) struct Seat {
+    pub(super) participant: Participant,
+    pub(super) region: Region,
+    pub(super) port: PortId,
+    pub(super) queue: QueueId,
+    /// Longest packet that a block can hold.
+    pub(super) packet_room: usize,
+}
+
+/// Why there is no place for the port.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SeatError {
+    /// No region, or not one for us.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// No participant's entry for us.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// The geometry has no such port or queue.
+    #[error("the region has no {what} `{name}`, it has: {known}")]
+    Unknown {
+        /// `port` or `queue`.
+        what: &'static str,
+        /// What the configuration says.
+        name: String,
+        /// What the geometry says.
+        known: String,
+    },
+}
+
+impl SeatError {
+    /// Whether waiting may help: the node creates the region, and reaps the seats of the dead.
+    pub(super) fn heals(&self) -> bool {
+        match self {
+            SeatError::Attach(error) => {
+                matches!(error, AttachError::Missing { .. } | AttachError::HalfBuilt { .. })
+            }
+            SeatError::Join(error) => matches!(error, JoinError::Full { .. }),
+            SeatError::Unknown { .. } => false,
+        }
+    }
+}
+
+impl Seat {
+    pub(super) fn take(path: &Path, config: &PortConfig) -> Result<Self, SeatError> {
+        let region = Region::attach(path)?;
+        let geometry = region.geometry();
+        let unknown = |what, name: &str, known: String| SeatError::Unknown {
+            what,
+            name: name.to_owned(),
+            known,
+        };
+        let port = region
+            .port(&config.port)
+            .ok_or_else(|| unknown("port", &config.port, geometry.ports.join(", ")))?;
+        let queue = region.queue(&config.queue).ok_or_else(|| {
+            let names: Vec<&str> = geometry.queues.iter().map(|q| q.name.as_str()).collect();
+            unknown("queue", &config.queue, names.join(", "))
+        })?;
+        let participant = region.join(Kind::Port, &config.port)?;
+        let largest = region.geometry().classes.iter().map(|c| c.payload_bytes as usize).max();
+        let packet_room = largest.unwrap_or(0).saturating_sub(ENDPOINT_BYTES);
+        Ok(Seat { participant, region, port, queue, packet_room })
+    }
+
+    /// Whether the shared socket is ours to read: now, not a moment ago.
+    pub(super) fn may_read(&self) -> bool {
+        self.region.role().role() == Role::Primary && self.region.node_alive()
+    }
+
+    /// Readable when somebody rang the armed bell.
+    pub(super) fn bell_fd(&mut self) -> io::Result<BorrowedFd<'_>> {
+        let number = self.participant.bell_fd()?;
+        Ok(descriptor::borrowed_from(&self.participant, number))
+    }
+
+    /// Whether the file at our path is still the region that we have mapped.
+    pub(super) fn is_current(&self) -> bool {
+        self.region.is_current()
+    }
+}

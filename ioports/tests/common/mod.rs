@@ -1,0 +1,217 @@
+//! A region with a node, a port in a thread, and a client: the smallest world a port can live in.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::net::{SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use hotpair_ioports::{Classifier, Counters, PortConfig, RunError, SocketSource, Stop, run};
+use hotpair_shm::{Geometry, Kind, Participant, PortId, QueueId, QueueSpec, Region, SizeClass};
+
+/// Far beyond anything that works: reached only by what hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for an event; fails loudly if it never comes.
+pub(crate) fn until(what: &str, mut happened: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !happened() {
+        assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_micros(500));
+    }
+}
+
+pub(crate) fn any() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+/// A name that no other test and no other run uses.
+pub(crate) fn unique(name: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("test-ports-{name}-{}-{number}", std::process::id())
+}
+
+pub(crate) fn geometry(packets: u32) -> Geometry {
+    Geometry {
+        slots: 1024,
+        classes: vec![
+            SizeClass { payload_bytes: 256, count: 2048 },
+            SizeClass { payload_bytes: 2048, count: packets },
+        ],
+        queues: vec![QueueSpec { name: "calls".into(), lanes: 1 }],
+        ports: vec!["service".into()],
+        participants: 8,
+        tx_entries: 256,
+        max_attempts: 5,
+        inbox_limit: 1000,
+    }
+}
+
+/// A region and the node's seat in it, both gone at the end.
+pub(crate) struct Space {
+    pub(crate) path: PathBuf,
+    pub(crate) region: Region,
+    pub(crate) node: Option<Participant>,
+    pub(crate) queue: QueueId,
+    pub(crate) port: PortId,
+}
+
+impl Space {
+    pub(crate) fn new(name: &str) -> Self {
+        Self::with(&Region::path_for(&unique(name)), &geometry(1024))
+    }
+
+    pub(crate) fn with(path: &Path, geometry: &Geometry) -> Self {
+        let region = Region::create(path, geometry).expect("room in /dev/shm");
+        let node = region.join(Kind::Node, "node").expect("the first to join");
+        let queue = region.queue("calls").expect("in the geometry");
+        let port = region.port("service").expect("in the geometry");
+        Space { path: path.to_owned(), region, node: Some(node), queue, port }
+    }
+
+    pub(crate) fn primary(name: &str) -> Self {
+        let space = Self::new(name);
+        space.region.become_primary(1);
+        space
+    }
+
+    pub(crate) fn worker(&self) -> Participant {
+        self.region.join(Kind::Worker, "worker").expect("a free seat")
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// A port in a thread of its own; stopped at the end.
+pub(crate) struct Running {
+    pub(crate) counters: Counters,
+    stop: Stop,
+    thread: Option<JoinHandle<Result<(), RunError>>>,
+}
+
+impl Running {
+    pub(crate) fn start(
+        path: &Path,
+        config: PortConfig,
+        mut classifier: impl Classifier + Send + 'static,
+    ) -> Self {
+        let counters = Counters::new();
+        let stop = Stop::new().expect("a socket pair");
+        let thread = std::thread::spawn({
+            let (path, counters, stop) = (path.to_owned(), counters.clone(), stop.clone());
+            move || run(&path, &config, &mut classifier, &counters, &stop)
+        });
+        Running { counters, stop, thread: Some(thread) }
+    }
+
+    pub(crate) fn attached(self) -> Self {
+        until("the port is attached", || self.counters.snapshot().attached > 0);
+        self
+    }
+
+    /// Waits for a port that ends by itself, and returns how it ended.
+    pub(crate) fn wait(mut self) -> Result<(), RunError> {
+        let thread = self.thread.take().expect("ended once");
+        until("the port ends by itself", || thread.is_finished());
+        thread.join().expect("a port does not panic")
+    }
+
+    /// Stops the port and returns how it ended.
+    pub(crate) fn end(&mut self) -> Result<(), RunError> {
+        self.stop.stop();
+        let thread = self.thread.take().expect("ended once");
+        thread.join().expect("a port does not panic")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A service socket as a port inherits it, and a client that knows its address.
+pub(crate) struct Wire {
+    pub(crate) service: UdpSocket,
+    pub(crate) client: UdpSocket,
+    pub(crate) address: SocketAddr,
+}
+
+impl Wire {
+    pub(crate) fn new() -> Self {
+        let service = UdpSocket::bind(any()).expect("bind to a free port");
+        let address = service.local_addr().expect("bound");
+        let client = UdpSocket::bind(any()).expect("bind to a free port");
+        client.connect(address).expect("an address of this host");
+        client.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+        Wire { service, client, address }
+    }
+
+    pub(crate) fn config(&self) -> PortConfig {
+        use std::os::fd::AsRawFd;
+        let inherited = SocketSource::Inherited(self.service.as_raw_fd());
+        PortConfig::new("service", "calls", inherited)
+    }
+
+    pub(crate) fn send(&self, payload: &[u8]) {
+        self.client.send(payload).expect("loopback takes it");
+    }
+
+    pub(crate) fn receive(&self) -> Vec<u8> {
+        let mut buffer = vec![0; 65_536];
+        let len = self.client.recv(&mut buffer).expect("an answer");
+        buffer.truncate(len);
+        buffer
+    }
+
+    /// What has arrived already, without waiting.
+    pub(crate) fn receive_now(&self) -> Option<Vec<u8>> {
+        self.client.set_nonblocking(true).expect("a socket option");
+        let mut buffer = vec![0; 65_536];
+        let received = self.client.recv(&mut buffer).ok();
+        self.client.set_nonblocking(false).expect("a socket option");
+        received.map(|len| buffer[..len].to_vec())
+    }
+}
+
+/// Claims the next ready object, however long it takes, and answers each of its messages with
+/// `answer`; returns the commit's seq and the messages.
+pub(crate) fn serve_one(
+    space: &Space,
+    worker: &mut Participant,
+    answer: impl Fn(&[u8]) -> Vec<u8>,
+) -> (hotpair_shm::Seq, Vec<Vec<u8>>) {
+    let begun = Instant::now();
+    loop {
+        assert!(begun.elapsed() < PATIENCE, "no object became ready");
+        worker.wait_ready(space.queue, Duration::from_millis(20));
+        let Some(mut claim) = worker.claim(space.queue) else { continue };
+        let messages: Vec<_> =
+            claim.messages().map(|m| (m.payload().to_vec(), m.source())).collect();
+        for (payload, source) in &messages {
+            claim.emit(space.port, *source, &answer(payload)).expect("there are blocks");
+        }
+        if claim.key().is_empty() {
+            claim.withdraw();
+        }
+        match claim.commit() {
+            Ok(seq) => return (seq, messages.into_iter().map(|(payload, _)| payload).collect()),
+            Err(hotpair_shm::CommitError::NewMessages) => {}
+            Err(error) => panic!("commit: {error}"),
+        }
+    }
+}
+
+pub(crate) fn echo(payload: &[u8]) -> Vec<u8> {
+    payload.to_vec()
+}
