@@ -221,7 +221,6 @@ fn put(
         row.incarnation.store(incarnation, Ordering::Relaxed);
         row.placing.store(placing, Ordering::Relaxed);
         row.attempts.store(0, Ordering::Relaxed);
-        row.hinted.store(0, Ordering::Relaxed);
         row.key_hash.store(region.key_hash(placing as u8, key), Ordering::Relaxed);
         row.inbox.store(InboxWord::new(incarnation, false, 0, None).0, Ordering::SeqCst);
     }

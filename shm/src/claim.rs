@@ -73,11 +73,12 @@ impl Region {
     /// Puts a slot into its lane unless it is believed to be there (`again`: even then).
     pub(crate) fn offer(&self, slot: u32, row: &SlotRow, again: bool) {
         // ORDER hint/1 SeqCst, pairs with hint/2: set before the push, cleared before the slot is looked at.
-        if row.hinted.swap(1, Ordering::SeqCst) == 1 && !again {
-            return;
-        }
         let placing = row.placing.load(Ordering::Relaxed);
         let (queue, priority) = (placing as u8, (placing >> 8) as u8);
+        // A hint that an earlier object of the slot left in the same lane serves as well.
+        if row.hinted.swap(placing + 1, Ordering::SeqCst) == placing + 1 && !again {
+            return;
+        }
         let Some(lane) = self.map.lane(queue, priority) else {
             return;
         };
@@ -676,7 +677,6 @@ pub(crate) fn reserve_object(
     row.placing.store(queue.0.into(), Ordering::Relaxed);
     row.attempts.store(0, Ordering::Relaxed);
     row.key_hash.store(key_hash, Ordering::Relaxed);
-    row.hinted.store(0, Ordering::Relaxed);
     row.inbox.store(InboxWord::new(incarnation, false, 0, None).0, Ordering::SeqCst);
     Ok(Reserved { slot, word, incarnation })
 }

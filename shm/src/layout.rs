@@ -145,7 +145,7 @@ pub(crate) struct SlotRow {
     pub(crate) incarnation: AtomicU32,
     /// `queue:8 | priority:8`.
     pub(crate) placing: AtomicU32,
-    /// 1 while a ready lane is believed to hold this slot.
+    /// `placing + 1` of the ready lane that is believed to hold this slot.
     pub(crate) hinted: AtomicU32,
     _pad: u32,
 }
