@@ -1,2 +1,34 @@
-//! The `hotpair` program.
-fn main() {}
+//! The `hotpair` program: command line, supervision of processes, and the demo.
+
+mod cli;
+mod clock;
+mod command;
+mod config;
+mod credentials;
+mod demo;
+mod exit;
+mod process;
+mod region_file;
+mod report;
+mod supervisor;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::Cli;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Messages are for people and go to stderr; HOTPAIR_LOG=debug shows more of them.
+    let filter = EnvFilter::try_from_env("HOTPAIR_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match cli::run(cli) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            failure.print();
+            failure.code().into()
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The command line: what there is, and where it is done.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::command;
+use crate::config::Config;
+use crate::demo;
+use crate::process;
+use crate::report::Outcome;
+use crate::supervisor;
+
+/// A hot standby pair of shared-memory servers: state in place, twice, and carried on within
+/// milliseconds.
+///
+/// Exit codes: 0 ok, 1 failed, 2 usage, 3 not running, 4 running but unprotected, 5 refused for
+/// safety, 6 timed out, 78 bad configuration.
+#[derive(Debug, Parser)]
+#[command(name = "hotpair", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a pair on this host, load it, kill its primary, and prove that nothing was lost
+    Demo(demo::Options),
+    /// Run one node of a pair, with its ports and workers
+    Node {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Events as one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run one I/O port of a node (the node does this by itself)
+    Port {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Name of the port in the configuration
+        #[arg(long)]
+        port: String,
+    },
+    /// Run the witness, which decides who is primary
+    Witness(command::witness::Options),
+    /// Open service sockets once and hand them to the ports of both nodes
+    Hold {
+        /// Path of the unix socket at which ports ask
+        #[arg(long)]
+        at: PathBuf,
+        /// Sockets, as PORT=ADDRESS, such as service=127.0.0.1:5060
+        #[arg(required = true, value_parser = command::hold::parse_socket)]
+        sockets: Vec<(String, SocketAddr)>,
+    },
+    /// Show a region: role, queues, workers, ports, blocks
+    Status {
+        #[command(flatten)]
+        region: RegionChoice,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the objects of a queue
+    Dump {
+        #[command(flatten)]
+        region: RegionChoice,
+        /// Only this queue
+        #[arg(long)]
+        queue: Option<String>,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print one object
+    Get {
+        #[command(flatten)]
+        region: RegionChoice,
+        /// Its queue
+        #[arg(long)]
+        queue: String,
+        /// Its key, as text or as 0x and hexadecimal digits
+        key: String,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make and show the certificates of a pair
+    #[command(subcommand)]
+    Pki(command::pki::Action),
+    /// Check or show a configuration
+    #[command(subcommand)]
+    Config(command::config::Action),
+    /// List or remove regions of this host
+    #[command(subcommand)]
+    Region(command::region::Action),
+    /// Measure how fast it is here, and how far from what the machine can do
+    Bench(command::bench::Options),
+    #[command(hide = true)]
+    NodeInner {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    #[command(hide = true)]
+    Under {
+        #[arg(long)]
+        parent: u32,
+        #[arg(last = true)]
+        argv: Vec<OsString>,
+    },
+    #[command(hide = true)]
+    DemoClient(demo::client::Options),
+    #[command(hide = true)]
+    DemoWorker(demo::worker::Options),
+    #[command(hide = true)]
+    DemoPort,
+}
+
+/// The configuration of a node.
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// Configuration file; docs/hotpair.toml explains every key
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+impl ConfigFile {
+    fn load(&self) -> Result<Config, crate::report::Failure> {
+        Config::load(&self.config)
+    }
+}
+
+/// Which region to look at.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct RegionChoice {
+    /// Name of the region
+    #[arg(long, value_name = "NAME")]
+    pub(crate) region: Option<String>,
+    /// Configuration file of its node
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Does what the command line asks for.
+pub(crate) fn run(cli: Cli) -> Outcome {
+    match cli.command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Node { config, json } => supervisor::run(&config.load()?, json),
+        Command::Port { config, port } => command::port::run(&config.load()?, &port),
+        Command::Witness(options) => command::witness::run(&options),
+        Command::Hold { at, sockets } => command::hold::run(&at, &sockets),
+        Command::Status { region, json } => command::status::run(&region, json),
+        Command::Dump { region, queue, json } => {
+            command::dump::run(&region, queue.as_deref(), json)
+        }
+        Command::Get { region, queue, key, json } => {
+            command::dump::get(&region, &queue, &key, json)
+        }
+        Command::Pki(action) => command::pki::run(&action),
+        Command::Config(action) => command::config::run(&action),
+        Command::Region(action) => command::region::run(&action),
+        Command::Bench(options) => command::bench::run(&options),
+        Command::NodeInner { config } => command::node::run(&config.load()?),
+        Command::Under { parent, argv } => process::under(parent, &argv),
+        Command::DemoClient(options) => demo::client::run(&options),
+        Command::DemoWorker(options) => demo::worker::run(&options),
+        Command::DemoPort => demo::port::run(),
+    }
+}

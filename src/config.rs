@@ -1,0 +1,225 @@
+//! The configuration of one node: read, checked as a whole, and blamed by line and column.
+
+mod file;
+mod units;
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use hotpair_shm::{Geometry, QueueSpec, SizeClass};
+
+pub(crate) use file::{File, Key, Member, Mode, Port};
+pub(crate) use units::Span;
+
+use crate::exit::Exit;
+use crate::report::Failure;
+
+/// A configuration that has been checked, and where it came from.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// The file, as an absolute path: children get it as an argument.
+    pub(crate) path: PathBuf,
+    /// What it says.
+    pub(crate) file: File,
+}
+
+impl Config {
+    /// Reads and checks `path`.
+    ///
+    /// # Errors
+    /// Exit code 78, and the line with a caret where the file is wrong.
+    pub(crate) fn load(path: &Path) -> Result<Config, Failure> {
+        let failed = || {
+            Failure::new(format!("cannot use configuration {}", path.display())).exit(Exit::Config)
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            failed().caused_by(&error).help("docs/hotpair.toml shows a complete one")
+        })?;
+        let path = std::path::absolute(path).map_err(|error| failed().caused_by(&error))?;
+        Config::parse(&path, &text)
+            .map_err(|cause| failed().because(cause).help("docs/hotpair.toml explains every key"))
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Config, String> {
+        let mut file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+        check(&file).map_err(|wrong| wrong.render(text))?;
+
+        // A node started from any directory finds the files that its configuration names.
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        file.pki.dir = dir.join(&file.pki.dir);
+        for port in &mut file.port {
+            if let Some(holder) = &mut port.holder {
+                *holder = dir.join(&*holder);
+            }
+        }
+        let config = Config { path: path.to_owned(), file };
+        match config.geometry().region_bytes() {
+            Ok(_) => Ok(config),
+            Err(error) => Err(format!("[region] cannot be built: {error}")),
+        }
+    }
+
+    /// The region that this configuration asks for.
+    pub(crate) fn geometry(&self) -> Geometry {
+        let file = &self.file;
+        Geometry {
+            slots: file.region.slots,
+            classes: file
+                .region
+                .class
+                .iter()
+                .map(|class| SizeClass { payload_bytes: class.payload_bytes, count: class.blocks })
+                .collect(),
+            queues: file
+                .queue
+                .iter()
+                .map(|queue| QueueSpec { name: queue.name.get_ref().clone(), lanes: queue.lanes })
+                .collect(),
+            ports: file.port.iter().map(|port| port.name.get_ref().clone()).collect(),
+            participants: file.region.participants,
+            tx_entries: file.region.tx_entries,
+            max_attempts: file.region.max_attempts,
+            inbox_limit: file.region.inbox_limit,
+        }
+    }
+
+    /// The name of this node's region.
+    pub(crate) fn region_name(&self) -> &str {
+        self.file.region.name.get_ref()
+    }
+
+    /// The port called `name`.
+    pub(crate) fn port(&self, name: &str) -> Option<&Port> {
+        self.file.port.iter().find(|port| port.name.get_ref() == name)
+    }
+}
+
+impl Member {
+    /// The member's name in certificates.
+    pub(crate) fn certificate(self) -> &'static str {
+        match self {
+            Member::A => "node-a",
+            Member::B => "node-b",
+        }
+    }
+
+    /// The other one.
+    pub(crate) fn other(self) -> Member {
+        match self {
+            Member::A => Member::B,
+            Member::B => Member::A,
+        }
+    }
+
+    /// The letter that people see.
+    pub(crate) fn letter(self) -> &'static str {
+        match self {
+            Member::A => "a",
+            Member::B => "b",
+        }
+    }
+}
+
+/// A value that parses and yet makes no sense, and the bytes of the file that say it.
+#[derive(Debug)]
+struct Wrong {
+    span: Range<usize>,
+    why: String,
+}
+
+impl Wrong {
+    fn at(span: Range<usize>, why: impl Into<String>) -> Wrong {
+        Wrong { span, why: why.into() }
+    }
+
+    /// The same picture that the TOML parser draws for what does not parse.
+    fn render(&self, text: &str) -> String {
+        if self.span.is_empty() {
+            return self.why.clone(); // a default value: there is no line to show
+        }
+        let start = self.span.start.min(text.len());
+        let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let line = text[line_start..].lines().next().unwrap_or("");
+        let number = text[..start].matches('\n').count() + 1;
+        let column = text[line_start..start].chars().count();
+        let carets = text[self.span.clone()].lines().next().unwrap_or("").chars().count().max(1);
+        let gutter = " ".repeat(number.to_string().len());
+        format!(
+            "TOML error at line {number}, column {}\n{gutter} |\n{number} | {line}\n{gutter} | {}{}\n{}",
+            column + 1,
+            " ".repeat(column),
+            "^".repeat(carets),
+            self.why
+        )
+    }
+}
+
+fn check(file: &File) -> Result<(), Wrong> {
+    let name = &file.region.name;
+    if !is_file_name(name.get_ref()) {
+        let why = "a region's name is a file name: letters, digits, `-`, `_` and `.`, at most 64";
+        return Err(Wrong::at(name.span(), why));
+    }
+    if file.replication.peer == *file.replication.listen.get_ref() {
+        let why = format!("listen and peer are both {}", file.replication.peer);
+        return Err(Wrong::at(file.replication.listen.span(), why));
+    }
+    if file.replication.period.get_ref().0.is_zero() {
+        return Err(Wrong::at(file.replication.period.span(), "the period must not be zero"));
+    }
+    if file.heartbeat.every.get_ref().0.is_zero() {
+        return Err(Wrong::at(file.heartbeat.every.span(), "heartbeats need a time between them"));
+    }
+    if *file.heartbeat.misses.get_ref() < 2 {
+        let why = "one lost packet must not be a lost host: at least 2";
+        return Err(Wrong::at(file.heartbeat.misses.span(), why));
+    }
+    for port in &file.port {
+        check_queue(file, &port.queue)?;
+        check_port(port)?;
+    }
+    for worker in &file.worker {
+        check_queue(file, &worker.queue)?;
+        if worker.command.get_ref().is_empty() {
+            return Err(Wrong::at(worker.command.span(), "the command is empty"));
+        }
+    }
+    Ok(())
+}
+
+fn check_queue(file: &File, name: &toml::Spanned<String>) -> Result<(), Wrong> {
+    let known: Vec<&str> = file.queue.iter().map(|queue| queue.name.get_ref().as_str()).collect();
+    if known.contains(&name.get_ref().as_str()) {
+        return Ok(());
+    }
+    let why =
+        format!("no [[queue]] is named `{}`; there are: {}", name.get_ref(), known.join(", "));
+    Err(Wrong::at(name.span(), why))
+}
+
+fn check_port(port: &Port) -> Result<(), Wrong> {
+    if port.bind.is_some() == port.holder.is_some() {
+        let why = "a port has either `bind` (an address) or `holder` (a path)";
+        return Err(Wrong::at(port.name.span(), why));
+    }
+    if let Key::Bytes([from, to]) = *port.key.get_ref()
+        && (from >= to || to - from > hotpair_shm::KEY_BYTES_MAX)
+    {
+        let why = format!("a key has 1 to {} bytes", hotpair_shm::KEY_BYTES_MAX);
+        return Err(Wrong::at(port.key.span(), why));
+    }
+    match &port.command {
+        Some(command) if command.get_ref().is_empty() => {
+            Err(Wrong::at(command.span(), "the command is empty"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_file_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests;

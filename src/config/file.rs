@@ -1,0 +1,207 @@
+//! The configuration file as serde reads it. `docs/hotpair.toml` explains every key.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::units::Span;
+
+/// One node of a pair, with its ports and workers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct File {
+    pub(crate) pair: Pair,
+    pub(crate) pki: Pki,
+    pub(crate) witness: Witness,
+    pub(crate) replication: Replication,
+    #[serde(default)]
+    pub(crate) heartbeat: Heartbeat,
+    pub(crate) region: Region,
+    #[serde(default)]
+    pub(crate) queue: Vec<Queue>,
+    #[serde(default)]
+    pub(crate) port: Vec<Port>,
+    #[serde(default)]
+    pub(crate) worker: Vec<Worker>,
+    #[serde(default)]
+    pub(crate) control: Control,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Pair {
+    pub(crate) name: Spanned<String>,
+    pub(crate) node: Member,
+}
+
+/// Which of the two nodes this is. The name is only a name: either can be the primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Member {
+    A,
+    B,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Pki {
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Witness {
+    pub(crate) address: SocketAddr,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Replication {
+    pub(crate) listen: Spanned<SocketAddr>,
+    pub(crate) peer: SocketAddr,
+    #[serde(default)]
+    pub(crate) mode: Mode,
+    #[serde(default = "default_period")]
+    pub(crate) period: Spanned<Span>,
+}
+
+/// When an answer may leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mode {
+    /// When the back-up holds the commit that emitted it.
+    #[default]
+    Sync,
+    /// At once: nothing is replicated. The control that shows what replication is for.
+    Local,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Heartbeat {
+    pub(crate) every: Spanned<Span>,
+    pub(crate) misses: Spanned<u32>,
+}
+
+impl Default for Heartbeat {
+    fn default() -> Heartbeat {
+        let every = Span(std::time::Duration::from_millis(5));
+        Heartbeat { every: Spanned::new(0..0, every), misses: Spanned::new(0..0, 8) }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Region {
+    pub(crate) name: Spanned<String>,
+    pub(crate) slots: u32,
+    #[serde(default = "default_participants")]
+    pub(crate) participants: u16,
+    #[serde(default = "default_tx_entries")]
+    pub(crate) tx_entries: u32,
+    #[serde(default = "default_max_attempts")]
+    pub(crate) max_attempts: u16,
+    #[serde(default = "default_inbox_limit")]
+    pub(crate) inbox_limit: u16,
+    pub(crate) class: Vec<Class>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Class {
+    pub(crate) payload_bytes: u32,
+    pub(crate) blocks: u32,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Queue {
+    pub(crate) name: Spanned<String>,
+    #[serde(default = "default_lanes")]
+    pub(crate) lanes: u8,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Port {
+    pub(crate) name: Spanned<String>,
+    #[expect(dead_code, reason = "there is one kind, and a file must say which it means")]
+    pub(crate) kind: PortKind,
+    pub(crate) bind: Option<SocketAddr>,
+    pub(crate) holder: Option<PathBuf>,
+    pub(crate) queue: Spanned<String>,
+    #[serde(default = "default_key")]
+    pub(crate) key: Spanned<Key>,
+    #[serde(default)]
+    pub(crate) command: Option<Spanned<Vec<String>>>,
+    #[serde(default = "default_packet_bytes_max")]
+    pub(crate) packet_bytes_max: usize,
+    #[serde(default)]
+    pub(crate) busy_poll: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PortKind {
+    Udp,
+}
+
+/// What names the object that a packet is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub(crate) enum Key {
+    /// The sender's address and port: one object per peer.
+    #[default]
+    Peer,
+    /// Nothing: every packet is an object of its own.
+    None,
+    /// The bytes of the packet from the first number up to the second.
+    Bytes([usize; 2]),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Worker {
+    pub(crate) queue: Spanned<String>,
+    pub(crate) command: Spanned<Vec<String>>,
+    #[serde(default = "default_count")]
+    pub(crate) count: u16,
+}
+
+/// Faults on purpose, for the tests that must fail.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Control {
+    pub(crate) open_gate: bool,
+    pub(crate) delay_acks: Option<Span>,
+}
+
+fn default_period() -> Spanned<Span> {
+    Spanned::new(0..0, Span(std::time::Duration::from_millis(1)))
+}
+fn default_packet_bytes_max() -> usize {
+    1984
+}
+fn default_key() -> Spanned<Key> {
+    Spanned::new(0..0, Key::default())
+}
+fn default_participants() -> u16 {
+    32
+}
+fn default_tx_entries() -> u32 {
+    1024
+}
+fn default_max_attempts() -> u16 {
+    5
+}
+fn default_inbox_limit() -> u16 {
+    64
+}
+fn default_lanes() -> u8 {
+    1
+}
+fn default_count() -> u16 {
+    1
+}

@@ -1,0 +1,104 @@
+use super::*;
+
+const DOCUMENTED: &str = include_str!("../../docs/hotpair.toml");
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(Path::new("/etc/hotpair/hotpair.toml"), text)
+}
+
+/// The documented file with every commented-out key switched on.
+fn all_keys() -> String {
+    let mut text = String::new();
+    for line in DOCUMENTED.lines() {
+        let key = line.strip_prefix("# ").filter(|rest| {
+            rest.split_once(" = ").is_some_and(|(key, _)| {
+                key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            })
+        });
+        // `bind` and `holder` exclude each other.
+        let key = key.filter(|rest| !rest.starts_with("bind"));
+        text.push_str(key.unwrap_or(line));
+        text.push('\n');
+    }
+    text
+}
+
+#[test]
+fn the_documented_file_is_valid() {
+    let config = parse(DOCUMENTED).expect("docs/hotpair.toml parses");
+    assert_eq!(config.region_name(), "demo-a");
+    assert_eq!(config.file.pki.dir, Path::new("/etc/hotpair/pki"));
+    let holder = config.port("service").and_then(|port| port.holder.as_deref());
+    assert_eq!(holder, Some(Path::new("/etc/hotpair/service.sock")));
+    config.geometry().region_bytes().expect("the region can be built");
+}
+
+/// Goal: what the comments show as defaults are keys that exist, with the values that hold.
+#[test]
+fn the_documented_defaults_are_the_defaults() {
+    let mut documented = parse(&all_keys()).expect("every documented key exists");
+    let plain = parse(DOCUMENTED).expect("docs/hotpair.toml parses");
+    // These two have no default: what the comment shows is an example.
+    documented.file.port[0].command = None;
+    documented.file.control.delay_acks = None;
+    // Spans differ, values must not.
+    let values = |config: &Config| {
+        let text = format!("{:#?}", config.file);
+        let is_value = |line: &&str| !line.trim_start().starts_with("span:");
+        text.lines().filter(is_value).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(values(&documented), values(&plain));
+}
+
+/// Goal: no key exists that the documented file does not explain.
+#[test]
+fn every_key_is_documented() {
+    let source = include_str!("file.rs");
+    for line in source.lines() {
+        let Some(field) = line.trim().strip_prefix("pub(crate) ") else { continue };
+        let Some((name, _)) = field.split_once(':') else { continue };
+        let documented = ["", "# "].iter().any(|lead| {
+            let starts = [
+                format!("\n{lead}{name} = "),
+                format!("\n{lead}[{name}]"),
+                format!("\n{lead}[[{name}]]"),
+                format!("\n{lead}[[region.{name}]]"),
+            ];
+            starts.iter().any(|start| DOCUMENTED.contains(start))
+        });
+        assert!(documented, "docs/hotpair.toml does not explain `{name}`");
+    }
+}
+
+#[test]
+fn wrong_files_are_blamed_by_line_and_caret() {
+    #[rustfmt::skip]
+    let cases = [
+        // why                 in the documented file     becomes                 the message has
+        ("unknown key",        "slots = 4096",            "slotz = 4096",         "unknown field `slotz`"),
+        ("wrong type",         "slots = 4096",            "slots = \"many\"",     "expected u32"),
+        ("no unit",            "# period = \"1ms\"",      "period = \"1\"",       "is not a duration"),
+        ("zero period",        "# period = \"1ms\"",      "period = \"0ms\"",     "must not be zero"),
+        ("unknown queue",      "queue = \"calls\"\n# What", "queue = \"cals\"\n# What", "no [[queue]] is named `cals`"),
+        ("a path as a name",   "name = \"demo-a\"",       "name = \"../demo\"",   "is a file name"),
+        ("talks to itself",    "peer = \"127.0.0.1:7420\"", "peer = \"127.0.0.1:7410\"", "are both 127.0.0.1:7410"),
+        ("hasty",              "# misses = 8",            "misses = 1",           "at least 2"),
+        ("no such node",       "node = \"a\"",            "node = \"c\"",         "unknown variant `c`"),
+        ("no socket",          "holder = \"service.sock\"", "",                   "either `bind`"),
+        ("empty command",      "[\"./my-worker\"]",       "[]",                   "command is empty"),
+    ];
+    for (why, from, to, message) in cases {
+        assert!(DOCUMENTED.contains(from), "{why}: the documented file has no {from:?}");
+        let error = parse(&DOCUMENTED.replacen(from, to, 1)).expect_err(why);
+        assert!(error.contains(message), "{why}: {error}");
+        assert!(error.contains(" line ") && error.contains('^'), "{why}: {error}");
+    }
+}
+
+#[test]
+fn a_geometry_that_cannot_be_is_refused() {
+    let error = parse(&DOCUMENTED.replacen("slots = 4096", "slots = 0", 1)).expect_err("no slots");
+    assert!(error.contains("slots"), "{error}");
+    let same = DOCUMENTED.to_owned() + "\n[[queue]]\nname = \"calls\"\n";
+    assert!(parse(&same).expect_err("two queues of one name").contains("calls"));
+}

@@ -1,0 +1,90 @@
+//! Values with units, as people write them: `5ms`, `64KiB`.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+
+/// A duration written with its unit: `250us`, `5ms`, `2s`, `1m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span(pub(crate) Duration);
+
+impl Span {
+    /// Reads a duration; the error says what a right one looks like.
+    pub(crate) fn parse(text: &str) -> Result<Span, String> {
+        let wrong = || format!("`{text}` is not a duration; write a number and us, ms, s or m");
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        let nanos_per_unit: u64 = match unit.trim_start() {
+            "us" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            _ => return Err(wrong()),
+        };
+        let nanos = number.checked_mul(nanos_per_unit).ok_or_else(wrong)?;
+        Ok(Span(Duration::from_nanos(nanos)))
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = self.0.as_micros();
+        match micros {
+            0 => write!(f, "0us"),
+            _ if micros.is_multiple_of(1_000_000) => write!(f, "{}s", micros / 1_000_000),
+            _ if micros.is_multiple_of(1_000) => write!(f, "{}ms", micros / 1_000),
+            _ => write!(f, "{micros}us"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Span;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration with its unit, such as \"5ms\"")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
+                Span::parse(text).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_number_and_a_unit() {
+        #[rustfmt::skip]
+        let cases = [
+            ("250us", Some(250_000)),
+            ("5ms",   Some(5_000_000)),
+            ("5 ms",  Some(5_000_000)),
+            ("2s",    Some(2_000_000_000)),
+            ("1m",    Some(60_000_000_000)),
+            ("5",     None),
+            ("ms",    None),
+            ("-5ms",  None),
+            ("5min",  None),
+            ("18446744073709551615s", None),
+        ];
+        for (text, nanos) in cases {
+            let span = Span::parse(text).ok().map(|span| span.0.as_nanos());
+            assert_eq!(span, nanos, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_print_in_the_largest_whole_unit() {
+        for text in ["250us", "5ms", "2s", "1500ms"] {
+            assert_eq!(Span::parse(text).expect("a duration").to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The demo's client: an open-loop load in a process of its own, and a check of every answer.
+//!
+//! It is told two words on stdin: `go`, and `mark NS SIDE` right after something was killed. It
+//! reports on stdout, one JSON object a line: `ready`, `progress`, `result`.
+
+mod latency;
+mod ledger;
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use serde_json::json;
+use zerocopy::IntoBytes;
+
+use self::latency::Latency;
+use self::ledger::{Ledger, Target};
+use super::wire::Answer;
+use crate::clock::monotonic_ns;
+use crate::exit::Exit;
+use crate::process::{Lines, wait};
+use crate::report::{Failure, Outcome};
+
+const SECOND_NS: u64 = 1_000_000_000;
+/// One request in this many is for an object of its own.
+const KEYLESS_EVERY: u64 = 10;
+/// Answers that are noted after a kill, to find the first of the survivor's among them.
+const ANSWERS_NOTED: usize = 512;
+/// Packets sent before the client looks for answers again.
+const BURST: usize = 64;
+
+/// What the client is to do.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Where the service answers.
+    #[arg(long)]
+    service: SocketAddr,
+    /// Requests per second.
+    #[arg(long)]
+    rate: u32,
+    /// How long the load lasts.
+    #[arg(long)]
+    seconds: u32,
+    /// Objects with a key.
+    #[arg(long)]
+    objects: u32,
+    /// How long unanswered requests are repeated when the load is over.
+    #[arg(long, default_value_t = 10)]
+    patience_seconds: u32,
+}
+
+/// Runs the load.
+pub(crate) fn run(options: &Options) -> Outcome {
+    let mut client = Client::open(options)?;
+
+    // Every object exists before the load, so that the load leaves behind what it found.
+    client.ask_all();
+    client.settle(u64::from(options.patience_seconds) * SECOND_NS);
+    client.say(json!({"event": "ready", "unanswered": client.ledger.unanswered()}));
+    while !client.go && !client.orphaned() {
+        client.turn(monotonic_ns() + SECOND_NS / 10);
+    }
+
+    client.load();
+    client.settle(u64::from(options.patience_seconds) * SECOND_NS);
+    // One last question to each object: what an object lost after its last answer shows here.
+    client.latency.pause();
+    if client.ledger.unanswered() == 0 {
+        client.ask_all();
+        client.settle(u64::from(options.patience_seconds) * SECOND_NS);
+    }
+    client.report();
+    Ok(Exit::Ok)
+}
+
+struct Client {
+    options: Options,
+    socket: UdpSocket,
+    words: Lines,
+    ledger: Ledger,
+    latency: Latency,
+    go: bool,
+    killed_side: Option<u8>,
+    noted: VecDeque<(u64, u8)>,
+}
+
+impl Client {
+    fn open(options: &Options) -> Result<Client, Failure> {
+        let failed =
+            |error: std::io::Error| Failure::new("cannot start the client").caused_by(&error);
+        // From any address to the service: on loopback the kernel picks the right one.
+        let any: SocketAddr = match options.service {
+            SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
+            SocketAddr::V6(_) => ([0; 8], 0).into(),
+        };
+        let socket = UdpSocket::bind(any).map_err(failed)?;
+        socket.set_nonblocking(true).map_err(failed)?;
+        let stdin: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+        Ok(Client {
+            options: options.clone(),
+            socket,
+            words: Lines::new(stdin).map_err(failed)?,
+            ledger: Ledger::new(options.objects, monotonic_ns()),
+            latency: Latency::new(),
+            go: false,
+            killed_side: None,
+            noted: VecDeque::new(),
+        })
+    }
+
+    fn ask_all(&mut self) {
+        let now_ns = monotonic_ns();
+        for object in 0..self.options.objects {
+            self.ledger.due(Target::Object(object), now_ns);
+        }
+    }
+
+    /// Open loop: the schedule does not wait for anybody.
+    fn load(&mut self) {
+        self.latency.start();
+        let start_ns = monotonic_ns();
+        let rate = u64::from(self.options.rate.max(1));
+        let total = rate * u64::from(self.options.seconds);
+        let due_ns = |index: u64| start_ns + index * SECOND_NS / rate;
+        let mut index = 0;
+        let mut progress_ns = start_ns + SECOND_NS;
+        while index < total && !self.orphaned() {
+            let now_ns = monotonic_ns();
+            while index < total && due_ns(index) <= now_ns {
+                let target = self.target(index);
+                self.ledger.due(target, due_ns(index));
+                index += 1;
+            }
+            if now_ns >= progress_ns {
+                self.progress();
+                progress_ns += SECOND_NS;
+            }
+            self.turn(due_ns(index));
+        }
+        self.progress();
+    }
+
+    fn target(&self, index: u64) -> Target {
+        if index % KEYLESS_EVERY == KEYLESS_EVERY - 1 || self.options.objects == 0 {
+            return Target::Keyless;
+        }
+        // Scattered, so that an object's requests come in bursts as well as alone.
+        let scattered = index.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let object = scattered % u64::from(self.options.objects);
+        Target::Object(u32::try_from(object).expect("below the number of objects, a u32"))
+    }
+
+    /// Waits for all answers, but not for ever.
+    fn settle(&mut self, patience_ns: u64) {
+        let until_ns = monotonic_ns() + patience_ns;
+        while self.ledger.unanswered() > 0 && monotonic_ns() < until_ns && !self.orphaned() {
+            self.turn(until_ns);
+        }
+    }
+
+    /// Sends what is due, checks what has come, and sleeps until `wake_ns` or the next event.
+    fn turn(&mut self, wake_ns: u64) {
+        for _ in 0..BURST {
+            let Some(request) = self.ledger.poll_send(monotonic_ns()) else { break };
+            // Not sent is like lost on the way: the ledger repeats it.
+            let _ = self.socket.send_to(request.as_bytes(), self.options.service);
+        }
+        let mut packet = [0; 256];
+        while let Ok((len, _)) = self.socket.recv_from(&mut packet) {
+            if let Some(answer) = Answer::parse(&packet[..len]) {
+                self.on_answer(&answer, monotonic_ns());
+            }
+        }
+        let mut wake_ns = wake_ns;
+        if let Some(repeat_ns) = self.ledger.next_repeat_ns() {
+            wake_ns = wake_ns.min(repeat_ns);
+        }
+        let sleep = Duration::from_nanos(wake_ns.saturating_sub(monotonic_ns()));
+        if self.ledger.has_startable() || sleep.is_zero() {
+            self.listen();
+            return;
+        }
+        wait(&[self.socket.as_fd(), self.words.as_fd()], sleep);
+        self.listen();
+    }
+
+    fn on_answer(&mut self, answer: &Answer, now_ns: u64) {
+        if self.noted.len() == ANSWERS_NOTED && self.killed_side.is_none() {
+            self.noted.pop_front();
+        }
+        if self.noted.len() < ANSWERS_NOTED {
+            self.noted.push_back((now_ns, answer.side()));
+        }
+        if let Some(answered) = self.ledger.answer(answer) {
+            self.latency.record(answered, now_ns);
+        }
+    }
+
+    fn listen(&mut self) {
+        for line in self.words.read() {
+            let mut words = line.split_ascii_whitespace();
+            match (words.next(), words.next(), words.next()) {
+                (Some("go"), None, None) => self.go = true,
+                (Some("mark"), Some(at_ns), Some(side)) => {
+                    let Ok(at_ns) = at_ns.parse() else { continue };
+                    self.latency.mark(at_ns);
+                    self.killed_side = side.bytes().next();
+                    self.noted.retain(|(when_ns, _)| *when_ns >= at_ns);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether nobody is left to report to.
+    fn orphaned(&self) -> bool {
+        self.words.is_closed()
+    }
+
+    fn progress(&self) {
+        let tally = self.ledger.tally();
+        let wrong = tally.lost + tally.duplicated + tally.diverged;
+        self.say(json!({
+            "event": "progress", "acked": tally.acked, "waiting": self.ledger.unanswered(),
+            "wrong": wrong, "p99_us": self.latency.p99_us(),
+        }));
+    }
+
+    fn report(&mut self) {
+        let unanswered = self.ledger.unanswered();
+        self.ledger.give_up();
+        let tally = self.ledger.tally();
+        let noted: Vec<_> = match self.killed_side {
+            Some(_) => self.noted.iter().map(|(at_ns, side)| json!([at_ns, side])).collect(),
+            None => Vec::new(),
+        };
+        self.say(json!({
+            "event": "result",
+            "acked": tally.acked, "repeats": tally.repeats, "unanswered": unanswered,
+            "lost": tally.lost, "duplicated": tally.duplicated, "diverged": tally.diverged,
+            "added": tally.added, "withdrawn": tally.withdrawn,
+            "objects_served_by_several": self.ledger.served_by_several(),
+            "latency": self.latency.report(),
+            "answers_after_kill": noted,
+        }));
+    }
+
+    fn say(&self, line: serde_json::Value) {
+        // A reader that is gone is noticed as an end of stdin.
+        let _ = writeln!(std::io::stdout().lock(), "{line}");
+    }
+}

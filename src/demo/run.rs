@@ -1,0 +1,512 @@
+//! The demo's course: start, load, kill, join, settle, look.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::plan::Plan;
+use super::print::{Progress, Report};
+use super::sides::{Side, Sign};
+use super::timeline::Timeline;
+use super::verdict::{Findings, Verdict, WorkerCommits};
+use super::{Options, Victim, interrupted};
+use crate::clock::monotonic_ns;
+use crate::config::Member;
+use crate::exit::Exit;
+use crate::process::{Child, Program, Signals, describe, wait};
+use crate::report::Failure;
+
+/// Starting everything takes well under a second; a machine under load may take longer.
+const START_PATIENCE: Duration = Duration::from_secs(20);
+/// After the load: the client repeats and checks, the lost side comes back.
+const END_PATIENCE: Duration = Duration::from_secs(40);
+/// Blocks and commits settle within some round trips.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
+/// Workers of each side.
+const WORKERS: usize = 2;
+
+/// A running demo.
+#[derive(Debug)]
+pub(super) struct Demo<'o> {
+    options: &'o Options,
+    plan: Plan,
+    signals: Signals,
+    progress: Progress,
+    witness: Option<Child>,
+    witness_listens: bool,
+    sides: [Side; 2],
+    client: Option<Child>,
+    client_ready: bool,
+    result: Option<Value>,
+    joiner: Option<Child>,
+    timeline: Timeline,
+    killed: Option<Member>,
+    mishaps: Vec<String>,
+}
+
+/// What is told about a region by `hotpair status`.
+#[derive(Debug)]
+struct Look {
+    blocks_in_use: u64,
+    workers: Vec<WorkerCommits>,
+    ports: usize,
+}
+
+impl<'o> Demo<'o> {
+    pub(super) fn new(options: &'o Options, plan: Plan, signals: Signals) -> Demo<'o> {
+        Demo {
+            options,
+            plan,
+            signals,
+            progress: Progress::new(options.json),
+            witness: None,
+            witness_listens: false,
+            sides: [Side::new(Member::A), Side::new(Member::B)],
+            client: None,
+            client_ready: false,
+            result: None,
+            joiner: None,
+            timeline: Timeline::default(),
+            killed: None,
+            mishaps: Vec::new(),
+        }
+    }
+
+    /// Everything from the first process to the last look. The caller stops what still runs.
+    pub(super) fn perform(&mut self) -> Result<Findings, Failure> {
+        self.start_pair()?;
+        self.start_client()?;
+        let blocks_start = self.settled_blocks()?;
+
+        let load = Duration::from_secs(self.options.seconds.into());
+        let begin = Instant::now();
+        self.tell_client("go");
+        self.run_until(begin + load.mul_f64(0.4))?;
+        self.kill();
+        self.run_until(begin + load.mul_f64(0.5))?;
+        self.restart_side()?;
+        self.run_until(begin + load.mul_f64(0.6))?;
+        self.join_worker()?;
+
+        let patience = Instant::now() + load + END_PATIENCE;
+        self.pump_until(patience, |demo| demo.result.is_some())?;
+        if self.result.is_none() {
+            self.mishaps.push("the client did not finish".to_owned());
+        }
+        self.settle_failover()?;
+        self.look_back(blocks_start)
+    }
+
+    fn start_pair(&mut self) -> Result<(), Failure> {
+        self.progress.say("starting the witness and two nodes");
+        let (pki, store) = (self.plan.pki(), self.plan.store());
+        let listen = self.plan.witness.to_string();
+        let arguments = [
+            "witness".as_ref(),
+            "--listen".as_ref(),
+            listen.as_ref(),
+            "--pki".as_ref(),
+            pki.as_os_str(),
+            "--store".as_ref(),
+            store.as_os_str(),
+        ];
+        self.witness = Some(Program::ours("witness", arguments)?.heard().start()?);
+        self.must("the witness listens", |demo| demo.witness_listens)?;
+        self.sides[0].start(&self.plan)?;
+        self.must("node a is primary", |demo| demo.sides[0].primary_epoch.is_some())?;
+        self.sides[1].start(&self.plan)?;
+        self.must("node b is in step", |demo| demo.sides[0].protected)?;
+        for member in [Member::A, Member::B] {
+            self.must_see("its port and workers are attached", member, |look| {
+                look.workers.len() >= WORKERS && look.ports >= 1
+            })?;
+        }
+        Ok(())
+    }
+
+    fn start_client(&mut self) -> Result<(), Failure> {
+        let options = self.options;
+        let arguments = [
+            "demo-client".to_owned(),
+            format!("--service={}", self.plan.service),
+            format!("--rate={}", options.rate),
+            format!("--seconds={}", options.seconds),
+            format!("--objects={}", options.objects),
+        ];
+        self.client = Some(Program::ours("client", arguments)?.heard().told().start()?);
+        self.must("every object has answered once", |demo| demo.client_ready)
+    }
+
+    /// SIGKILL, and nobody is told but the client, afterwards, for its histograms.
+    fn kill(&mut self) {
+        let Some(primary) = self.primary() else {
+            self.mishaps.push("there was no primary to kill".to_owned());
+            return;
+        };
+        let primary_side = &self.sides[usize::from(primary == Member::B)];
+        let backup_side = &self.sides[usize::from(primary == Member::A)];
+        let (victim, pids) = match self.options.kill {
+            Victim::Primary => (primary, primary_side.all_pids()),
+            Victim::Node => (primary, primary_side.pids("node")),
+            Victim::Backup => (primary.other(), backup_side.all_pids()),
+            Victim::Worker => (primary, primary_side.pids("worker").into_iter().take(1).collect()),
+            Victim::Port => (primary, primary_side.pids("port")),
+        };
+        self.killed = Some(victim);
+        let killed_ns = monotonic_ns();
+        for pid in &pids {
+            // Gone already is as dead as can be.
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+        self.timeline.killed_ns = Some(killed_ns);
+        self.tell_client(&format!("mark {killed_ns} {}", victim.letter()));
+        let count = pids.len();
+        let side = victim.letter();
+        self.progress
+            .say(&format!("kill -9 of {} ({count} processes of side {side})", self.victim()));
+        if pids.is_empty() {
+            self.mishaps.push(format!("there was no {} to kill", self.victim()));
+        }
+    }
+
+    /// Whoever looked after a killed side died with it: it is ours to start it again.
+    fn restart_side(&mut self) -> Result<(), Failure> {
+        let Some(killed) = self.killed else { return Ok(()) };
+        let side = &mut self.sides[usize::from(killed == Member::B)];
+        if side.supervisor.is_none() {
+            side.start(&self.plan)?;
+            self.progress.say(&format!("starting side {} again", killed.letter()));
+        }
+        Ok(())
+    }
+
+    /// A third worker, on the side that serves, while it serves.
+    fn join_worker(&mut self) -> Result<(), Failure> {
+        let until = Instant::now() + SETTLE_PATIENCE;
+        self.pump_until(until, |demo| demo.primary().is_some())?;
+        let Some(primary) = self.primary() else {
+            self.mishaps.push("nobody is primary".to_owned());
+            return Ok(());
+        };
+        let arguments = [
+            "demo-worker".to_owned(),
+            format!("--side={}", primary.letter()),
+            format!("--region={}", self.plan.region(primary)),
+        ];
+        self.joiner = Some(Program::ours("third worker", arguments)?.start()?);
+        self.progress.say(&format!("a third worker joins on side {}", primary.letter()));
+        Ok(())
+    }
+
+    /// What was lost comes back by itself, and brings protection back.
+    fn settle_failover(&mut self) -> Result<(), Failure> {
+        let Some(killed) = self.killed else { return Ok(()) };
+        let answers: Vec<(u64, u8)> = self
+            .result
+            .iter()
+            .flat_map(|result| result["answers_after_kill"].as_array().into_iter().flatten())
+            .filter_map(|pair| Some((pair[0].as_u64()?, u8::try_from(pair[1].as_u64()?).ok()?)))
+            .collect();
+        if self.options.kill.fails_over() {
+            self.timeline.note_answers(&answers, killed);
+        }
+        if !matches!(self.options.kill, Victim::Worker | Victim::Port) {
+            let until = Instant::now() + END_PATIENCE;
+            self.pump_until(until, |demo| demo.is_protected())?;
+            if !self.is_protected() {
+                self.mishaps.push("the lost side did not come back as back-up".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn look_back(&mut self, blocks_start: Option<u64>) -> Result<Findings, Failure> {
+        let serving = self.primary().unwrap_or(Member::A);
+        let until = Instant::now() + SETTLE_PATIENCE;
+        let mut look = self.look(serving);
+        while look.as_ref().ok().map(|look| look.blocks_in_use) != blocks_start
+            && Instant::now() < until
+        {
+            self.run_until(Instant::now() + Duration::from_millis(50))?;
+            look = self.look(serving);
+        }
+        let result = self.result.take().unwrap_or_default();
+        let count = |field: &str| result[field].as_u64().unwrap_or(0);
+        let (blocks_end, workers) = match look {
+            Ok(look) => (Some(look.blocks_in_use), look.workers),
+            Err(why) => {
+                self.mishaps.push(why);
+                (None, Vec::new())
+            }
+        };
+        let findings = Findings {
+            acked: count("acked"),
+            unanswered: count("unanswered"),
+            lost: count("lost"),
+            duplicated: count("duplicated"),
+            diverged: count("diverged"),
+            objects: self.options.objects.into(),
+            objects_served_by_several: count("objects_served_by_several"),
+            added: count("added"),
+            withdrawn: count("withdrawn"),
+            blocks_in_use: blocks_start.zip(blocks_end),
+            workers,
+            workers_expected: WORKERS + 1,
+            failover_expected: self.options.kill.fails_over(),
+            failed_over: self.timeline.failover().is_some(),
+            mishaps: self.mishaps.clone(),
+        };
+        self.result = Some(result);
+        Ok(findings)
+    }
+
+    pub(super) fn report(
+        &self,
+        findings: &Findings,
+        verdict: Verdict,
+        reasons: Vec<String>,
+    ) -> Report {
+        let result = self.result.clone().unwrap_or_default();
+        Report {
+            victim: self.victim(),
+            findings: findings.clone(),
+            verdict,
+            reasons,
+            timeline: self.timeline,
+            repeats: result["repeats"].as_u64().unwrap_or(0),
+            latency: result["latency"].clone(),
+        }
+    }
+
+    /// Stops everything, in order and with a bound. What ignores that is killed on the way out.
+    pub(super) fn stop(&mut self) {
+        self.progress.end();
+        let mut running: Vec<Child> = Vec::new();
+        running.extend(self.client.take());
+        running.extend(self.joiner.take());
+        running.extend(self.sides.iter_mut().filter_map(|side| side.supervisor.take()));
+        running.extend(self.witness.take());
+        for child in &mut running {
+            child.signal(Signal::SIGTERM);
+        }
+        let until = Instant::now() + Duration::from_secs(5);
+        while running.iter_mut().any(|child| child.ended().is_none()) && Instant::now() < until {
+            for child in &mut running {
+                child.lines(); // a full pipe must not keep it from ending
+            }
+            wait(&[self.signals.as_fd()], Duration::from_millis(10));
+            self.signals.stop_requested();
+        }
+    }
+
+    /// The side whose node became primary last.
+    fn primary(&self) -> Option<Member> {
+        let primaries = self.sides.iter().filter(|side| side.primary_epoch.is_some());
+        primaries.max_by_key(|side| side.primary_epoch).map(|side| side.member)
+    }
+
+    fn is_protected(&self) -> bool {
+        self.sides.iter().any(|side| Some(side.member) == self.primary() && side.protected)
+    }
+
+    fn victim(&self) -> &'static str {
+        match self.options.kill {
+            Victim::Primary => "primary",
+            Victim::Node => "node",
+            Victim::Backup => "backup",
+            Victim::Worker => "worker",
+            Victim::Port => "port",
+        }
+    }
+
+    fn tell_client(&mut self, words: &str) {
+        if let Some(client) = &mut self.client {
+            client.tell(words);
+        }
+    }
+
+    /// The blocks in use once they stay the same: answers are on their way for some milliseconds.
+    fn settled_blocks(&mut self) -> Result<Option<u64>, Failure> {
+        let until = Instant::now() + SETTLE_PATIENCE;
+        let (mut last, mut same) = (None, 0);
+        while same < 3 && Instant::now() < until {
+            let now = self.look(Member::A).ok().map(|look| look.blocks_in_use);
+            same = if now.is_some() && now == last { same + 1 } else { 0 };
+            last = now;
+            self.run_until(Instant::now() + Duration::from_millis(30))?;
+        }
+        Ok(last)
+    }
+
+    /// What `hotpair status` says of a side's region. We map nothing ourselves.
+    fn look(&self, member: Member) -> Result<Look, String> {
+        let region = self.plan.region(member);
+        let own = std::env::current_exe().map_err(|error| error.to_string())?;
+        let output = std::process::Command::new(own)
+            .args(["status", "--json", "--region", &region])
+            .output()
+            .map_err(|error| error.to_string())?;
+        let status: Value = serde_json::from_slice(&output.stdout).map_err(|_| {
+            format!("no status of side {}: {}", member.letter(), describe(output.status))
+        })?;
+        let workers = status["workers"].as_array().into_iter().flatten().filter_map(|worker| {
+            let pid = i32::try_from(worker["pid"].as_i64()?).ok()?;
+            Some(WorkerCommits { pid, commits: worker["commits"].as_u64()? })
+        });
+        Ok(Look {
+            blocks_in_use: status["blocks_in_use"].as_u64().unwrap_or(0),
+            workers: workers.collect(),
+            ports: status["ports"].as_array().map_or(0, Vec::len),
+        })
+    }
+
+    /// Waits for something without which there is no demo.
+    fn must(&mut self, what: &str, done: impl Fn(&Demo<'_>) -> bool) -> Result<(), Failure> {
+        self.pump_until(Instant::now() + START_PATIENCE, &done)?;
+        if done(self) {
+            return Ok(());
+        }
+        Err(Failure::new("the pair did not start")
+            .because(format!("waited {START_PATIENCE:?} until {what}"))
+            .help("run it again with HOTPAIR_LOG=info and --trace")
+            .exit(Exit::TimedOut))
+    }
+
+    fn must_see(
+        &mut self,
+        what: &str,
+        member: Member,
+        done: impl Fn(&Look) -> bool,
+    ) -> Result<(), Failure> {
+        let until = Instant::now() + START_PATIENCE;
+        while !self.look(member).is_ok_and(|look| done(&look)) {
+            self.run_until(Instant::now() + Duration::from_millis(20))?;
+            if Instant::now() >= until {
+                let what = format!("side {}: {what}", member.letter());
+                return self.must(&what, |_| false);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets everything run until `until`.
+    fn run_until(&mut self, until: Instant) -> Result<(), Failure> {
+        self.pump_until(until, |_| false)
+    }
+
+    /// Handles events until `done`, or until `until`.
+    fn pump_until(
+        &mut self,
+        until: Instant,
+        done: impl Fn(&Demo<'_>) -> bool,
+    ) -> Result<(), Failure> {
+        loop {
+            self.hear();
+            if self.signals.stop_requested() {
+                return Err(interrupted());
+            }
+            self.bury()?;
+            let left = until.saturating_duration_since(Instant::now());
+            if done(self) || left.is_zero() {
+                return Ok(());
+            }
+            let mut fds = vec![self.signals.as_fd()];
+            fds.extend(self.children().filter_map(Child::lines_fd));
+            wait(&fds, left.min(Duration::from_millis(200)));
+        }
+    }
+
+    fn children(&self) -> impl Iterator<Item = &Child> {
+        let sides = self.sides.iter().filter_map(|side| side.supervisor.as_ref());
+        self.witness.iter().chain(self.client.iter()).chain(sides)
+    }
+
+    fn hear(&mut self) {
+        if let Some(witness) = &mut self.witness {
+            self.witness_listens |= !witness.lines().is_empty();
+        }
+        for at in 0..self.sides.len() {
+            let side = &mut self.sides[at];
+            let lines = side.supervisor.as_mut().map(Child::lines).unwrap_or_default();
+            for line in lines {
+                self.on_side(at, &line);
+            }
+        }
+        let lines = self.client.as_mut().map(Child::lines).unwrap_or_default();
+        for line in lines {
+            self.on_client(&line);
+        }
+    }
+
+    fn on_side(&mut self, at: usize, line: &str) {
+        let side = &mut self.sides[at];
+        if self.options.trace {
+            eprintln!("{}: {line}", side.member.letter());
+        }
+        let Ok(event) = serde_json::from_str::<Value>(line) else { return };
+        if let Some((sign, at_ns)) = side.on_event(&event) {
+            self.timeline.note(side.member, self.killed, sign, at_ns);
+            if sign == Sign::Promoted && self.timeline.killed_ns.is_some() {
+                let epoch = event["epoch"].as_u64().unwrap_or(0);
+                let letter = side.member.letter();
+                self.progress.say(&format!("side {letter} is primary of epoch {epoch}"));
+            }
+        }
+    }
+
+    fn on_client(&mut self, line: &str) {
+        if self.options.trace {
+            eprintln!("client: {line}");
+        }
+        let Ok(event) = serde_json::from_str::<Value>(line) else { return };
+        match event["event"].as_str() {
+            Some("ready") => self.client_ready = event["unanswered"] == 0,
+            Some("progress") => self.progress.load(&event),
+            Some("result") => self.result = Some(event),
+            _ => {}
+        }
+    }
+
+    /// Notices what ended. Only what we killed ourselves may.
+    fn bury(&mut self) -> Result<(), Failure> {
+        for side in &mut self.sides {
+            let Some(supervisor) = &mut side.supervisor else { continue };
+            let Some(status) = supervisor.ended() else { continue };
+            side.supervisor = None;
+            side.primary_epoch = None;
+            side.protected = false;
+            if self.killed != Some(side.member) {
+                let what = format!("side {} ended by itself", side.member.letter());
+                return Err(Failure::new("the pair broke down")
+                    .because(format!("{what}: {}", describe(status))));
+            }
+        }
+        let ended = |child: &mut Option<Child>| child.as_mut().and_then(Child::ended);
+        if let Some(status) = ended(&mut self.witness) {
+            return Err(Failure::new("the witness ended by itself").because(describe(status)));
+        }
+        if self.result.is_none()
+            && let Some(status) = ended(&mut self.client)
+        {
+            self.hear_last_words();
+            if self.result.is_none() {
+                return Err(Failure::new("the client ended by itself").because(describe(status)));
+            }
+        }
+        if let Some(status) = ended(&mut self.joiner) {
+            self.joiner = None;
+            self.mishaps.push(format!("the third worker ended by itself: {}", describe(status)));
+        }
+        Ok(())
+    }
+
+    fn hear_last_words(&mut self) {
+        let lines = self.client.as_mut().map(Child::lines).unwrap_or_default();
+        for line in lines {
+            self.on_client(&line);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The files in /dev/shm: who uses them, and which of them nobody will ever use again.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use hotpair_shm::Region;
+
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::report::Failure;
+
+const DIRECTORY: &str = "/dev/shm";
+const PREFIX: &str = "hotpair.";
+
+/// Processes that map `path` for writing, as far as this user may see them.
+pub(crate) fn users_of(path: &Path) -> Vec<i32> {
+    let Ok(facts) = fs::metadata(path) else { return Vec::new() };
+    let inode = facts.ino().to_string();
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    processes
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| {
+            // A process in the middle of its death maps nothing any more.
+            let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+            maps.lines().any(|line| {
+                let mut fields = line.split_ascii_whitespace();
+                let writes = fields.nth(1).is_some_and(|rights| rights.contains('w'));
+                writes && fields.nth(2) == Some(inode.as_str()) && line.contains(DIRECTORY)
+            })
+        })
+        .collect()
+}
+
+/// Prepares the start of a node: removes what dead processes left under its region's name.
+///
+/// # Errors
+/// Exit code 5 when a living process uses the region, or the file is none of ours.
+pub(crate) fn make_way(config: &Config) -> Result<(), Failure> {
+    let name = config.region_name();
+    remove_half_built(name);
+    let path = Region::path_for(name);
+    if !path.exists() {
+        return Ok(());
+    }
+    removable(name)?;
+    tracing::info!(%name, "removing the region that dead processes left behind");
+    remove(name);
+    Ok(())
+}
+
+/// Whether the region called `name` is ours and nobody uses it.
+pub(crate) fn removable(name: &str) -> Result<(), Failure> {
+    let path = Region::path_for(name);
+    let refused = || Failure::new(format!("cannot replace region {name}")).exit(Exit::Refused);
+    let users = users_of(&path);
+    if let Some(first) = users.first() {
+        let list: Vec<String> = users.iter().map(i32::to_string).collect();
+        return Err(refused()
+            .because(format!("{} is used by process {}", path.display(), list.join(", ")))
+            .help(format!("stop the node first: kill {first}, or choose another region name")));
+    }
+    match Region::observe(&path) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(refused()
+            .caused_by(&error)
+            .help(format!("`hotpair region remove --force {name}` removes the file all the same"))),
+    }
+}
+
+/// Removes the file of a region, if there is one.
+pub(crate) fn remove(name: &str) {
+    let path = Region::path_for(name);
+    if let Err(error) = Region::remove(&path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, path = %path.display(), "cannot remove the region");
+    }
+}
+
+/// Names of all regions of this host.
+pub(crate) fn names() -> Vec<String> {
+    let Ok(entries) = fs::read_dir(DIRECTORY) else { return Vec::new() };
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| Some(entry.file_name().to_str()?.strip_prefix(PREFIX)?.to_owned()))
+        .collect();
+    names.sort();
+    names
+}
+
+/// Removes what creators left that were killed while they built this region.
+fn remove_half_built(name: &str) {
+    let Ok(entries) = fs::read_dir(DIRECTORY) else { return };
+    let lead = format!(".{PREFIX}{name}.");
+    for entry in entries.flatten() {
+        let file = entry.file_name();
+        let Some(file) = file.to_str() else { continue };
+        let creator = file
+            .strip_prefix(&lead)
+            .and_then(|rest| rest.strip_suffix(".new"))
+            .and_then(|pid| pid.parse::<u32>().ok());
+        if creator.is_some_and(|pid| !is_alive(pid)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Whether a process of this id exists.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    PathBuf::from(format!("/proc/{pid}")).exists()
+}

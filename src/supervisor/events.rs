@@ -1,0 +1,96 @@
+//! What a supervisor says: one JSON object a line, or a sentence for people.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use crate::clock::monotonic_ns;
+
+/// Where events go, and in which form.
+#[derive(Clone, Debug)]
+pub(crate) struct Events {
+    json: bool,
+    node: &'static str,
+}
+
+impl Events {
+    pub(crate) fn new(json: bool, node: &'static str) -> Events {
+        Events { json, node }
+    }
+
+    /// A process was started.
+    pub(crate) fn started(&self, kind: &str, name: &str, pid: i32) {
+        self.say(
+            json!({"event": "started", "kind": kind, "name": name, "pid": pid}),
+            &format!("{name} runs as process {pid}"),
+        );
+    }
+
+    /// A process died and will be started again.
+    pub(crate) fn died(&self, kind: &str, name: &str, pid: i32, how: &str, pause_ms: u128) {
+        self.say(
+            json!({"event": "died", "kind": kind, "name": name, "pid": pid, "how": how}),
+            &format!("{name} (process {pid}) ended: {how}; again in {pause_ms} ms"),
+        );
+    }
+
+    /// A node that said nothing was killed.
+    pub(crate) fn silent(&self, pid: i32, silent_ms: u128) {
+        self.say(
+            json!({"event": "killed_silent_node", "pid": pid, "silent_ms": silent_ms}),
+            &format!("the node (process {pid}) said nothing for {silent_ms} ms and was killed"),
+        );
+    }
+
+    /// A line of the node's own.
+    pub(crate) fn forward(&self, line: &str) {
+        if self.json {
+            self.print(line);
+            return;
+        }
+        match serde_json::from_str::<Value>(line) {
+            Ok(value) => self.print(&format!("{}: {}", self.node, sentence(&value))),
+            Err(_) => self.print(&format!("{}: {line}", self.node)),
+        }
+    }
+
+    fn say(&self, mut event: Value, sentence: &str) {
+        if self.json {
+            event["at_ns"] = json!(monotonic_ns());
+            self.print(&event.to_string());
+        } else {
+            self.print(&format!("{}: {sentence}", self.node));
+        }
+    }
+
+    /// Events are what this command is for, so they are data; who does not read them loses them.
+    fn print(&self, line: &str) {
+        let mut out = io::stdout().lock();
+        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    }
+}
+
+/// An event as words: its name, then its fields.
+fn sentence(event: &Value) -> String {
+    let name = event["event"].as_str().unwrap_or("event").replace('_', " ");
+    let mut words = name;
+    for (key, value) in event.as_object().into_iter().flatten() {
+        if ["event", "at_ns", "v"].contains(&key.as_str()) || value.is_null() {
+            continue;
+        }
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        words.push_str(&format!(", {} {value}", key.replace('_', " ")));
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_of_the_node_read_as_words() {
+        let event = json!({"event": "became_primary", "at_ns": 5, "epoch": 3, "cause": "dead"});
+        assert_eq!(sentence(&event), "became primary, cause dead, epoch 3");
+    }
+}
