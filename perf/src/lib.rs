@@ -1,1 +1,30 @@
-//! The measuring harness: histograms, limits, reports.
+//! The measuring harness: how fast hotpair is, and how far from what the machine can do.
+//!
+//! ```text
+//!   Options ──► Bench::run ──► Report ──► people (Display) or programs (serde)
+//!                  │
+//!                  ├ warm-up, then the thing and its limit in turn, in slices of one run
+//!                  └ histograms ──► p50, p99, p99.9, max; `.hgrm` and `.hlog` files
+//! ```
+//!
+//! # What a figure here means
+//! * **Ratios, not absolutes.** Figures move between machines and between runs by a factor of two, so
+//!   each bench measures a *limit* beside the thing itself: the same useful work done by the plainest
+//!   code, in the same process, with the same waiting style, in alternating slices of one run.
+//! * **Open loop.** A latency counts from when the operation was due, not from when a slow predecessor
+//!   let it begin; otherwise one stall of a second hides a thousand missed operations. The exception is
+//!   a question about a single operation's cost (`claim`), where nothing is due.
+//! * **The whole distribution.** A run keeps every value, to three digits.
+
+mod claim;
+mod failover;
+mod histogram;
+mod options;
+mod registry;
+mod report;
+mod scratch;
+
+pub use histogram::{Histogram, Summary};
+pub use options::{Options, Victim};
+pub use registry::{Bench, BenchError, find, registry};
+pub use report::{FailoverReport, LatencyReport, Limit, Report, Spread};

@@ -1,0 +1,159 @@
+//! `failover`: the demo, killed again and again, and what its client saw.
+//!
+//! Each run is the whole story in fresh processes: `hotpair demo --json` starts a pair, loads it in
+//! an open loop and kills. Its own client measures, so this only collects. A run whose verdict is not
+//! `ok` ends the bench: an average over broken runs says nothing.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::histogram::Histogram;
+use crate::options::Options;
+use crate::registry::{Bench, BenchError};
+use crate::report::{FailoverReport, Phases, Report};
+
+const RUNS: u32 = 20;
+
+/// Length of one demo: long enough for a steady state before and after the kill.
+const DEMO_SECONDS: u64 = 3;
+
+/// What we read of the demo's report; it says more.
+#[derive(Debug, Deserialize)]
+struct DemoReport {
+    verdict: String,
+    lost: u64,
+    duplicated: u64,
+    failover: Option<Timeline>,
+}
+
+/// Microseconds: each phase from the end of the one before, `total` from the kill.
+#[derive(Debug, Deserialize)]
+struct Timeline {
+    detect_us: Option<f64>,
+    promote_us: Option<f64>,
+    first_output_us: Option<f64>,
+    total_us: Option<f64>,
+}
+
+pub(crate) fn run(bench: &Bench, options: &Options) -> Result<Report, BenchError> {
+    let program = match &options.program {
+        Some(program) => program.clone(),
+        None => std::env::current_exe().map_err(BenchError::setup("find this program"))?,
+    };
+    let runs = options.runs.unwrap_or(RUNS);
+    let seconds = options.seconds.unwrap_or(Duration::from_secs(DEMO_SECONDS));
+    let mut phases = Phases::default();
+    for run in 1..=runs {
+        let failed = |what| BenchError::Program { run, runs, what };
+        let report = demo(&program, options.victim.as_str(), seconds).map_err(failed)?;
+        collect(&report, &mut phases).map_err(failed)?;
+    }
+    write_files(options, &phases.total)?;
+    let victim = options.victim.as_str();
+    Ok(Report::Failover(FailoverReport::new(bench.name, bench.question, victim, &phases)))
+}
+
+/// One demo, to its end. Its messages for people go where ours go.
+fn demo(program: &Path, victim: &str, seconds: Duration) -> Result<DemoReport, String> {
+    let output = Command::new(program)
+        .args(["demo", "--json", "--kill", victim, "--seconds"])
+        .arg(seconds.as_secs().max(1).to_string())
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cannot run {}: {error}", program.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(text.trim()).map_err(|error| {
+        let start: String = text.chars().take(200).collect();
+        format!("the demo ended with {} and printed `{start}`: {error}", output.status)
+    })
+}
+
+fn collect(report: &DemoReport, phases: &mut Phases) -> Result<(), String> {
+    phases.lost += report.lost;
+    phases.duplicated += report.duplicated;
+    if report.verdict != "ok" {
+        return Err(format!(
+            "verdict `{}`: lost {}, duplicated {}",
+            report.verdict, report.lost, report.duplicated
+        ));
+    }
+    let Some(timeline) = &report.failover else {
+        return Err("nothing failed over".to_owned());
+    };
+    let recorded = [
+        ("detect_us", timeline.detect_us, &mut phases.detect),
+        ("promote_us", timeline.promote_us, &mut phases.promote),
+        ("first_output_us", timeline.first_output_us, &mut phases.first_output),
+        ("total_us", timeline.total_us, &mut phases.total),
+    ];
+    for (name, us, histogram) in recorded {
+        let us = us.ok_or_else(|| format!("the demo did not see {name}"))?;
+        histogram.record_ns((us * 1e3) as u64);
+    }
+    Ok(())
+}
+
+/// The histogram files that were asked for.
+pub(crate) fn write_files(options: &Options, histogram: &Histogram) -> Result<(), BenchError> {
+    let output = |path: &PathBuf| {
+        let path = path.clone();
+        move |source| BenchError::Output { path, source }
+    };
+    if let Some(path) = &options.hgrm {
+        histogram.write_hgrm(path, 1.0).map_err(output(path))?;
+    }
+    if let Some(path) = &options.hlog {
+        histogram.write_hlog(path).map_err(output(path))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str) -> DemoReport {
+        serde_json::from_str(json).expect("what a demo prints")
+    }
+
+    #[test]
+    fn a_good_run_is_collected() {
+        let report = parse(
+            r#"{"v":1,"verdict":"ok","acked":9,"lost":0,"duplicated":0,"failover":
+                {"detect_us":210,"promote_us":900.5,"first_output_us":2100,"total_us":3210},
+                "latency_us":{"p50":1,"p99":1,"p999":1,"max":1},"workers":[]}"#,
+        );
+        let mut phases = Phases::default();
+        collect(&report, &mut phases).expect("all there");
+        assert_eq!(phases.total.summary().n, 1);
+        assert!(phases.detect.summary().max >= 210_000);
+    }
+
+    #[test]
+    fn a_bad_run_is_not() {
+        #[rustfmt::skip]
+        let cases = [
+            (r#"{"verdict":"lost","lost":3,"duplicated":0,"failover":null}"#, "lost 3"),
+            (r#"{"verdict":"ok","lost":0,"duplicated":0,"failover":null}"#, "nothing failed over"),
+            (r#"{"verdict":"ok","lost":0,"duplicated":0,"failover":{"detect_us":1,"promote_us":1,
+                "first_output_us":null,"total_us":2}}"#, "first_output_us"),
+        ];
+        for (json, says) in cases {
+            let error = collect(&parse(json), &mut Phases::default()).expect_err(says);
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_no_demo_is_said_so() {
+        let error = demo(Path::new("/bin/echo"), "primary", Duration::from_secs(1));
+        let error = error.expect_err("echo prints its arguments");
+        assert!(error.contains("demo --json --kill primary"), "{error}");
+        let missing = demo(Path::new("/no/such/program"), "primary", Duration::from_secs(1));
+        assert!(missing.expect_err("not there").contains("/no/such/program"));
+    }
+}

@@ -1,0 +1,106 @@
+//! The benches there are.
+
+use std::io;
+
+use crate::options::Options;
+use crate::report::Report;
+use crate::{claim, failover};
+
+/// A question that can be answered by measuring.
+#[derive(Clone, Copy, Debug)]
+pub struct Bench {
+    /// As in `hotpair bench NAME`.
+    pub name: &'static str,
+    /// What it finds out.
+    pub question: &'static str,
+    run: fn(&Bench, &Options) -> Result<Report, BenchError>,
+}
+
+impl Bench {
+    /// Measures. Takes as long as `options` say, plus a warm-up.
+    pub fn run(&self, options: &Options) -> Result<Report, BenchError> {
+        (self.run)(self, options)
+    }
+}
+
+const BENCHES: &[Bench] = &[
+    Bench {
+        name: "claim",
+        question: "claim, read, write 256 B, commit by one hot worker",
+        run: claim::run,
+    },
+    Bench {
+        name: "failover",
+        question: "from the kill to the first released output of the survivor, as a client sees it",
+        run: failover::run,
+    },
+];
+
+/// All benches, in the order in which `hotpair bench all` runs them.
+pub fn registry() -> &'static [Bench] {
+    BENCHES
+}
+
+/// The bench called `name`.
+pub fn find(name: &str) -> Option<&'static Bench> {
+    registry().iter().find(|bench| bench.name == name)
+}
+
+/// Why there is no figure.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BenchError {
+    /// Something that the bench needs cannot be set up.
+    #[error("cannot {action}")]
+    Setup {
+        /// What.
+        action: &'static str,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A program that the bench runs failed, or said what nobody understands.
+    #[error("run {run} of {runs}: {what}")]
+    Program {
+        /// Which run, from 1.
+        run: u32,
+        /// Of how many.
+        runs: u32,
+        /// What it said last.
+        what: String,
+    },
+    /// A histogram cannot be written.
+    #[error("cannot write {}", .path.display())]
+    Output {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl BenchError {
+    pub(crate) fn setup<E>(action: &'static str) -> impl FnOnce(E) -> BenchError
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        move |error| BenchError::Setup { action, source: error.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_found() {
+        for (at, bench) in registry().iter().enumerate() {
+            assert!(
+                registry()[..at].iter().all(|other| other.name != bench.name),
+                "{}",
+                bench.name
+            );
+            assert_eq!(find(bench.name).map(|found| found.question), Some(bench.question));
+        }
+        assert!(find("no-such-bench").is_none());
+    }
+}

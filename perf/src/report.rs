@@ -1,0 +1,328 @@
+//! What a bench found, for people and for programs.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use crate::histogram::{Histogram, Summary};
+
+/// Version of the JSON form.
+const VERSION: u32 = 1;
+
+/// The result of a bench. Serialises to the one object that `--json` prints.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Report {
+    /// How long an operation takes.
+    Latency(LatencyReport),
+    /// How long a service is gone.
+    Failover(FailoverReport),
+}
+
+/// How long an operation takes, and how long the limit takes.
+#[derive(Clone, Debug, Serialize)]
+pub struct LatencyReport {
+    v: u32,
+    bench: &'static str,
+    #[serde(skip)]
+    question: &'static str,
+    unit: &'static str,
+    n: u64,
+    #[serde(serialize_with = "short")]
+    p50: f64,
+    #[serde(serialize_with = "short")]
+    p99: f64,
+    #[serde(serialize_with = "short")]
+    p999: f64,
+    #[serde(serialize_with = "short")]
+    max: f64,
+    limit: Limit,
+    #[serde(serialize_with = "hundredths")]
+    ratio: f64,
+    peer: Option<Limit>,
+}
+
+/// What the thing is compared with.
+#[derive(Clone, Debug, Serialize)]
+pub struct Limit {
+    what: String,
+    #[serde(serialize_with = "short")]
+    p50: f64,
+}
+
+/// The unit that a report's figures are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Nanoseconds,
+    Microseconds,
+}
+
+impl Unit {
+    fn name(self) -> &'static str {
+        match self {
+            Unit::Nanoseconds => "ns",
+            Unit::Microseconds => "us",
+        }
+    }
+
+    /// Nanoseconds of one.
+    pub(crate) fn ns(self) -> f64 {
+        match self {
+            Unit::Nanoseconds => 1.0,
+            Unit::Microseconds => 1e3,
+        }
+    }
+}
+
+impl LatencyReport {
+    pub(crate) fn new(
+        bench: &'static str,
+        question: &'static str,
+        unit: Unit,
+        thing: &Histogram,
+        limit_is: &str,
+        limit: &Histogram,
+    ) -> Self {
+        let Summary { n, p50, p99, p999, max } = thing.summary();
+        let limit_p50 = limit.summary().p50;
+        let scale = |ns: u64| ns as f64 / unit.ns();
+        LatencyReport {
+            v: VERSION,
+            bench,
+            question,
+            unit: unit.name(),
+            n,
+            p50: scale(p50),
+            p99: scale(p99),
+            p999: scale(p999),
+            max: scale(max),
+            limit: Limit { what: limit_is.to_owned(), p50: scale(limit_p50) },
+            ratio: p50 as f64 / limit_p50.max(1) as f64,
+            peer: None,
+        }
+    }
+}
+
+/// How long a service is gone when its primary is killed, over several runs.
+#[derive(Clone, Debug, Serialize)]
+pub struct FailoverReport {
+    v: u32,
+    bench: &'static str,
+    #[serde(skip)]
+    question: &'static str,
+    unit: &'static str,
+    victim: &'static str,
+    runs: u64,
+    lost: u64,
+    duplicated: u64,
+    detect: Spread,
+    promote: Spread,
+    first_output: Spread,
+    total: Spread,
+}
+
+/// The middle and the end of a distribution.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Spread {
+    #[serde(serialize_with = "short")]
+    p50: f64,
+    #[serde(serialize_with = "short")]
+    p99: f64,
+    #[serde(serialize_with = "short")]
+    max: f64,
+}
+
+/// The phases of all failovers of a bench.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Phases {
+    pub(crate) detect: Histogram,
+    pub(crate) promote: Histogram,
+    pub(crate) first_output: Histogram,
+    pub(crate) total: Histogram,
+    pub(crate) lost: u64,
+    pub(crate) duplicated: u64,
+}
+
+impl FailoverReport {
+    pub(crate) fn new(
+        bench: &'static str,
+        question: &'static str,
+        victim: &'static str,
+        phases: &Phases,
+    ) -> Self {
+        let spread = |histogram: &Histogram| {
+            let Summary { p50, p99, max, .. } = histogram.summary();
+            let us = |ns: u64| ns as f64 / Unit::Microseconds.ns();
+            Spread { p50: us(p50), p99: us(p99), max: us(max) }
+        };
+        FailoverReport {
+            v: VERSION,
+            bench,
+            question,
+            unit: Unit::Microseconds.name(),
+            victim,
+            runs: phases.total.len(),
+            lost: phases.lost,
+            duplicated: phases.duplicated,
+            detect: spread(&phases.detect),
+            promote: spread(&phases.promote),
+            first_output: spread(&phases.first_output),
+            total: spread(&phases.total),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Report::Latency(report) => report.fmt(f),
+            Report::Failover(report) => report.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for LatencyReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = self.unit;
+        writeln!(f, "{}: {}", self.bench, self.question)?;
+        writeln!(
+            f,
+            "  p50 {} {unit}   p99 {} {unit}   p99.9 {} {unit}   max {} {unit}   ({} values)",
+            Short(self.p50),
+            Short(self.p99),
+            Short(self.p999),
+            Short(self.max),
+            self.n
+        )?;
+        write!(
+            f,
+            "  limit: {}, p50 {} {unit}; ratio {:.2}",
+            self.limit.what,
+            Short(self.limit.p50),
+            self.ratio
+        )?;
+        if let Some(peer) = &self.peer {
+            write!(f, "\n  peer: {}, p50 {} {unit}", peer.what, Short(peer.p50))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for FailoverReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}: {}", self.bench, self.question)?;
+        writeln!(
+            f,
+            "  {} kills of the {}: lost {}, duplicated {}",
+            self.runs, self.victim, self.lost, self.duplicated
+        )?;
+        writeln!(f, "  {:<14}{:>12}{:>12}{:>12}", "us", "p50", "p99", "max")?;
+        let rows = [
+            ("detect", self.detect),
+            ("promote", self.promote),
+            ("first output", self.first_output),
+            ("total", self.total),
+        ];
+        for (at, (phase, spread)) in rows.iter().enumerate() {
+            let figures =
+                [spread.p50, spread.p99, spread.max].map(|value| Short(value).to_string());
+            let [p50, p99, max] = figures;
+            write!(f, "  {phase:<14}{p50:>12}{p99:>12}{max:>12}")?;
+            if at + 1 < rows.len() {
+                writeln!(f)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A figure with as many decimals as it has digits to give.
+struct Short(f64);
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let decimals = if self.0 >= 100.0 || self.0.fract() == 0.0 { 0 } else { 1 };
+        write!(f, "{:.decimals$}", self.0)
+    }
+}
+
+/// Whole numbers without `.0`, others with one decimal.
+fn short<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    let tenths = (value * 10.0).round() / 10.0;
+    if tenths.fract() == 0.0 {
+        serializer.serialize_u64(tenths as u64)
+    } else {
+        serializer.serialize_f64(tenths)
+    }
+}
+
+fn hundredths<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((value * 100.0).round() / 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn histogram(values: &[u64]) -> Histogram {
+        let mut histogram = Histogram::new();
+        values.iter().for_each(|value| histogram.record_ns(*value));
+        histogram
+    }
+
+    #[test]
+    fn a_latency_report_has_the_documented_form() {
+        let report = Report::Latency(LatencyReport::new(
+            "claim",
+            "how long",
+            Unit::Nanoseconds,
+            &histogram(&[300, 300, 900]),
+            "plain code",
+            &histogram(&[120]),
+        ));
+        assert_eq!(
+            serde_json::to_string(&report).expect("plain data"),
+            r#"{"v":1,"bench":"claim","unit":"ns","n":3,"p50":300,"p99":900,"p999":900,"max":900,"limit":{"what":"plain code","p50":120},"ratio":2.5,"peer":null}"#
+        );
+        let text = report.to_string();
+        assert!(text.contains("p50 300 ns") && text.contains("ratio 2.50"), "{text}");
+    }
+
+    #[test]
+    fn microseconds_keep_a_decimal() {
+        let report = Report::Latency(LatencyReport::new(
+            "commit-ack",
+            "how long",
+            Unit::Microseconds,
+            &histogram(&[1_500]),
+            "echo",
+            &histogram(&[1_000]),
+        ));
+        let json = serde_json::to_value(&report).expect("plain data");
+        assert_eq!((&json["p50"], &json["limit"]["p50"]), (&1.5.into(), &1.into()));
+        assert_eq!(json["ratio"], 1.5);
+    }
+
+    #[test]
+    fn a_failover_report_has_the_documented_form() {
+        let phases = Phases {
+            detect: histogram(&[200_000]),
+            promote: histogram(&[1_000_000]),
+            first_output: histogram(&[3_000_000]),
+            total: histogram(&[4_200_000]),
+            ..Phases::default()
+        };
+        let report =
+            Report::Failover(FailoverReport::new("failover", "how long", "primary", &phases));
+        let json = serde_json::to_value(&report).expect("plain data");
+        for (key, value) in [("v", 1), ("runs", 1), ("lost", 0), ("duplicated", 0)] {
+            assert_eq!(json[key], value, "{key}");
+        }
+        for phase in ["detect", "promote", "first_output", "total"] {
+            for figure in ["p50", "p99", "max"] {
+                assert!(json[phase][figure].is_number(), "{phase}.{figure}: {json}");
+            }
+        }
+        assert!(report.to_string().contains("1 kills of the primary"));
+    }
+}
