@@ -117,7 +117,8 @@ impl Applier {
                     None
                 } else {
                     let block =
-                        value_block(node, key, value, placing, incarnation).map_err(out_of)?;
+                        value_block(&region, &mut node.supply, key, value, placing, incarnation)
+                            .map_err(out_of)?;
                     if let Some(new) = region.map.block(block) {
                         new.row.deadline.store(deadline.unwrap_or(0), Ordering::Relaxed);
                         new.row.seq.store(seq.to_bits(), Ordering::Relaxed);

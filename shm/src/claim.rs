@@ -21,8 +21,8 @@ use crate::geometry::KEY_BYTES_MAX;
 use crate::inbox;
 use crate::layout::SlotRow;
 use crate::map::Map;
-use crate::participant::Participant;
-use crate::pool::OutOf;
+use crate::participant::{Participant, take_block};
+use crate::pool::{OutOf, Supply};
 use crate::process::monotonic_ns;
 use crate::region::{PortId, QueueId, Region};
 use crate::sync::Ordering;
@@ -366,8 +366,7 @@ impl<'p> Claim<'p> {
     /// The value in a private block, to be changed in place. The first call copies.
     pub fn value_mut(&mut self) -> Result<&mut [u8], OutOf> {
         if self.draft.value.is_none() {
-            let value = self.committed().1.to_vec();
-            self.write_value(&value)?;
+            self.write_value(None)?;
         }
         let block = self.draft.value.expect("just written");
         let shape = self.map().block(block).and_then(|block| block.shape().ok());
@@ -378,15 +377,19 @@ impl<'p> Claim<'p> {
 
     /// Replaces the value; its length may change.
     pub fn set_value(&mut self, value: &[u8]) -> Result<(), OutOf> {
-        self.write_value(value)
+        self.write_value(Some(value))
     }
 
-    fn write_value(&mut self, value: &[u8]) -> Result<(), OutOf> {
-        let key = self.committed().0.to_vec();
-        let block = value_block(self.participant, &key, value, self.placing, self.incarnation)?;
+    /// Writes key and `value` (none: the committed one) into a private block.
+    fn write_value(&mut self, value: Option<&[u8]>) -> Result<(), OutOf> {
+        let Participant { region, supply, .. } = &mut *self.participant;
+        let map: &Map = &region.map;
+        let (key, committed) =
+            self.word.block().and_then(|block| map.held(block)).unwrap_or((&[], &[]));
+        let value = value.unwrap_or(committed);
+        let block = value_block(region, supply, key, value, self.placing, self.incarnation)?;
         if let Some(old) = self.draft.value.replace(block) {
-            let region = self.participant.region.clone();
-            self.participant.supply.give_block(&region.map, old);
+            supply.give_block(map, old);
         }
         Ok(())
     }
@@ -426,7 +429,8 @@ impl<'p> Claim<'p> {
         let block = if key.is_empty() && value.is_empty() {
             None
         } else {
-            match value_block(self.participant, key, value, placing, reserved.incarnation) {
+            let supply = &mut self.participant.supply;
+            match value_block(&region, supply, key, value, placing, reserved.incarnation) {
                 Ok(block) => Some(block),
                 Err(out_of) => {
                     release_reserved(&region, reserved.slot, reserved.word);
@@ -448,9 +452,12 @@ impl<'p> Claim<'p> {
 
     /// Ends the claim: everything asked for happens, or nothing.
     pub fn commit(mut self) -> Result<Seq, CommitError> {
-        let draft = self.draft()?;
+        let mut draft = std::mem::take(&mut self.participant.scratch);
+        let drafted = self.fill_draft(&mut draft);
         let old = self.word.block();
-        match self.participant.commit_draft(&draft) {
+        let result = drafted.map(|()| self.participant.commit_draft(&draft));
+        self.participant.scratch = draft;
+        match result? {
             Ok(seq) => {
                 self.settled = true;
                 self.after_commit(seq, old);
@@ -484,17 +491,17 @@ impl<'p> Claim<'p> {
         self.failed = true;
     }
 
-    fn draft(&mut self) -> Result<Draft, CommitError> {
+    fn fill_draft(&mut self, draft: &mut Draft) -> Result<(), CommitError> {
         let keyed = !self.committed().0.is_empty();
         // The timer is part of the value's block.
         let deadline = self.deadline();
         let before = self.participant.region.deadline(self.word);
         if !self.draft.withdraw && self.draft.value.is_none() && deadline != before {
-            self.value_mut().map_err(CommitError::OutOf)?;
+            self.write_value(None).map_err(CommitError::OutOf)?;
         }
         let owner = self.participant.owner();
         let map = self.map();
-        let mut draft = Draft::new(self.role, Some(self.slot));
+        draft.restart(self.role, Some(self.slot));
         let block_word =
             |index: u32| map.block(index).map(|b| BlockWord(b.row.word.load(Ordering::Relaxed)));
         let publish = |index: u32, state: BlockState, home: u32| {
@@ -559,7 +566,7 @@ impl<'p> Claim<'p> {
         {
             draft.last.extend(retire(old));
         }
-        Ok(draft)
+        Ok(())
     }
 
     fn after_commit(&mut self, seq: Seq, old: Option<u32>) {
@@ -571,14 +578,14 @@ impl<'p> Claim<'p> {
         if let Some(old) = old.filter(|_| replaced) {
             participant.supply.retire(seq.to_bits(), old);
         }
-        let region = participant.region.clone();
+        let Participant { region, supply, .. } = participant;
+        if let Some(unused) = self.draft.value.filter(|_| self.draft.withdraw) {
+            supply.give_block(&region.map, unused);
+        }
+        supply.reclaim(&region.map, region.gathered().to_bits());
         if self.draft.withdraw {
-            if let Some(unused) = self.draft.value {
-                participant.supply.give_block(&region.map, unused);
-            }
             participant.count(Counter::Withdrawn);
         }
-        participant.supply.reclaim(&region.map, region.gathered().to_bits());
         participant.count(Counter::Commits);
         participant.add(Counter::Created, self.draft.creates.len() as u64);
         participant.row().claims[0].store(0, Ordering::Relaxed);
@@ -708,14 +715,15 @@ pub(crate) fn fill_block(map: &Map, index: u32, prefix: &[u8], data: &[u8]) {
 
 /// A private block that holds a value; `placing` and `incarnation` are its home's.
 pub(crate) fn value_block(
-    participant: &mut Participant,
+    region: &Region,
+    supply: &mut Supply,
     key: &[u8],
     value: &[u8],
     placing: u32,
     incarnation: u32,
 ) -> Result<u32, OutOf> {
-    let index = participant.take_block(key.len().next_multiple_of(16) + value.len())?;
-    let map = &participant.region.map;
+    let index = take_block(region, supply, key.len().next_multiple_of(16) + value.len())?;
+    let map: &Map = &region.map;
     fill_block(map, index, key, value);
     if let Some(block) = map.block(index) {
         block.row.shape.store(key.len() as u32 | placing << 16, Ordering::Relaxed);

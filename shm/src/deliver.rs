@@ -258,7 +258,7 @@ impl Participant {
         let value = if key.is_empty() {
             None
         } else {
-            let value = value_block(self, key, &[], placing, incarnation);
+            let value = value_block(&region, &mut self.supply, key, &[], placing, incarnation);
             Some(value.inspect_err(|_| release_reserved(&region, slot, word))?)
         };
         let mut draft = Draft::new(role, None);

@@ -94,14 +94,16 @@ impl Map {
         self.writable
     }
 
+    #[inline]
     fn at<T: Shared>(&self, offset: u64) -> &T {
         let offset = offset as usize;
         assert!(offset + size_of::<T>() <= self.raw.len(), "offset {offset} outside the region");
         let pointer = self.raw.as_mut_ptr().wrapping_add(offset);
-        assert!(pointer.cast::<T>().is_aligned(), "offset {offset} is not aligned");
+        debug_assert!(pointer.cast::<T>().is_aligned(), "offset {offset} is not aligned");
         // SAFETY:
         // - mapped: checked against the length above; `self` keeps the mapping for the lifetime;
-        // - aligned: checked above;
+        // - aligned: the mapping starts on a page and every part of `Layout` on a cache line, with
+        //   strides that are multiples of the types' alignments (layout.rs tests both);
         // - initialised and not aliased: `T: Shared`, so any bytes are a value and all access is atomic.
         unsafe { &*pointer.cast::<T>() }
     }
@@ -117,6 +119,7 @@ impl Map {
         Some(self.at(self.layout.participants + u64::from(seat) * 1024))
     }
 
+    #[inline]
     pub(crate) fn slot(&self, index: u32) -> Option<&SlotRow> {
         if index >= self.geometry.slots {
             return None;
@@ -185,20 +188,26 @@ impl Map {
     }
 
     /// Class of a block and its number inside it.
+    #[inline]
     pub(crate) fn class_of(&self, block: u32) -> Option<(usize, u32)> {
-        self.layout.classes.iter().enumerate().find_map(|(at, class)| {
-            let number = block.checked_sub(class.first)?;
-            (number < class.count).then_some((at, number))
-        })
+        for (at, class) in self.layout.classes.iter().enumerate() {
+            if block < class.first + class.count {
+                return Some((at, block - class.first));
+            }
+        }
+        None
     }
 
+    #[inline]
     pub(crate) fn block(&self, index: u32) -> Option<Block<'_>> {
         let (class, number) = self.class_of(index)?;
         let place = &self.layout.classes[class];
         let offset = place.offset + u64::from(number) * place.stride();
+        // `at` checks the header; the payload behind it ends with the stride, and the classes of a
+        // layout end with the region (layout.rs tests it).
         let row: &BlockRow = self.at(offset);
         let start = offset as usize + BLOCK_HEADER_BYTES as usize;
-        assert!(start + place.payload_bytes as usize <= self.raw.len(), "block outside the region");
+        debug_assert!(start + place.payload_bytes as usize <= self.raw.len(), "block outside");
         Some(Block { row, start: self.raw.as_mut_ptr().wrapping_add(start), index, place })
     }
 }
@@ -340,6 +349,7 @@ impl Map {
     /// because it is `Sending` in its name.
     ///
     /// The lifetime is that of `&self`; handles that hold a block also hold the region.
+    #[inline]
     pub(crate) fn held(&self, index: u32) -> Option<(&[u8], &[u8])> {
         // SAFETY: callers are the handles of this crate whose block word names this process (or whose
         // claimed slot names the block), so nobody else writes or recycles it until they let go; see the

@@ -21,12 +21,13 @@ use crate::counters::Counter;
 use crate::egress::Outbox;
 use crate::layout::ParticipantRow;
 use crate::map::Map;
-use crate::pool::Supply;
+use crate::pool::{OutOf, Supply};
 use crate::process;
 use crate::reap;
 use crate::region::{QueueId, Region, store_name};
 use crate::robust::Keeper;
 use crate::sync::Ordering;
+use crate::tx::Draft;
 use crate::words::RoleEpoch;
 
 /// What a participant is for.
@@ -119,6 +120,8 @@ pub struct Participant {
     /// Messages of the claim in hand, oldest first.
     pub(crate) taken: Vec<u32>,
     pub(crate) message_count: u64,
+    /// Room for the next commit's draft, kept so that a commit allocates nothing.
+    pub(crate) scratch: Draft,
     socket: Option<UnixDatagram>,
     keeper: Option<Keeper>,
 }
@@ -177,6 +180,7 @@ impl Region {
             outbox: Outbox::default(),
             taken: Vec::new(),
             message_count: 0,
+            scratch: Draft::default(),
             socket: None,
             keeper: Some(keeper),
             region: self.clone(),
@@ -279,18 +283,8 @@ impl Participant {
         self.row().active.store(0, Ordering::Release);
     }
 
-    /// A private block; if there is none, after looking at what has been gathered meanwhile.
-    pub(crate) fn take_block(&mut self, bytes: usize) -> Result<u32, crate::pool::OutOf> {
-        let region = self.region.clone();
-        let map: &Map = &region.map;
-        match self.supply.take_block(map, bytes) {
-            Err(crate::pool::OutOf::Blocks { .. }) if self.supply.has_retired() => {
-                let gathered = crate::gather::raise_if_free(&region);
-                self.supply.reclaim(map, gathered.to_bits());
-                self.supply.take_block(map, bytes)
-            }
-            other => other,
-        }
+    pub(crate) fn take_block(&mut self, bytes: usize) -> Result<u32, OutOf> {
+        take_block(&self.region, &mut self.supply, bytes)
     }
 
     /// Sleeps until the queue's doorbell rings or `timeout` passes. True if there may be something.
@@ -352,6 +346,18 @@ impl Participant {
                         && crate::gather::watermark(region) > region.gathered()
             }
         }
+    }
+}
+
+/// A private block; if there is none, after looking at what has been gathered meanwhile.
+pub(crate) fn take_block(region: &Region, supply: &mut Supply, bytes: usize) -> Result<u32, OutOf> {
+    match supply.take_block(&region.map, bytes) {
+        Err(OutOf::Blocks { .. }) if supply.has_retired() => {
+            let gathered = crate::gather::raise_if_free(region);
+            supply.reclaim(&region.map, gathered.to_bits());
+            supply.take_block(&region.map, bytes)
+        }
+        other => other,
     }
 }
 

@@ -158,9 +158,19 @@ impl Region {
         self.header().gathering.store(required.into(), Ordering::SeqCst);
     }
 
-    /// Makes the region empty and gives it a new incarnation. Only while it is quiet: the role is Changing
-    /// and there are no holdouts. What other processes hold privately stays theirs.
+    /// Makes the region empty and gives it a new incarnation; see [`empty`](Self::empty).
     pub fn wipe(&self) -> std::io::Result<u64> {
+        // First: who dies half-way leaves a region that no view counts on.
+        let incarnation = random()?;
+        self.header().incarnation.word.store(incarnation, Ordering::SeqCst);
+        self.empty();
+        Ok(incarnation)
+    }
+
+    /// Makes the region empty, under the incarnation that it has: for a node that no view counts on and
+    /// that is about to be sent all state. Only while it is quiet: the role is Changing and there are no
+    /// holdouts. What other processes hold privately stays theirs.
+    pub fn empty(&self) {
         let map: &Map = &self.map;
         for index in 0..map.layout().bucket_count {
             if let Some(head) = map.bucket_at(index) {
@@ -173,6 +183,10 @@ impl Region {
         for slot in 0..map.geometry().slots {
             let Some(row) = map.slot(slot) else { continue };
             let seen = SlotWord(row.word.load(Ordering::SeqCst));
+            if seen.is(SlotState::Free) {
+                // A change that only this region had must not outrank the state that comes.
+                row.last_seq.store(0, Ordering::Relaxed);
+            }
             if seen.is(SlotState::Free) || seen.is(SlotState::Reserved) {
                 continue;
             }
@@ -206,12 +220,9 @@ impl Region {
                 pool::free_block(map, index, seen);
             }
         }
-        let incarnation = random()?;
-        self.header().incarnation.word.store(incarnation, Ordering::SeqCst);
         self.header().released.word.store(0, Ordering::SeqCst);
         self.header().gathered.word.store(0, Ordering::SeqCst);
         self.header().commit_seq.word.store(0, Ordering::SeqCst);
-        Ok(incarnation)
     }
 
     /// Takes claims that a process left standing when the region was not primary any more: after the

@@ -113,7 +113,7 @@ pub(crate) struct Insert {
 }
 
 /// A commit before it has an entry.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Draft {
     pub(crate) role: RoleEpoch,
     /// The claimed slot.
@@ -133,16 +133,17 @@ pub(crate) struct Draft {
 
 impl Draft {
     pub(crate) fn new(role: RoleEpoch, slot: Option<u32>) -> Self {
-        Self {
-            role,
-            slot,
-            first: Vec::new(),
-            last: Vec::new(),
-            inserts: Vec::new(),
-            removes: None,
-            closes: None,
-            emits: Vec::new(),
-        }
+        Self { role, slot, ..Self::default() }
+    }
+
+    /// Empties the draft and keeps its room.
+    pub(crate) fn restart(&mut self, role: RoleEpoch, slot: Option<u32>) {
+        (self.role, self.slot) = (role, slot);
+        self.first.clear();
+        self.last.clear();
+        self.inserts.clear();
+        (self.removes, self.closes) = (None, None);
+        self.emits.clear();
     }
 }
 
@@ -200,18 +201,18 @@ impl Prepared {
 
 impl Participant {
     /// Carries a draft through to `Applied`.
-    pub(crate) fn commit_draft(&mut self, draft: &Draft) -> Result<Seq, Refusal> {
+    pub(crate) fn commit_draft(&self, draft: &Draft) -> Result<Seq, Refusal> {
         if draft.first.len() + draft.last.len() + 2 * draft.inserts.len() + 3 > OPERATIONS_MAX {
             return Err(Refusal::TooLarge);
         }
-        let map = self.region.map.clone();
+        let map: &Map = &self.region.map;
         for _ in 0..DRAWS_MAX {
-            let (entry, position) = self.begin_entry(&map, draft)?;
+            let (entry, position) = self.begin_entry(map, draft)?;
             let word = EntryWord::new(position, EntryState::Drawing);
             let mut prepared = Prepared::default();
-            match self.draw(&map, draft, entry, word, &mut prepared) {
+            match self.draw(map, draft, entry, word, &mut prepared) {
                 Ok(Some(seq)) => {
-                    apply(&map, self.seat, entry);
+                    apply(map, self.seat, entry);
                     publish_hints(&self.region, entry);
                     let applied = word.with(EntryState::Applied);
                     // ORDER entry/3 Release, pairs with entry/4: the reaper sees all steps done.
@@ -219,11 +220,11 @@ impl Participant {
                     return Ok(seq);
                 }
                 // Aborted by somebody whom it held up: once more, with a new position.
-                Ok(None) => prepared.undo(&map),
+                Ok(None) => prepared.undo(map),
                 Err(refusal) => {
                     let aborted = word.with(EntryState::Aborted);
                     entry.word.store(aborted.0, Ordering::SeqCst);
-                    prepared.undo(&map);
+                    prepared.undo(map);
                     return Err(refusal);
                 }
             }
@@ -232,11 +233,7 @@ impl Participant {
     }
 
     /// Fills the next entry of the ring, up to `Drawing`.
-    fn begin_entry<'m>(
-        &mut self,
-        map: &'m Map,
-        draft: &Draft,
-    ) -> Result<(&'m EntryRow, u64), Refusal> {
+    fn begin_entry<'m>(&self, map: &'m Map, draft: &Draft) -> Result<(&'m EntryRow, u64), Refusal> {
         let row = map.participant(self.seat).expect("a participant's own seat exists");
         let position = row.next_position.load(Ordering::Relaxed);
         let entry = map.entry(self.seat, position).expect("a participant's own ring exists");
@@ -309,7 +306,7 @@ impl Participant {
         Ok(Some(seq))
     }
 
-    fn wait_for_room(&mut self, entry: &EntryRow) -> Result<(), Refusal> {
+    fn wait_for_room(&self, entry: &EntryRow) -> Result<(), Refusal> {
         let used = entry.seq.load(Ordering::Relaxed);
         let committed =
             EntryWord(entry.word.load(Ordering::Relaxed)).state() == Some(EntryState::Applied);

@@ -383,7 +383,7 @@ impl std::fmt::Display for Role {
 }
 
 /// Role, epoch and a change counter in one word, so that promotion and fencing are one step.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct RoleEpoch(pub(crate) u64);
 
 impl RoleEpoch {
