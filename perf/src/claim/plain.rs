@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   claim    declare (1)   lane: cell, head (2)   hint (1)   slot word (1)
-//!   work     block: cached -> private (1)   copy 256 B out, copy 256 B in, read 256 B, write 256 B
+//!   work     block: cached -> private (1)   copy 256 B, read 256 B, write 256 B
 //!   commit   entry: position, drawing, seq, prepared, committed (5)
 //!            slot seq (1)   new block, slot word, old block (3)
 //!            hint (1)   lane: cell, tail (2)   old block: retired -> cached (1)
@@ -101,10 +101,9 @@ impl Plain {
         let new = self.cached.pop_front().expect("one goes back for each that is taken");
         let old = std::mem::replace(&mut slot.block, new);
         swap(&self.blocks[new].word);
-        let mut read = [0; VALUE_BYTES];
-        read.copy_from_slice(black_box(&self.blocks[old].payload));
-        self.blocks[new].payload.copy_from_slice(&read);
-        work(&read, &mut self.blocks[new].payload);
+        let value = black_box(self.blocks[old].payload);
+        self.blocks[new].payload = value;
+        work(&mut self.blocks[new].payload);
         black_box(&self.blocks[new].payload);
 
         // Commit.
