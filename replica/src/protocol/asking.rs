@@ -62,34 +62,20 @@ pub(super) struct Asking {
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     Reading,
-    Setting {
-        expected: u64,
-        view: View,
-        waiting: bool,
-    },
+    Setting { expected: u64, view: View, waiting: bool },
 }
 
 impl Core {
     /// Whether a compare-and-set of this node may land at any time (P2).
     pub(super) fn is_undetermined(&self) -> bool {
-        matches!(
-            self.asking,
-            Some(Asking {
-                stage: Stage::Setting { .. },
-                ..
-            })
-        )
+        matches!(self.asking, Some(Asking { stage: Stage::Setting { .. }, .. }))
     }
 
     /// Whether that compare-and-set asks to go solo.
     pub(super) fn is_asking_solo(&self) -> bool {
         matches!(
             self.asking,
-            Some(Asking {
-                stage: Stage::Setting { .. },
-                wish: Wish::Solo(_),
-                ..
-            })
+            Some(Asking { stage: Stage::Setting { .. }, wish: Wish::Solo(_), .. })
         )
     }
 
@@ -102,14 +88,7 @@ impl Core {
         }
         let wanted = self.wanted(now);
         match (self.asking, wanted) {
-            (
-                Some(Asking {
-                    stage: Stage::Setting { .. },
-                    ..
-                }),
-                _,
-            )
-            | (None, None) => {}
+            (Some(Asking { stage: Stage::Setting { .. }, .. }), _) | (None, None) => {}
             (Some(_), None) => self.asking = None,
             (Some(asking), Some(wish)) => {
                 // The read that is under way serves any wish.
@@ -124,13 +103,7 @@ impl Core {
         let id = self.send_request(Request::Read);
         let until = now.after(self.config.timing.arbiter_wait);
         let known = self.known_number();
-        self.asking = Some(Asking {
-            id,
-            wish,
-            stage: Stage::Reading,
-            known,
-            until,
-        });
+        self.asking = Some(Asking { id, wish, stage: Stage::Reading, known, until });
     }
 
     fn known_number(&self) -> u64 {
@@ -150,16 +123,16 @@ impl Core {
             Role::Starting => self.wanted_starting(now),
             Role::Primary(primary) => match (self.partner(), primary.link) {
                 (Some(_), _) => self.primary_suspicion(primary, now).map(Wish::Solo),
-                (None, Link::Closing { .. }) => self.admissible(primary).map(Wish::Admit),
+                (None, Link::Closing { .. } | Link::Copying) => {
+                    self.admissible(primary).map(Wish::Admit)
+                }
                 (None, _) => None,
             },
             Role::Backup(backup) if backup.is_complete() => {
                 self.backup_suspicion(backup).map(Wish::Promote)
             }
             Role::Backup(_) | Role::Joining => {
-                let led = self
-                    .peer()
-                    .is_some_and(|peer| peer.standing == Standing::Primary);
+                let led = self.peer().is_some_and(|peer| peer.standing == Standing::Primary);
                 (!led).then_some(Wish::Look)
             }
         }
@@ -170,11 +143,7 @@ impl Core {
             return Some(Wish::Look);
         }
         let Some(view) = self.view else {
-            return Some(if self.config.first {
-                Wish::StartAlone
-            } else {
-                Wish::Look
-            });
+            return Some(if self.config.first { Wish::StartAlone } else { Wish::Look });
         };
         if view.member(self.config.peer).is_none() {
             return Some(Wish::StartAlone);
@@ -289,26 +258,13 @@ impl Core {
 
     fn request_set(&mut self, now: Tick, wish: Wish, view: View) {
         let expected = view.number - 1;
-        self.event(Event::Asking {
-            number: view.number,
-            cause: wish.cause(),
-        });
+        self.event(Event::Asking { number: view.number, cause: wish.cause() });
         self.before_setting(wish);
         let id = self.send_request(Request::CompareAndSet { expected, view });
-        let stage = Stage::Setting {
-            expected,
-            view,
-            waiting: false,
-        };
+        let stage = Stage::Setting { expected, view, waiting: false };
         let until = now.after(self.config.timing.arbiter_wait);
         let known = self.known_number();
-        self.asking = Some(Asking {
-            id,
-            wish,
-            stage,
-            known,
-            until,
-        });
+        self.asking = Some(Asking { id, wish, stage, known, until });
     }
 
     /// What must hold before the request can land (P3).
@@ -327,50 +283,23 @@ impl Core {
                 self.asking = None;
                 self.ask_from = retry;
             }
-            Stage::Setting {
-                expected,
-                view,
-                waiting: false,
-            } => {
-                self.event(Event::Undetermined {
-                    number: view.number,
-                });
-                let stage = Stage::Setting {
-                    expected,
-                    view,
-                    waiting: true,
-                };
-                self.asking = Some(Asking {
-                    stage,
-                    until: retry,
-                    ..asking
-                });
+            Stage::Setting { expected, view, waiting: false } => {
+                self.event(Event::Undetermined { number: view.number });
+                let stage = Stage::Setting { expected, view, waiting: true };
+                self.asking = Some(Asking { stage, until: retry, ..asking });
                 // A late answer to a request that was given up must not be taken for one to the next.
                 self.request = None;
             }
-            Stage::Setting {
-                expected,
-                view,
-                waiting: true,
-            } => {
+            Stage::Setting { expected, view, waiting: true } => {
                 let request = if self.mutated(Mutation::ReadSettles) {
                     Request::Read
                 } else {
                     Request::CompareAndSet { expected, view }
                 };
                 let id = self.send_request(request);
-                let stage = Stage::Setting {
-                    expected,
-                    view,
-                    waiting: false,
-                };
+                let stage = Stage::Setting { expected, view, waiting: false };
                 let until = now.after(self.config.timing.arbiter_wait);
-                self.asking = Some(Asking {
-                    id,
-                    stage,
-                    until,
-                    ..asking
-                });
+                self.asking = Some(Asking { id, stage, until, ..asking });
             }
         }
     }
@@ -380,23 +309,12 @@ impl Core {
         if self.view.is_some_and(|known| known.number >= view.number) {
             return;
         }
-        self.event(Event::ViewChanged {
-            from: self.view,
-            to: view,
-        });
+        self.event(Event::ViewChanged { from: self.view, to: view });
         self.view = Some(view);
 
         let mut won = None;
-        if let Some(Asking {
-            wish,
-            stage:
-                Stage::Setting {
-                    expected,
-                    view: wanted,
-                    ..
-                },
-            ..
-        }) = self.asking
+        if let Some(Asking { wish, stage: Stage::Setting { expected, view: wanted, .. }, .. }) =
+            self.asking
             && view.number > expected
         {
             // The number it wanted to replace is gone, so nothing of it can land any more.

@@ -66,18 +66,10 @@ impl Core {
         let outside = !view.has(self.this()) || self.mutated(Mutation::ShipToMember);
         let free = matches!(self.role, Role::Joining | Role::Backup(_) | Role::Starting);
         if !outside || !free || view.primary != self.config.peer || self.is_undetermined() {
-            return self.on_fault(
-                now,
-                Fault::Unexpected {
-                    message: "a transfer to a member",
-                },
-            );
+            return self.on_fault(now, Fault::Unexpected { message: "a transfer to a member" });
         }
         self.runs += 1;
-        self.epoch_starts = self
-            .peer()
-            .map(|peer| peer.epoch_starts.clone())
-            .unwrap_or_default();
+        self.epoch_starts = self.peer().map(|peer| peer.epoch_starts.clone()).unwrap_or_default();
         self.role = Role::Backup(Backup {
             epoch: view.epoch,
             transfer: start.transfer,
@@ -95,8 +87,7 @@ impl Core {
             ack_due: false,
             was_member: false,
         });
-        self.actions
-            .push_back(Action::BecomeBackup { epoch: view.epoch });
+        self.actions.push_back(Action::BecomeBackup { epoch: view.epoch });
     }
 
     pub(super) fn on_batch(&mut self, now: Tick, batch: BatchFrame) {
@@ -133,13 +124,8 @@ impl Core {
             return;
         };
         backup.handed = batch.last;
-        backup
-            .handed_over
-            .push_back((batch.table_no, batch.last, batch.digest));
-        let receipt = Receipt {
-            run: backup.run,
-            what: Applied::Table(batch.table_no),
-        };
+        backup.handed_over.push_back((batch.table_no, batch.last, batch.digest));
+        let receipt = Receipt { run: backup.run, what: Applied::Table(batch.table_no) };
         self.actions.push_back(Action::ApplyBatch(batch, receipt));
         if hasty {
             self.on_applied(receipt, None);
@@ -151,18 +137,10 @@ impl Core {
             return;
         };
         if chunk.chunk_no != backup.chunks_received + 1 || backup.end.is_some() {
-            return self.on_fault(
-                now,
-                Fault::Unexpected {
-                    message: "a chunk out of turn",
-                },
-            );
+            return self.on_fault(now, Fault::Unexpected { message: "a chunk out of turn" });
         }
         backup.chunks_received += 1;
-        let receipt = Receipt {
-            run: backup.run,
-            what: Applied::Chunk(chunk.chunk_no),
-        };
+        let receipt = Receipt { run: backup.run, what: Applied::Chunk(chunk.chunk_no) };
         self.actions.push_back(Action::ApplyChunk(chunk, receipt));
     }
 
@@ -171,12 +149,7 @@ impl Core {
             return;
         };
         if end.chunks != backup.chunks_received || backup.end.is_some() {
-            return self.on_fault(
-                now,
-                Fault::Unexpected {
-                    message: "an end out of turn",
-                },
-            );
+            return self.on_fault(now, Fault::Unexpected { message: "an end out of turn" });
         }
         backup.end = Some(end);
         backup.ack_due = true;
@@ -198,11 +171,7 @@ impl Core {
             Applied::Table(table_no) => table_no,
         };
         let mut differs = None;
-        while backup
-            .handed_over
-            .front()
-            .is_some_and(|(no, _, _)| *no <= table_no)
-        {
+        while backup.handed_over.front().is_some_and(|(no, _, _)| *no <= table_no) {
             let Some((no, last, theirs)) = backup.handed_over.pop_front() else {
                 break;
             };
@@ -212,11 +181,7 @@ impl Core {
                 && let (Some(ours), Some(theirs)) = (digest, theirs)
                 && ours != theirs
             {
-                differs = Some(Event::DigestDiffers {
-                    seq: last,
-                    ours,
-                    theirs,
-                });
+                differs = Some(Event::DigestDiffers { seq: last, ours, theirs });
             }
         }
         if let Some(event) = differs

@@ -63,10 +63,7 @@ impl Config {
 
     /// This node as a member of an in-sync set.
     pub fn this(&self) -> Member {
-        Member {
-            node: self.node,
-            incarnation: self.incarnation,
-        }
+        Member { node: self.node, incarnation: self.incarnation }
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
@@ -75,10 +72,7 @@ impl Config {
             return Err(ConfigError::OwnPeer { node: self.node });
         }
         if timing.period.is_zero() || timing.idle_period < timing.period {
-            return Err(ConfigError::Periods {
-                period: timing.period,
-                idle: timing.idle_period,
-            });
+            return Err(ConfigError::Periods { period: timing.period, idle: timing.idle_period });
         }
         if self.limits.window_batches <= self.limits.prompt_batches {
             return Err(ConfigError::Window {

@@ -328,7 +328,7 @@ impl Core {
             Role::Starting | Role::Joining => (None, None),
         };
         let period = primary.map_or(self.config.timing.period, |p| {
-            p.period(&self.config.timing, self.open.is_empty(), self.last_input)
+            p.period(&self.config, self.open.is_empty(), self.last_input)
         });
         Status {
             standing: self.standing(),

@@ -37,9 +37,7 @@ struct Said {
 
 impl Core {
     pub(super) fn is_current(&self, connection: ConnectionId) -> bool {
-        self.session
-            .as_ref()
-            .is_some_and(|session| session.id == connection)
+        self.session.as_ref().is_some_and(|session| session.id == connection)
     }
 
     /// The peer, if there is a connection and it introduced itself.
@@ -48,11 +46,7 @@ impl Core {
     }
 
     pub(super) fn on_connected(&mut self, now: Tick, connection: ConnectionId) {
-        if self
-            .session
-            .as_ref()
-            .is_some_and(|session| session.id >= connection)
-        {
+        if self.session.as_ref().is_some_and(|session| session.id >= connection) {
             return;
         }
         if self.session.is_some() {
@@ -61,11 +55,7 @@ impl Core {
         }
         // Only a live process completes a handshake, and a dead one's connections went before it.
         self.dead = None;
-        self.session = Some(Session {
-            id: connection,
-            peer: None,
-            said: None,
-        });
+        self.session = Some(Session { id: connection, peer: None, said: None });
     }
 
     pub(super) fn forget_session(&mut self, now: Tick) {
@@ -73,8 +63,7 @@ impl Core {
             return;
         };
         self.apart_since = now;
-        self.transmits
-            .retain(|transmit| transmit.connection != session.id);
+        self.transmits.retain(|transmit| transmit.connection != session.id);
         self.on_apart();
     }
 
@@ -87,20 +76,14 @@ impl Core {
     pub(super) fn disconnect(&mut self, now: Tick, retry_after: Duration) {
         if let Some(Session { id, .. }) = self.session {
             self.forget_session(now);
-            self.actions.push_back(Action::Disconnect {
-                connection: id,
-                retry_after,
-            });
+            self.actions.push_back(Action::Disconnect { connection: id, retry_after });
         }
     }
 
     pub(super) fn transmit(&mut self, frame: SharedFrame) {
         if let Some(session) = &self.session {
             let body = Body::Stream(frame);
-            self.transmits.push_back(Transmit {
-                connection: session.id,
-                body,
-            });
+            self.transmits.push_back(Transmit { connection: session.id, body });
         }
     }
 
@@ -109,16 +92,12 @@ impl Core {
         self.withdraw_datagrams();
         if let Some(session) = &self.session {
             let body = Body::Datagram(datagram);
-            self.transmits.push_back(Transmit {
-                connection: session.id,
-                body,
-            });
+            self.transmits.push_back(Transmit { connection: session.id, body });
         }
     }
 
     pub(super) fn withdraw_datagrams(&mut self) {
-        self.transmits
-            .retain(|transmit| !matches!(transmit.body, Body::Datagram(_)));
+        self.transmits.retain(|transmit| !matches!(transmit.body, Body::Datagram(_)));
     }
 
     /// Says hello if there is news.
@@ -175,12 +154,7 @@ impl Core {
             _ => {}
         }
         if self.peer().is_none() {
-            return self.on_fault(
-                now,
-                Fault::Unexpected {
-                    message: "anything before a hello",
-                },
-            );
+            return self.on_fault(now, Fault::Unexpected { message: "anything before a hello" });
         }
         match message {
             Message::Hello(_) | Message::Refuse(_) => {}
@@ -194,12 +168,7 @@ impl Core {
 
     fn on_hello(&mut self, now: Tick, hello: Hello) {
         if let Some((reason, theirs, ours)) = self.misfit(&hello) {
-            self.event(Event::Refused {
-                reason,
-                theirs,
-                ours,
-                by_us: true,
-            });
+            self.event(Event::Refused { reason, theirs, ours, by_us: true });
             self.transmit(wire::encode(Outgoing::Refuse(Refuse {
                 reason: reason as u8,
                 theirs,
@@ -212,10 +181,7 @@ impl Core {
             // What it is told must still be written, so its transmits stay.
             self.apart_since = now;
             self.on_apart();
-            self.actions.push_back(Action::Disconnect {
-                connection: id,
-                retry_after,
-            });
+            self.actions.push_back(Action::Disconnect { connection: id, retry_after });
             return;
         }
         let view = hello.view;
@@ -262,22 +228,12 @@ impl Core {
             3 => Refusal::Node,
             4 => Refusal::Geometry,
             _ => {
-                return self.on_fault(
-                    now,
-                    Fault::Unexpected {
-                        message: "an unknown refusal",
-                    },
-                );
+                return self.on_fault(now, Fault::Unexpected { message: "an unknown refusal" });
             }
         };
         // Told from the other side: what it calls its own is what we met.
         let (theirs, ours) = (refuse.ours, refuse.theirs);
-        self.event(Event::Refused {
-            reason,
-            theirs,
-            ours,
-            by_us: false,
-        });
+        self.event(Event::Refused { reason, theirs, ours, by_us: false });
         self.disconnect(now, self.config.timing.refused_retry);
     }
 }

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::action::{Action, Cause, Event, Fault};
-use super::config::{Limits, Mode, Mutation, Timing};
+use super::config::{Config, Limits, Mode, Mutation};
 use super::core::{Core, NotShipped, Role};
 use super::ids::{Seq, Tick};
 use super::view::Member;
@@ -103,16 +103,18 @@ impl Primary {
             && self.window_bytes < limits.window_bytes
     }
 
-    /// The present pause between two tables.
-    pub(super) fn period(&self, timing: &Timing, open_is_empty: bool, now: Tick) -> Duration {
-        let idle = open_is_empty
-            && self.window.is_empty()
-            && now.since(self.changed_at) >= timing.idle_period;
-        if idle {
-            timing.idle_period
-        } else {
-            timing.period
+    /// The present pause between two tables; `nothing` says that the next would be an empty one.
+    pub(super) fn period(&self, config: &Config, nothing: bool, now: Tick) -> Duration {
+        let timing = &config.timing;
+        if !nothing {
+            return timing.period;
         }
+        if self.window.len() >= config.limits.prompt_batches as usize {
+            // Enough is on its way to show a loss, so an empty table helps only if all acks were lost.
+            return (timing.period * 8).min(timing.idle_period);
+        }
+        let quiet = now.since(self.changed_at) >= timing.idle_period;
+        if self.window.is_empty() && quiet { timing.idle_period } else { timing.period }
     }
 
     pub(super) fn clear_window(&mut self) {
@@ -139,16 +141,12 @@ impl Core {
             Role::Backup(backup) => backup.handed,
             _ => Seq::ZERO,
         };
-        self.epoch_starts.push(EpochStart {
-            epoch,
-            base: from.raw(),
-        });
+        self.epoch_starts.push(EpochStart { epoch, base: from.raw() });
         self.role = Role::Primary(Primary::new(epoch, now));
         self.open.set_recording(false);
         self.withdraw_ack();
         self.actions.push_back(Action::BecomePrimary { epoch });
-        self.actions
-            .push_back(Action::SetGathering { required: false });
+        self.actions.push_back(Action::SetGathering { required: false });
         // Whatever older epochs left unsent is part of the state that goes on, so it may leave.
         self.actions.push_back(Action::Release(Seq::new(epoch, 0)));
         self.event(Event::Promoted { epoch, cause, from });
@@ -168,7 +166,7 @@ impl Core {
         let same = peer.incarnation == backup.incarnation
             || self.mutated(Mutation::NodeInsteadOfIncarnation);
         if primary.link != Link::Following || !same || peer.standing != Standing::Backup {
-            return Some(Cause::NotInStep);
+            return (!self.mutated(Mutation::ShipToMember)).then_some(Cause::NotInStep);
         }
         (now >= self.ack_deadline(primary)?).then_some(Cause::Slow)
     }
@@ -246,8 +244,8 @@ impl Core {
         if !self.is_shipping(primary) || waiting || !primary.has_room(&self.config.limits) {
             return None;
         }
-        let open = self.open.is_empty() && primary.batched == primary.watermark;
-        let period = primary.period(&self.config.timing, open, self.last_input);
+        let nothing = self.open.is_empty() && primary.batched == primary.watermark;
+        let period = primary.period(&self.config, nothing, self.last_input);
         Some(primary.closed_at.after(period))
     }
 
@@ -274,11 +272,7 @@ impl Core {
         primary.closed_at = now;
         primary.window_bytes += frame.len();
         let (table_no, apart) = (primary.tables, primary.link == Link::Apart);
-        primary.window.push_back(InFlight {
-            table_no,
-            frame: frame.clone(),
-            closed_at: now,
-        });
+        primary.window.push_back(InFlight { table_no, frame: frame.clone(), closed_at: now });
         if !apart {
             self.transmit(frame);
         }
@@ -297,18 +291,10 @@ impl Core {
         let applied = Seq::from_raw(ack.applied);
         if ack.table_no > primary.tables || applied > primary.batched || ack.chunks > primary.chunks
         {
-            return self.on_fault(
-                now,
-                Fault::Unexpected {
-                    message: "an ack for what was not sent",
-                },
-            );
+            return self
+                .on_fault(now, Fault::Unexpected { message: "an ack for what was not sent" });
         }
-        while primary
-            .window
-            .front()
-            .is_some_and(|batch| batch.table_no <= ack.table_no)
-        {
+        while primary.window.front().is_some_and(|batch| batch.table_no <= ack.table_no) {
             let batch = primary.window.pop_front().expect("there is a first one");
             primary.window_bytes -= batch.frame.len();
         }
@@ -333,11 +319,7 @@ impl Core {
         };
         let closing = matches!(primary.link, Link::Closing { .. }) && !careless;
         let waits = (partner || closing) && !hasty && !open_gate;
-        let to = if waits {
-            primary.acked.min(primary.watermark)
-        } else {
-            primary.watermark
-        };
+        let to = if waits { primary.acked.min(primary.watermark) } else { primary.watermark };
         if to > primary.released {
             primary.released = to;
             self.actions.push_back(Action::Release(to));
@@ -376,15 +358,9 @@ impl Core {
             .then(|| self.apart_since.max(self.awake_since))
             .map(|since| since.after(self.config.timing.reconnect_wait));
         let close = self.close_due(primary).filter(|_| self.open.is_complete());
-        let slow = self
-            .ack_deadline(primary)
-            .filter(|_| primary.link != Link::Apart);
+        let slow = self.ack_deadline(primary).filter(|_| primary.link != Link::Apart);
         let readmit = self.transfer_waits(primary).then_some(primary.readmit_from);
-        [apart, close, slow, readmit]
-            .into_iter()
-            .flatten()
-            .filter(|at| *at > self.last_input)
-            .min()
+        [apart, close, slow, readmit].into_iter().flatten().filter(|at| *at > self.last_input).min()
     }
 
     /// A transfer that does not get on is given up: nobody waits for it, but it costs memory.
@@ -396,9 +372,7 @@ impl Core {
         if !transferring || self.partner().is_some() || self.is_undetermined() {
             return;
         }
-        let stuck = self
-            .ack_deadline(primary)
-            .is_some_and(|deadline| now >= deadline);
+        let stuck = self.ack_deadline(primary).is_some_and(|deadline| now >= deadline);
         if stuck || self.detected().is_some() {
             self.disconnect(now, self.config.timing.reconnect_wait);
             let Role::Primary(primary) = &mut self.role else {

@@ -33,9 +33,10 @@ impl Core {
     pub(super) fn transfer_waits(&self, primary: &Primary) -> bool {
         let Some(view) = self.view else { return false };
         let outside = view.is_solo() || self.mutated(Mutation::ShipToMember);
-        let wants = self
-            .peer()
-            .is_some_and(|peer| matches!(peer.standing, Standing::Joining | Standing::Backup));
+        let wants = self.peer().is_some_and(|peer| {
+            matches!(peer.standing, Standing::Joining | Standing::Backup)
+                || self.mutated(Mutation::ShipToMember)
+        });
         // P4. The view is this primary's own: it would be fenced otherwise.
         primary.link == Link::Apart
             && outside
@@ -69,16 +70,10 @@ impl Core {
         primary.chunks_acked = 0;
         let (table_no, prev) = (primary.tables, primary.watermark);
         self.say_hello();
-        self.transmit(wire::encode(Outgoing::Start(Start {
-            view,
-            transfer,
-            table_no,
-            prev,
-        })));
+        self.transmit(wire::encode(Outgoing::Start(Start { view, transfer, table_no, prev })));
         self.event(Event::TransferStarted);
         if replicates {
-            self.actions
-                .push_back(Action::SetGathering { required: true });
+            self.actions.push_back(Action::SetGathering { required: true });
             self.actions.push_back(Action::StartSnapshot);
         } else {
             self.close_transfer(prev);
@@ -117,10 +112,7 @@ impl Core {
         };
         primary.link = Link::Closing { through };
         let chunks = primary.chunks;
-        let end = SnapshotEnd {
-            chunks,
-            through: through.raw(),
-        };
+        let end = SnapshotEnd { chunks, through: through.raw() };
         self.transmit(wire::encode(Outgoing::SnapshotEnd(end)));
         self.event(Event::TransferSent { chunks, through });
     }
@@ -131,10 +123,7 @@ impl Core {
             return None;
         };
         let peer = self.peer()?;
-        let member = Member {
-            node: self.config.peer,
-            incarnation: peer.incarnation,
-        };
+        let member = Member { node: self.config.peer, incarnation: peer.incarnation };
         if self.detected().is_some() {
             return None;
         }
@@ -183,8 +172,7 @@ impl Core {
         if matches!(link, Link::Copying | Link::Closing { .. }) {
             self.event(Event::TransferStopped);
         }
-        self.actions
-            .push_back(Action::SetGathering { required: false });
+        self.actions.push_back(Action::SetGathering { required: false });
     }
 
     /// A back-up that is still the same, and still in the view, goes on where its connection broke.
@@ -195,10 +183,7 @@ impl Core {
         let Role::Primary(primary) = &self.role else {
             return;
         };
-        let acked = primary
-            .window
-            .front()
-            .map_or(primary.tables, |batch| batch.table_no - 1);
+        let acked = primary.window.front().map_or(primary.tables, |batch| batch.table_no - 1);
         let same = peer.incarnation == partner.incarnation
             && peer.standing == Standing::Backup
             && peer.epoch == primary.epoch

@@ -58,26 +58,13 @@ impl View {
 
     /// A view in which `primary` works without a back-up.
     pub fn alone(number: u64, epoch: u16, primary: Member) -> View {
-        View {
-            number,
-            epoch,
-            primary: primary.node,
-            members: [Some(primary), None],
-        }
+        View { number, epoch, primary: primary.node, members: [Some(primary), None] }
     }
 
     /// A view in which `backup` is in sync with `primary`.
     pub fn pair(number: u64, epoch: u16, primary: Member, backup: Member) -> View {
-        assert_ne!(
-            primary.node, backup.node,
-            "a node cannot be its own back-up"
-        );
-        View {
-            number,
-            epoch,
-            primary: primary.node,
-            members: [Some(primary), Some(backup)],
-        }
+        assert_ne!(primary.node, backup.node, "a node cannot be its own back-up");
+        View { number, epoch, primary: primary.node, members: [Some(primary), Some(backup)] }
     }
 
     /// The in-sync set, the primary first.
@@ -135,18 +122,12 @@ impl View {
             return Err(ViewError::NumberZero);
         }
         let epoch = u16::from_le_bytes([bytes[8], bytes[9]]);
-        let primary = Member {
-            node: NodeId(bytes[10]),
-            incarnation: word(16),
-        };
+        let primary = Member { node: NodeId(bytes[10]), incarnation: word(16) };
         match bytes[11] {
             1 => Ok(View::alone(number, epoch, primary)),
             2 if bytes[12] == bytes[10] => Err(ViewError::Twice { node: bytes[12] }),
             2 => {
-                let second = Member {
-                    node: NodeId(bytes[12]),
-                    incarnation: word(24),
-                };
+                let second = Member { node: NodeId(bytes[12]), incarnation: word(24) };
                 Ok(View::pair(number, epoch, primary, second))
             }
             count => Err(ViewError::Members { count }),
@@ -192,14 +173,8 @@ pub enum Answer {
 mod tests {
     use super::*;
 
-    const A: Member = Member {
-        node: NodeId(1),
-        incarnation: 0x1122_3344_5566_7788,
-    };
-    const B: Member = Member {
-        node: NodeId(2),
-        incarnation: u64::MAX - 1,
-    };
+    const A: Member = Member { node: NodeId(1), incarnation: 0x1122_3344_5566_7788 };
+    const B: Member = Member { node: NodeId(2), incarnation: u64::MAX - 1 };
 
     #[test]
     fn views_survive_their_bytes() {
@@ -226,13 +201,7 @@ mod tests {
     fn membership_names_the_incarnation() {
         let view = View::pair(7, 3, A, B);
         assert!(view.has(B) && !view.is_solo());
-        assert!(
-            !view.has(Member {
-                incarnation: 5,
-                ..B
-            }),
-            "a rebooted node is another member"
-        );
+        assert!(!view.has(Member { incarnation: 5, ..B }), "a rebooted node is another member");
         assert_eq!(view.member(B.node), Some(B));
     }
 }

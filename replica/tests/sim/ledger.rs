@@ -1,0 +1,180 @@
+//! What no participant knows and everything is checked against: all commits of all epochs, and all
+//! that the outside world was told.
+
+use std::collections::BTreeMap;
+
+use hotpair_replica::protocol::{NodeId, Seq, View};
+
+use super::region::{Commit, KEPT_SLOTS, Region, Slot, holds};
+
+/// A broken promise, in words.
+#[derive(Clone, Debug)]
+pub(crate) struct Violation(pub String);
+
+pub(crate) type Checked<T = ()> = Result<T, Violation>;
+
+macro_rules! ensure {
+    ($holds:expr, $($words:tt)*) => {
+        if !$holds {
+            return Err(Violation(format!($($words)*)));
+        }
+    };
+}
+pub(crate) use ensure;
+
+#[derive(Debug)]
+struct Epoch {
+    /// Who was primary, and in which life of its process.
+    primary: (NodeId, u64),
+    commits: Vec<Commit>,
+    /// State as of some commit of this epoch, moved forward as the back-up does.
+    fold: Vec<Slot>,
+    base: Vec<Slot>,
+    folded: usize,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    epochs: BTreeMap<u16, Epoch>,
+    /// What left: commit and slot, with the epoch that it left in.
+    outside: Vec<(u32, u32, u16)>,
+    pub(crate) views: Vec<View>,
+}
+
+impl Ledger {
+    /// G7: one primary per epoch. G5: its state contains all that was released.
+    pub(crate) fn on_primary(
+        &mut self,
+        epoch: u16,
+        node: NodeId,
+        life: u64,
+        region: &Region,
+    ) -> Checked {
+        if let Some(other) = self.epochs.get(&epoch) {
+            return Err(Violation(format!(
+                "epoch {epoch} has two primaries: node {}, life {}, and node {node}, life {life}",
+                other.primary.0, other.primary.1
+            )));
+        }
+        for &(id, slot, told_in) in &self.outside {
+            ensure!(
+                told_in >= epoch || region.holds(slot, id),
+                "node {node} is primary of epoch {epoch} without commit {id} of slot {slot}, \
+                 which the outside was told in epoch {told_in}"
+            );
+        }
+        self.epochs.insert(
+            epoch,
+            Epoch {
+                primary: (node, life),
+                commits: Vec::new(),
+                fold: region.slots.clone(),
+                base: region.slots.clone(),
+                folded: 0,
+            },
+        );
+        Ok(())
+    }
+
+    pub(crate) fn on_commit(&mut self, epoch: u16, commit: Commit) {
+        if let Some(epoch) = self.epochs.get_mut(&epoch) {
+            epoch.commits.push(commit);
+        }
+    }
+
+    /// A packet leaves: every primary that there was since must have its commit.
+    pub(crate) fn on_sent(&mut self, epoch: u16, id: u32, slot: u32) -> Checked {
+        for (later, log) in self.epochs.range(epoch + 1..) {
+            ensure!(
+                slot >= KEPT_SLOTS || holds(&log.base[slot as usize], id),
+                "epoch {epoch} tells of commit {id}, but epoch {later} began without it"
+            );
+        }
+        if slot < KEPT_SLOTS {
+            self.outside.push((id, slot, epoch));
+        }
+        Ok(())
+    }
+
+    /// The arbiter stored a view.
+    pub(crate) fn on_view(&mut self, view: View) -> Checked {
+        if let Some(last) = self.views.last() {
+            ensure!(view.number == last.number + 1, "view {} after {}", view.number, last.number);
+            ensure!(view.epoch >= last.epoch, "epoch {} after {}", view.epoch, last.epoch);
+            ensure!(
+                view.epoch > last.epoch || view.primary == last.primary,
+                "epoch {} changes its primary",
+                view.epoch
+            );
+            if view.epoch > last.epoch {
+                let promoted = view.member(view.primary);
+                ensure!(
+                    promoted.is_some_and(|member| last.has(member)),
+                    "node {} is promoted, but its region is not in sync: {last:?}",
+                    view.primary
+                );
+            }
+        }
+        self.views.push(view);
+        Ok(())
+    }
+
+    /// G5: what an in-sync back-up holds is what its primary held at that commit.
+    pub(crate) fn check_prefix(
+        &mut self,
+        epoch: u16,
+        backup: &Region,
+        primary: Option<&Region>,
+    ) -> Checked {
+        let Some(log) = self.epochs.get_mut(&epoch) else { return Ok(()) };
+        let at = backup.applied;
+        if log.folded > 0 && log.commits[log.folded - 1].seq > at {
+            log.fold.clone_from(&log.base);
+            log.folded = 0;
+        }
+        while log.commits.get(log.folded).is_some_and(|commit| commit.seq <= at) {
+            let commit = &log.commits[log.folded];
+            log.fold[commit.slot as usize] = commit.after.clone();
+            log.folded += 1;
+        }
+        for (index, (held, was)) in backup.slots.iter().zip(&log.fold).enumerate() {
+            ensure!(
+                held.value == was.value
+                    && (was.value.is_none() || held.incarnation == was.incarnation),
+                "slot {index} of the back-up at {at} is {held:?}, its primary had {was:?}"
+            );
+        }
+        for (&(seq, ordinal), id) in primary.iter().flat_map(|region| &region.packets) {
+            ensure!(
+                seq > at || backup.packets.contains_key(&(seq, ordinal)),
+                "the back-up at {at} lacks the unsent packet {id} of commit {seq}"
+            );
+        }
+        Ok(())
+    }
+
+    pub(crate) fn told(&self) -> usize {
+        self.outside.len()
+    }
+
+    /// Every kept commit in the final state that emitted a packet, and never left.
+    pub(crate) fn never_told(&self, region: &Region) -> Vec<u32> {
+        let told: std::collections::HashSet<u32> = self.outside.iter().map(|told| told.0).collect();
+        let mut missing = Vec::new();
+        for commit in self.epochs.values().flat_map(|epoch| &epoch.commits) {
+            let Some(id) = commit.packet else { continue };
+            if commit.slot < KEPT_SLOTS && region.holds(commit.slot, id) && !told.contains(&id) {
+                missing.push(id);
+            }
+        }
+        missing
+    }
+
+    pub(crate) fn commits(&self) -> usize {
+        self.epochs.values().map(|epoch| epoch.commits.len()).sum()
+    }
+
+    pub(crate) fn last_seq(&self) -> Seq {
+        self.epochs.values().next_back().and_then(|e| e.commits.last()).map_or(Seq::ZERO, |c| c.seq)
+    }
+}

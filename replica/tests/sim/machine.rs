@@ -1,0 +1,203 @@
+//! One node: a process with a core, which may die, pause and start again, around a region that stays
+//! as long as the host does.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use hotpair_replica::protocol::{
+    Action, Config, ConnectionId, Control, Core, Member, Mode, Mutation, NodeId, Tick,
+};
+use hotpair_replica::wire::{OpenChunk, SentRef};
+
+use super::region::{Region, Role, SLOTS, change_of, emit_of};
+use super::rng::Rng;
+
+/// A node's clock: it runs a little wrong, from an arbitrary start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    offset: u64,
+    per_mille: u64,
+}
+
+impl Clock {
+    pub(crate) fn new(rng: &mut Rng) -> Clock {
+        Clock { offset: rng.below(1 << 40), per_mille: rng.pick(950..1050) }
+    }
+
+    pub(crate) fn tick(&self, now: u64) -> Tick {
+        Tick::from_nanos(self.offset + now * self.per_mille / 1000)
+    }
+
+    /// The moment at which this clock shows the tick.
+    pub(crate) fn when(&self, tick: Tick) -> u64 {
+        let local = tick.as_nanos().saturating_sub(self.offset);
+        (local * 1000).div_ceil(self.per_mille)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) core: Core,
+    pub(crate) clock: Clock,
+    /// Actions that are not carried out yet.
+    pub(crate) work: VecDeque<Action>,
+    pub(crate) working: bool,
+    pub(crate) wake_at: Option<u64>,
+    pub(crate) connection: Option<ConnectionId>,
+    pub(crate) retry_from: u64,
+    pub(crate) copying: Option<u32>,
+    pub(crate) heard_at: u64,
+    pub(crate) silent: bool,
+    pub(crate) paused_until: u64,
+    /// What came in during a pause.
+    pub(crate) deferred: VecDeque<super::world::Happening>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) id: NodeId,
+    pub(crate) region: Region,
+    pub(crate) process: Option<Process>,
+    /// Counts the starts of the process.
+    pub(crate) life: u64,
+    /// Until when its workers, or its port, do nothing.
+    pub(crate) workers_until: u64,
+    pub(crate) port_until: u64,
+    /// Compare-and-sets that may still land.
+    pub(crate) setting: u32,
+}
+
+impl Machine {
+    pub(crate) fn new(id: NodeId, incarnation: u64) -> Machine {
+        Machine {
+            id,
+            region: Region::new(incarnation),
+            process: None,
+            life: 0,
+            workers_until: 0,
+            port_until: 0,
+            setting: 0,
+        }
+    }
+
+    pub(crate) fn member(&self) -> Member {
+        Member { node: self.id, incarnation: self.region.incarnation }
+    }
+
+    pub(crate) fn start(
+        &mut self,
+        now: u64,
+        rng: &mut Rng,
+        mutation: Option<Mutation>,
+        mode: Mode,
+    ) {
+        let mut config = Config::new(1, self.member(), NodeId(1 - self.id.0), 77, SLOTS);
+        config.first = self.id.0 == 0;
+        config.mode = mode;
+        config.control = Control { mutation, ..Control::default() };
+        config.timing.takeover_wait = Duration::from_millis(300);
+        config.timing.arbiter_wait = Duration::from_millis(60);
+        config.timing.arbiter_retry = Duration::from_millis(20);
+        config.timing.look_again = Duration::from_millis(60);
+        config.timing.ack_wait = Duration::from_millis(80);
+        config.limits.window_batches = 64;
+        config.limits.window_chunks = 2;
+        config.limits.digest_every = 4;
+        config.limits.batch_bytes = 512;
+        let clock = Clock::new(rng);
+        let core = Core::new(config, clock.tick(now)).expect("the configuration is sound");
+        self.life += 1;
+        self.process = Some(Process {
+            core,
+            clock,
+            work: VecDeque::new(),
+            working: false,
+            wake_at: None,
+            connection: None,
+            retry_from: now,
+            copying: None,
+            heard_at: now,
+            silent: false,
+            paused_until: 0,
+            deferred: VecDeque::new(),
+        });
+    }
+
+    pub(crate) fn is_up(&self, now: u64) -> bool {
+        self.process.as_ref().is_some_and(|process| process.paused_until <= now)
+    }
+
+    /// Gathers commits and sent packets, offers them, and copies a part of a transfer.
+    pub(crate) fn gather(&mut self, now: u64, rng: &mut Rng) {
+        let Machine { region, process: Some(process), .. } = self else { return };
+        let Role::Primary(epoch) = region.role else { return };
+        let status = process.core.status();
+        if status.epoch != epoch || !process.core.has_room() {
+            return;
+        }
+        let tick = process.clock.tick(now);
+        let open = process.core.gathering();
+        while let Some(commit) = region.ring.pop_front() {
+            open.push(change_of(commit.slot, &commit.after));
+            if let Some(id) = commit.packet {
+                open.push_emit(emit_of(commit.seq, &id.to_le_bytes()));
+            }
+            open.end_of_commit(commit.seq);
+        }
+        for sent in region.sent.drain(..) {
+            open.push_sent(sent);
+        }
+        let digest = Some(region.digest());
+        let _ = process.core.offer(tick, region.commit_seq, digest);
+        self.copy(now, rng);
+    }
+
+    fn copy(&mut self, now: u64, rng: &mut Rng) {
+        let Machine { region, process: Some(process), .. } = self else { return };
+        let Some(mut next) = process.copying else { return };
+        if process.core.snapshot_room() == 0 || !rng.one_in(5) {
+            return;
+        }
+        let tick = process.clock.tick(now);
+        let mut chunk = OpenChunk::new();
+        let end = (next + rng.pick(1..3) as u32).min(SLOTS);
+        while next < end {
+            chunk.push(change_of(next, &region.slots[next as usize]));
+            next += 1;
+        }
+        process.copying = Some(next);
+        if next < SLOTS {
+            let _ = process.core.offer_chunk(tick, chunk);
+            return;
+        }
+        for (&(seq, _), id) in &region.packets {
+            chunk.push_emit(emit_of(seq, &id.to_le_bytes()));
+        }
+        process.copying = None;
+        if process.core.offer_chunk(tick, chunk).is_ok() {
+            let _ = process.core.finish_snapshot(tick, region.commit_seq);
+        }
+    }
+
+    /// The port sends some of what it may: commit and slot of each.
+    pub(crate) fn send(&mut self, rng: &mut Rng) -> Vec<(u16, u32)> {
+        let region = &mut self.region;
+        let Role::Primary(epoch) = region.role else { return Vec::new() };
+        let released = region.released;
+        let ready: Vec<_> = region
+            .packets
+            .iter()
+            .filter(|((seq, _), _)| *seq <= released)
+            .map(|(place, id)| (*place, *id))
+            .collect();
+        let mut told = Vec::new();
+        for ((seq, ordinal), id) in ready {
+            if rng.chance(80) {
+                region.packets.remove(&(seq, ordinal));
+                region.sent.push(SentRef { seq, ordinal });
+                told.push((epoch, id));
+            }
+        }
+        told
+    }
+}

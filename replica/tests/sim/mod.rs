@@ -1,0 +1,13 @@
+//! The simulated pair: virtual time, two machines, a network, an arbiter, and faults drawn from a
+//! seed. Every step is checked by the [`ledger`].
+
+mod arbiter;
+mod faults;
+mod ledger;
+mod machine;
+mod net;
+mod region;
+mod rng;
+mod world;
+
+pub(crate) use world::{Counts, World};

@@ -1,0 +1,195 @@
+//! A region as the pair protocol sees it: slots with the seq of their last change, packets, and the
+//! ring of commits that are not gathered yet.
+//!
+//! The value of a slot is the list of all commits that ever changed it, so the state *is* its history
+//! and "this commit is part of that state" can be looked up.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use hotpair_replica::protocol::Seq;
+use hotpair_replica::wire::{BatchView, Change, EmitRef, PutRef, SentRef};
+
+/// Slots whose objects live for ever, so that their values hold the whole history.
+pub(crate) const KEPT_SLOTS: u32 = 5;
+/// And some that are created and withdrawn.
+pub(crate) const SLOTS: u32 = KEPT_SLOTS + 3;
+/// Commits that wait for the gatherer.
+pub(crate) const RING: usize = 24;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) seq: Seq,
+    pub(crate) incarnation: u32,
+    /// Ids of the commits that changed it; `None` if it is free.
+    pub(crate) value: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Commit {
+    pub(crate) seq: Seq,
+    pub(crate) slot: u32,
+    pub(crate) after: Slot,
+    pub(crate) packet: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Empty,
+    Primary(u16),
+    Backup,
+    Fenced,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Region {
+    pub(crate) incarnation: u64,
+    pub(crate) role: Role,
+    pub(crate) slots: Vec<Slot>,
+    /// Packets that are not known to be sent: the id of the commit.
+    pub(crate) packets: BTreeMap<(Seq, u16), u32>,
+    pub(crate) sent: Vec<SentRef>,
+    pub(crate) ring: VecDeque<Commit>,
+    pub(crate) gathering_required: bool,
+    pub(crate) commit_seq: Seq,
+    pub(crate) released: Seq,
+    pub(crate) applied: Seq,
+}
+
+impl Region {
+    pub(crate) fn new(incarnation: u64) -> Region {
+        Region {
+            incarnation,
+            role: Role::Empty,
+            slots: vec![Slot::default(); SLOTS as usize],
+            packets: BTreeMap::new(),
+            sent: Vec::new(),
+            ring: VecDeque::new(),
+            gathering_required: false,
+            commit_seq: Seq::ZERO,
+            released: Seq::ZERO,
+            applied: Seq::ZERO,
+        }
+    }
+
+    pub(crate) fn become_primary(&mut self, epoch: u16) {
+        self.role = Role::Primary(epoch);
+        self.ring.clear();
+        self.sent.clear();
+        self.commit_seq = Seq::new(epoch, 0);
+    }
+
+    pub(crate) fn become_backup(&mut self) {
+        *self =
+            Region { role: Role::Backup, released: self.released, ..Region::new(self.incarnation) };
+    }
+
+    /// A worker's commit. `None`: the ring is full and must not be overrun.
+    pub(crate) fn commit(
+        &mut self,
+        id: u32,
+        slot: u32,
+        emits: bool,
+        withdraws: bool,
+    ) -> Option<Commit> {
+        if self.ring.len() == RING {
+            if self.gathering_required {
+                return None;
+            }
+            self.ring.pop_front();
+        }
+        let seq = Seq::new(self.commit_seq.epoch(), self.commit_seq.count() + 1);
+        self.commit_seq = seq;
+        let object = &mut self.slots[slot as usize];
+        object.seq = seq;
+        if withdraws && object.value.is_some() {
+            object.value = None;
+        } else {
+            if object.value.is_none() {
+                object.incarnation += 1;
+            }
+            object.value.get_or_insert_default().extend_from_slice(&id.to_le_bytes());
+        }
+        if emits {
+            self.packets.insert((seq, 0), id);
+        }
+        let packet = emits.then_some(id);
+        let commit = Commit { seq, slot, after: object.clone(), packet };
+        self.ring.push_back(commit.clone());
+        Some(commit)
+    }
+
+    pub(crate) fn apply(&mut self, content: BatchView<'_>) {
+        for change in content.changes() {
+            let (slot, seq) = match change {
+                Change::Put(PutRef { slot, seq, .. }) | Change::Remove { slot, seq, .. } => {
+                    (slot, seq)
+                }
+            };
+            let object = &mut self.slots[slot as usize];
+            if seq < object.seq {
+                continue;
+            }
+            object.seq = seq;
+            match change {
+                Change::Put(put) => {
+                    object.incarnation = put.incarnation;
+                    object.value = Some(put.value.to_vec());
+                }
+                Change::Remove { incarnation, .. } => {
+                    object.incarnation = incarnation;
+                    object.value = None;
+                }
+            }
+        }
+        for emit in content.emits() {
+            let id = u32::from_le_bytes(emit.payload.try_into().expect("packets hold an id"));
+            self.packets.insert((emit.seq, emit.ordinal), id);
+        }
+        for sent in content.sent() {
+            self.packets.remove(&(sent.seq, sent.ordinal));
+        }
+    }
+
+    pub(crate) fn digest(&self) -> u64 {
+        let mut sum = 0u64;
+        for (index, slot) in self.slots.iter().enumerate() {
+            let mut hash = 0xcbf2_9ce4_8422_2325u64 ^ index as u64;
+            let Some(value) = &slot.value else { continue };
+            for byte in slot.incarnation.to_le_bytes().iter().chain(value) {
+                hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+            sum = sum.wrapping_add(hash);
+        }
+        sum
+    }
+
+    pub(crate) fn holds(&self, slot: u32, id: u32) -> bool {
+        holds(&self.slots[slot as usize], id)
+    }
+}
+
+pub(crate) fn holds(slot: &Slot, id: u32) -> bool {
+    let value = slot.value.as_deref().unwrap_or_default();
+    value.chunks_exact(4).any(|chunk| chunk == id.to_le_bytes())
+}
+
+pub(crate) fn change_of(index: u32, slot: &Slot) -> Change<'_> {
+    match &slot.value {
+        Some(value) => Change::Put(PutRef {
+            slot: index,
+            incarnation: slot.incarnation,
+            seq: slot.seq,
+            queue: 0,
+            prio: 0,
+            key: None,
+            value,
+            timer_left_ns: None,
+            ready: false,
+        }),
+        None => Change::Remove { slot: index, incarnation: slot.incarnation, seq: slot.seq },
+    }
+}
+
+pub(crate) fn emit_of(seq: Seq, id: &[u8]) -> EmitRef<'_> {
+    EmitRef { seq, ordinal: 0, port: 0, endpoint: [0; 24], payload: id }
+}

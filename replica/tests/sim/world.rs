@@ -1,0 +1,714 @@
+//! Time, and what happens in it.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use hotpair_replica::protocol::{
+    Action, Answer, Body, ConnectionId, DeathNotice, Event, Mode, Mutation, NodeId, Request,
+    RequestId, Seq,
+};
+use hotpair_replica::wire::{Message, Standing};
+use rkyv::util::AlignedVec;
+
+use super::arbiter::Arbiter;
+use super::ledger::{Checked, Ledger, Violation, ensure};
+use super::machine::Machine;
+use super::net::{Address, Connection, MICRO, MILLI, Net, Packet};
+use super::region::{KEPT_SLOTS, Role, SLOTS};
+use super::rng::Rng;
+
+/// Something that will happen.
+#[derive(Debug)]
+pub(super) enum Happening {
+    Start(usize),
+    Worker(usize),
+    Gather(usize),
+    Port(usize),
+    Heartbeats,
+    Connect,
+    Fault,
+    Kill(usize),
+    Arrive(Address, Packet),
+    Wake { node: usize, life: u64, at: u64 },
+    Work { node: usize, life: u64 },
+    Land { node: usize, life: u64, id: RequestId, request: Request },
+    Answered { node: usize, life: u64, id: RequestId, answer: Answer },
+    Dead { at_node: usize, life: u64 },
+    Resume { node: usize, life: u64 },
+}
+
+/// How often the interesting things happened: a run in which they do not proves nothing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) promotions: u64,
+    pub(crate) solos: u64,
+    pub(crate) admissions: u64,
+    pub(crate) superseded: u64,
+    pub(crate) undetermined: u64,
+    pub(crate) resumed: u64,
+    pub(crate) transfers_stopped: u64,
+    pub(crate) hosts_lost: u64,
+    pub(crate) checked: u64,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) counts: Counts,
+    pub(crate) commits: usize,
+    pub(crate) told: usize,
+    pub(crate) nanos: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(super) now: u64,
+    pub(super) rng: Rng,
+    pub(super) machines: [Machine; 2],
+    pub(super) arbiter: Arbiter,
+    pub(super) net: Net,
+    pub(super) counts: Counts,
+    ledger: Ledger,
+    queue: BinaryHeap<Reverse<(u64, u64)>>,
+    happenings: BTreeMap<u64, Happening>,
+    order: u64,
+    ids: u32,
+    slot_of: Vec<u32>,
+    mutation: Option<Mutation>,
+    faults: bool,
+    tracing: bool,
+    working: bool,
+    /// How many of a hundred actions the hosts take their time for.
+    pub(super) slow_percent: u64,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, mutation: Option<Mutation>, tracing: bool) -> World {
+        let mut rng = Rng::new(seed);
+        let slow_percent = rng.below(60);
+        let machines = [0, 1].map(|id| Machine::new(NodeId(id), rng.next()));
+        let mut world = World {
+            now: 0,
+            rng,
+            machines,
+            arbiter: Arbiter::default(),
+            net: Net::default(),
+            counts: Counts::default(),
+            ledger: Ledger::default(),
+            queue: BinaryHeap::new(),
+            happenings: BTreeMap::new(),
+            order: 0,
+            ids: 0,
+            slot_of: Vec::new(),
+            mutation,
+            faults: true,
+            tracing,
+            working: true,
+            slow_percent,
+        };
+        for node in 0..2 {
+            world.at(world.now, Happening::Start(node));
+            world.at(MILLI, Happening::Worker(node));
+            world.at(MILLI, Happening::Gather(node));
+            world.at(MILLI, Happening::Port(node));
+        }
+        world.at(0, Happening::Heartbeats);
+        world.at(0, Happening::Connect);
+        world.at(50 * MILLI, Happening::Fault);
+        world
+    }
+
+    /// Faults for a while, then none: nothing false in the first part, all well after the second.
+    pub(crate) fn run(&mut self, faults_ms: u64, heal_ms: u64) -> Result<Report, Violation> {
+        self.run_until(faults_ms * MILLI)?;
+        self.faults = false;
+        self.heal();
+        let healed = self.now;
+        let deadline = healed + heal_ms * MILLI;
+        let stop_working = healed + 200 * MILLI;
+        while self.now < deadline {
+            self.run_until(self.now + 50 * MILLI)?;
+            self.working = self.now < stop_working;
+            if !self.working && self.is_quiet() {
+                break;
+            }
+        }
+        self.check_liveness()?;
+        Ok(Report {
+            counts: self.counts.clone(),
+            commits: self.ledger.commits(),
+            told: self.ledger.told(),
+            nanos: self.now,
+        })
+    }
+
+    fn run_until(&mut self, end: u64) -> Checked {
+        while let Some(&Reverse((at, order))) = self.queue.peek() {
+            if at > end {
+                break;
+            }
+            self.queue.pop();
+            let Some(happening) = self.happenings.remove(&order) else { continue };
+            self.now = self.now.max(at);
+            self.happen(happening)?;
+        }
+        self.now = self.now.max(end);
+        Ok(())
+    }
+
+    pub(super) fn at(&mut self, at: u64, happening: Happening) {
+        self.order += 1;
+        self.queue.push(Reverse((at, self.order)));
+        self.happenings.insert(self.order, happening);
+    }
+
+    pub(super) fn trace(&self, words: impl FnOnce() -> String) {
+        if self.tracing {
+            eprintln!("{:>12.6} s  {}", self.now as f64 / 1e9, words());
+        }
+    }
+
+    /// The node that a happening is for, if it is for a process.
+    fn process_of(happening: &Happening) -> Option<(usize, u64)> {
+        match *happening {
+            Happening::Arrive(Address { node, life, .. }, _)
+            | Happening::Wake { node, life, .. }
+            | Happening::Work { node, life }
+            | Happening::Answered { node, life, .. }
+            | Happening::Dead { at_node: node, life } => Some((node, life)),
+            _ => None,
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) -> Checked {
+        if let Some((node, life)) = Self::process_of(&happening) {
+            let machine = &self.machines[node];
+            if life != machine.life {
+                return Ok(());
+            }
+            if let Some(process) = &mut self.machines[node].process
+                && process.paused_until > self.now
+            {
+                // In a line of its own, so that a longer pause does not change the order.
+                if process.deferred.is_empty() {
+                    let (at, life) = (process.paused_until, self.machines[node].life);
+                    self.at(at, Happening::Resume { node, life });
+                }
+                let Some(process) = &mut self.machines[node].process else { return Ok(()) };
+                process.deferred.push_back(happening);
+                return Ok(());
+            }
+        }
+        match happening {
+            Happening::Start(node) => self.start(node),
+            Happening::Worker(node) => self.work_as_worker(node),
+            Happening::Gather(node) => {
+                let next = self.now + self.rng.pick(200 * MICRO..3 * MILLI);
+                self.at(next, Happening::Gather(node));
+                if self.machines[node].is_up(self.now) {
+                    self.machines[node].gather(self.now, &mut self.rng);
+                }
+                self.pump(node)
+            }
+            Happening::Port(node) => self.send(node),
+            Happening::Heartbeats => self.heartbeats(),
+            Happening::Connect => self.connect(),
+            Happening::Fault => {
+                if self.faults {
+                    let next = self.now + self.rng.pick(MILLI..150 * MILLI);
+                    self.at(next, Happening::Fault);
+                    self.fault()?;
+                }
+                Ok(())
+            }
+            Happening::Kill(node) => {
+                self.kill_process(node, false);
+                Ok(())
+            }
+            Happening::Arrive(address, packet) => self.arrive(address, packet),
+            Happening::Wake { node, at, .. } => {
+                let process = self.machines[node].process.as_ref();
+                if process.is_none_or(|process| process.wake_at != Some(at)) {
+                    return Ok(()); // an earlier one took its place
+                }
+                self.with_core(node, |core, tick, process_wake| {
+                    *process_wake = None;
+                    core.handle_timeout(tick);
+                });
+                self.pump(node)
+            }
+            Happening::Work { node, .. } => {
+                if let Some(process) = &mut self.machines[node].process {
+                    process.working = false;
+                    if let Some(action) = process.work.pop_front() {
+                        self.carry_out(node, action)?;
+                    }
+                }
+                self.pump(node)
+            }
+            Happening::Resume { node, life } => self.resume(node, life),
+            Happening::Land { node, life, id, request } => self.land(node, life, id, request),
+            Happening::Answered { node, id, answer, .. } => {
+                self.with_core(node, |core, tick, _| core.handle_arbiter(tick, id, answer));
+                self.pump(node)
+            }
+            Happening::Dead { at_node: node, .. } => {
+                // The notice is about a process: it is void if that lives again.
+                if self.machines[1 - node].process.is_none() && !self.net.is_cut(node, self.now) {
+                    self.trace(|| format!("node {node} hears that its peer is dead"));
+                    self.with_core(node, |core, tick, _| {
+                        core.handle_peer_dead(tick, DeathNotice::Tripwire);
+                    });
+                }
+                self.pump(node)
+            }
+        }
+    }
+
+    fn resume(&mut self, node: usize, life: u64) -> Checked {
+        if self.machines[node].life != life {
+            return Ok(());
+        }
+        let Some(process) = &mut self.machines[node].process else { return Ok(()) };
+        if process.paused_until > self.now {
+            let at = process.paused_until;
+            self.at(at, Happening::Resume { node, life });
+            return Ok(());
+        }
+        for happening in std::mem::take(&mut process.deferred) {
+            self.happen(happening)?;
+        }
+        Ok(())
+    }
+
+    fn with_core(
+        &mut self,
+        node: usize,
+        call: impl FnOnce(
+            &mut hotpair_replica::protocol::Core,
+            hotpair_replica::protocol::Tick,
+            &mut Option<u64>,
+        ),
+    ) {
+        let now = self.now;
+        if let Some(process) = &mut self.machines[node].process {
+            let tick = process.clock.tick(now);
+            call(&mut process.core, tick, &mut process.wake_at);
+        }
+    }
+
+    fn start(&mut self, node: usize) -> Checked {
+        if self.machines[node].process.is_some() {
+            return Ok(());
+        }
+        self.trace(|| format!("node {node} starts"));
+        self.machines[node].start(self.now, &mut self.rng, self.mutation, Mode::Sync);
+        self.pump(node)
+    }
+
+    fn work_as_worker(&mut self, node: usize) -> Checked {
+        let busy = self.rng.one_in(8);
+        let pause =
+            if busy { self.rng.pick(50 * MICRO..MILLI) } else { self.rng.below(20 * MILLI) };
+        self.at(self.now + pause, Happening::Worker(node));
+        let machine = &mut self.machines[node];
+        let Role::Primary(epoch) = machine.region.role else { return Ok(()) };
+        if machine.workers_until > self.now || !self.working {
+            return Ok(());
+        }
+        for _ in 0..self.rng.pick(1..4) {
+            let slot = self.rng.below(SLOTS.into()) as u32;
+            let withdraws = slot >= KEPT_SLOTS && self.rng.chance(50);
+            let emits = self.rng.chance(60);
+            let region = &mut self.machines[node].region;
+            if let Some(commit) = region.commit(self.ids, slot, emits, withdraws) {
+                self.ledger.on_commit(epoch, commit);
+                self.slot_of.push(slot);
+                self.ids += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, node: usize) -> Checked {
+        let next = self.now + self.rng.pick(100 * MICRO..4 * MILLI);
+        self.at(next, Happening::Port(node));
+        if self.machines[node].port_until > self.now {
+            return Ok(());
+        }
+        for (epoch, id) in self.machines[node].send(&mut self.rng) {
+            self.ledger.on_sent(epoch, id, self.slot_of[id as usize])?;
+        }
+        Ok(())
+    }
+
+    fn heartbeats(&mut self) -> Checked {
+        self.at(self.now + 5 * MILLI, Happening::Heartbeats);
+        for node in 0..2 {
+            let heard = self.machines[1 - node].is_up(self.now) && !self.net.is_cut(node, self.now);
+            let now = self.now;
+            let Some(process) = &mut self.machines[node].process else { continue };
+            if process.paused_until > now {
+                process.heard_at = process.paused_until; // its own thread was late: it accuses nobody
+                continue;
+            }
+            if heard && !self.rng.chance(self.net.loss_percent) {
+                let back = now.saturating_sub(process.heard_at) > 100 * MILLI;
+                process.heard_at = process.heard_at.max(now);
+                if process.silent && !back {
+                    process.silent = false;
+                    self.with_core(node, |core, tick, _| core.handle_peer_heard(tick));
+                }
+            } else if now.saturating_sub(process.heard_at) > 40 * MILLI && !process.silent {
+                process.silent = true;
+                self.trace(|| format!("node {node} does not hear its peer"));
+                self.with_core(node, |core, tick, _| core.handle_peer_silent(tick));
+            }
+            self.pump(node)?;
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self) -> Checked {
+        let next = self.now + self.rng.pick(2 * MILLI..15 * MILLI);
+        self.at(next, Happening::Connect);
+        let now = self.now;
+        if self.net.connection.is_some() {
+            // A connection whose packets do not arrive breaks after a while.
+            let cut = (0..2).any(|to| self.net.cut_until[to] > now);
+            if cut && self.rng.one_in(20) {
+                self.break_connection();
+            }
+            return Ok(());
+        }
+        let able = (0..2).all(|node| {
+            !self.net.is_cut(node, now)
+                && self.machines[node].is_up(now)
+                && self.machines[node].process.as_ref().is_some_and(|p| p.retry_from <= now)
+        });
+        if !able {
+            return Ok(());
+        }
+        self.net.connections += 1;
+        let id = ConnectionId(self.net.connections);
+        let lives = [self.machines[0].life, self.machines[1].life];
+        self.net.connection = Some(Connection { id, lives, arrival: [now; 2] });
+        for node in 0..2 {
+            self.send_stream(node, Packet::Connected);
+        }
+        Ok(())
+    }
+
+    /// Puts a packet on the stream towards a node.
+    fn send_stream(&mut self, to: usize, packet: Packet) {
+        let at = self.net.stream_arrival(to, self.now, &mut self.rng);
+        let Some(connection) = &self.net.connection else { return };
+        let address = Address { node: to, life: connection.lives[to], connection: connection.id };
+        self.at(at, Happening::Arrive(address, packet));
+    }
+
+    pub(super) fn break_connection(&mut self) {
+        let Some(connection) = self.net.connection.take() else { return };
+        for node in 0..2 {
+            let at = self.now + self.rng.pick(20 * MICRO..30 * MILLI);
+            let address = Address { node, life: connection.lives[node], connection: connection.id };
+            self.at(at, Happening::Arrive(address, Packet::Lost));
+        }
+    }
+
+    fn arrive(&mut self, address: Address, packet: Packet) -> Checked {
+        let Address { node, connection, .. } = address;
+        let current = self.net.connection.as_ref().is_some_and(|c| c.id == connection);
+        let Some(process) = &mut self.machines[node].process else { return Ok(()) };
+        match packet {
+            Packet::Connected => process.connection = Some(connection),
+            Packet::Lost => {
+                if process.connection == Some(connection) {
+                    process.connection = None;
+                }
+            }
+            // What was on its way when the connection broke may still come, or not.
+            Packet::Frame(_) | Packet::Datagram(_) => {
+                if process.connection != Some(connection) || (!current && self.rng.chance(50)) {
+                    if let Some(process) = &mut self.machines[node].process
+                        && process.connection == Some(connection)
+                        && matches!(packet, Packet::Frame(_))
+                    {
+                        // A hole in a stream is the end of the stream.
+                        process.connection = None;
+                        let address = Address { node, life: address.life, connection };
+                        self.at(self.now, Happening::Arrive(address, Packet::Lost));
+                    }
+                    return Ok(());
+                }
+            }
+        }
+        self.with_core(node, |core, tick, _| match packet {
+            Packet::Connected => core.handle_peer_connected(tick, connection),
+            Packet::Lost => core.handle_peer_lost(tick, connection),
+            Packet::Frame(frame) => core.handle_frame(tick, connection, frame),
+            Packet::Datagram(datagram) => core.handle_datagram(tick, connection, &datagram),
+        });
+        self.pump(node)
+    }
+
+    /// Everything a core has to say after an input.
+    fn pump(&mut self, node: usize) -> Checked {
+        loop {
+            let Some(process) = &mut self.machines[node].process else { return Ok(()) };
+            let Some(action) = process.core.poll_action() else { break };
+            let slow = matches!(action, Action::ApplyBatch(..) | Action::ApplyChunk(..));
+            if process.work.is_empty() && !process.working && !slow {
+                self.carry_out(node, action)?;
+            } else {
+                process.work.push_back(action);
+            }
+        }
+        let life = self.machines[node].life;
+        self.drain_transmits(node)?;
+        self.ask_arbiter(node, life);
+        let now = self.now;
+        let slow = self.rng.chance(self.slow_percent);
+        let pick = self.rng.below(if slow { 12 * MILLI } else { 200 * MICRO });
+        let Some(process) = &mut self.machines[node].process else { return Ok(()) };
+        if !process.work.is_empty() && !process.working {
+            process.working = true;
+            self.at(now + pick, Happening::Work { node, life });
+        }
+        let Some(process) = &mut self.machines[node].process else { return Ok(()) };
+        if let Some(tick) = process.core.poll_timeout() {
+            let at = process.clock.when(tick).max(now + MICRO);
+            if process.wake_at.is_none_or(|wake| at < wake) {
+                process.wake_at = Some(at);
+                self.at(at, Happening::Wake { node, life, at });
+            }
+        }
+        Ok(())
+    }
+
+    fn drain_transmits(&mut self, node: usize) -> Checked {
+        while let Some(transmit) =
+            self.machines[node].process.as_mut().and_then(|p| p.core.poll_transmit())
+        {
+            if let Body::Datagram(datagram) = &transmit.body {
+                self.check_ack(node, datagram)?;
+            }
+            self.carry(node, transmit.connection, transmit.body);
+        }
+        Ok(())
+    }
+
+    /// G7: a node that became primary no longer lets the one before it release anything.
+    fn check_ack(&self, node: usize, datagram: &[u8]) -> Checked {
+        let (Ok(ack), Some(view)) = (Message::decode_datagram(datagram), self.arbiter.view) else {
+            return Ok(());
+        };
+        ensure!(
+            view.primary != self.machines[node].id || ack.epoch >= view.epoch,
+            "node {node} acks epoch {} while it is primary of epoch {}",
+            ack.epoch,
+            view.epoch
+        );
+        Ok(())
+    }
+
+    fn carry(&mut self, from: usize, connection: ConnectionId, body: Body) {
+        let to = 1 - from;
+        if self.net.connection.as_ref().is_none_or(|c| c.id != connection) {
+            return;
+        }
+        match body {
+            Body::Stream(frame) => {
+                let mut bytes = AlignedVec::new();
+                bytes.extend_from_slice(frame.as_ref());
+                self.send_stream(to, Packet::Frame(bytes));
+            }
+            Body::Datagram(bytes) => {
+                let copies = if self.rng.one_in(30) { 2 } else { 1 };
+                for _ in 0..copies {
+                    let lost =
+                        self.rng.chance(self.net.loss_percent) || self.net.is_cut(to, self.now);
+                    let Some(connection) = self.net.connection.as_ref().filter(|_| !lost) else {
+                        continue;
+                    };
+                    let address =
+                        Address { node: to, life: connection.lives[to], connection: connection.id };
+                    let at = self.now + self.net.delay(&mut self.rng);
+                    self.at(at, Happening::Arrive(address, Packet::Datagram(bytes.clone())));
+                }
+            }
+        }
+    }
+
+    fn ask_arbiter(&mut self, node: usize, life: u64) {
+        while let Some((id, request)) =
+            self.machines[node].process.as_mut().and_then(|p| p.core.poll_arbiter())
+        {
+            let away = self.net.arbiter_cut_until[node] > self.now;
+            let lost = away || (self.faults && self.rng.one_in(25));
+            // A cut may hold a request back instead of losing it.
+            let mut at = self.now + self.rng.pick(50 * MICRO..3 * MILLI);
+            if self.faults && self.rng.one_in(12) {
+                at += self.rng.below(900 * MILLI);
+            }
+            if lost && self.rng.chance(70) {
+                if self.rng.chance(50) {
+                    let answer = Answer::NoAnswer;
+                    self.at(at, Happening::Answered { node, life, id, answer });
+                }
+                continue;
+            }
+            if matches!(request, Request::CompareAndSet { .. }) {
+                self.machines[node].setting += 1;
+            }
+            self.at(at, Happening::Land { node, life, id, request });
+        }
+    }
+
+    fn land(&mut self, node: usize, life: u64, id: RequestId, request: Request) -> Checked {
+        if matches!(request, Request::CompareAndSet { .. }) {
+            self.machines[node].setting -= 1;
+        }
+        let answer = self.arbiter.land(request);
+        if let Answer::Won(view) = answer {
+            self.trace(|| format!("the arbiter stores {view:?}"));
+            self.ledger.on_view(view)?;
+        }
+        if self.faults && self.rng.one_in(12) {
+            return Ok(()); // the answer is lost
+        }
+        let mut at = self.now + self.rng.pick(50 * MICRO..3 * MILLI);
+        if self.faults && self.rng.one_in(20) {
+            at += self.rng.below(300 * MILLI);
+        }
+        self.at(at, Happening::Answered { node, life, id, answer });
+        Ok(())
+    }
+
+    fn carry_out(&mut self, node: usize, action: Action) -> Checked {
+        let now = self.now;
+        let life = self.machines[node].life;
+        let id = self.machines[node].id;
+        let Machine { region, process: Some(process), .. } = &mut self.machines[node] else {
+            return Ok(());
+        };
+        let tick = process.clock.tick(now);
+        match action {
+            Action::BecomePrimary { epoch } => {
+                region.become_primary(epoch);
+                let region = &self.machines[node].region;
+                self.ledger.on_primary(epoch, id, life, region)?;
+                self.counts.promotions += 1;
+            }
+            Action::BecomeBackup { .. } => region.become_backup(),
+            Action::Fence => region.role = Role::Fenced,
+            Action::Release(seq) => {
+                ensure!(seq >= region.released, "released goes from {} to {seq}", region.released);
+                region.released = seq;
+            }
+            Action::SetGathering { required } => region.gathering_required = required,
+            Action::StartSnapshot => process.copying = Some(0),
+            Action::StopSnapshot => process.copying = None,
+            Action::ApplyBatch(batch, receipt) => {
+                region.apply(batch.view());
+                region.applied = batch.last;
+                let digest = batch.digest.map(|_| region.digest());
+                process.core.handle_applied(tick, receipt, digest);
+                let status = process.core.status();
+                if status.protected && status.standing == Standing::Backup {
+                    self.check_prefix(node, status.epoch)?;
+                }
+            }
+            Action::ApplyChunk(chunk, receipt) => {
+                region.apply(chunk.view());
+                process.core.handle_applied(tick, receipt, None);
+            }
+            Action::Disconnect { connection, retry_after } => {
+                process.retry_from = now + retry_after.as_nanos() as u64;
+                if self.net.connection.as_ref().is_some_and(|c| c.id == connection) {
+                    self.break_connection();
+                }
+            }
+            Action::Event(event) => self.on_event(node, event)?,
+        }
+        Ok(())
+    }
+
+    fn check_prefix(&mut self, node: usize, epoch: u16) -> Checked {
+        self.counts.checked += 1;
+        let [a, b] = &self.machines;
+        let (backup, primary) = if node == 0 { (a, b) } else { (b, a) };
+        let primary = (primary.region.role == Role::Primary(epoch)).then_some(&primary.region);
+        self.ledger.check_prefix(epoch, &backup.region, primary)
+    }
+
+    fn on_event(&mut self, node: usize, event: Event) -> Checked {
+        self.trace(|| format!("node {node}: {event:?}"));
+        match event {
+            Event::Solo { .. } => self.counts.solos += 1,
+            Event::Admitted { .. } => self.counts.admissions += 1,
+            Event::Superseded { .. } => self.counts.superseded += 1,
+            Event::Undetermined { .. } => self.counts.undetermined += 1,
+            Event::Resumed { .. } => self.counts.resumed += 1,
+            Event::TransferStopped => self.counts.transfers_stopped += 1,
+            Event::DigestDiffers { .. } | Event::Fault(_) | Event::Refused { .. } => {
+                return Err(Violation(format!("node {node}: {event:?}")));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn is_quiet(&self) -> bool {
+        let statuses =
+            self.machines.each_ref().map(|m| m.process.as_ref().map(|p| p.core.status()));
+        let [Some(a), Some(b)] = statuses else { return false };
+        let pair = matches!(
+            (a.standing, b.standing),
+            (Standing::Primary, Standing::Backup) | (Standing::Backup, Standing::Primary)
+        );
+        let idle =
+            self.machines.iter().all(|m| m.process.as_ref().is_some_and(|p| p.work.is_empty()));
+        let all_sent = self.machines.iter().all(|m| m.region.packets.is_empty());
+        let level = a.watermark == b.watermark && a.watermark >= self.ledger_last(&a, &b);
+        pair && a.protected
+            && b.protected
+            && !a.undetermined
+            && !b.undetermined
+            && idle
+            && all_sent
+            && level
+    }
+
+    fn ledger_last(
+        &self,
+        a: &hotpair_replica::protocol::Status,
+        b: &hotpair_replica::protocol::Status,
+    ) -> Seq {
+        let last = self.ledger.last_seq();
+        if last.epoch() == a.epoch.max(b.epoch) { last } else { Seq::ZERO }
+    }
+
+    fn check_liveness(&self) -> Checked {
+        let quiet = self.is_quiet();
+        let describe = || {
+            self.machines.each_ref().map(|m| {
+                let status = m.process.as_ref().map(|p| p.core.status());
+                (status, m.region.role, m.region.packets.len())
+            })
+        };
+        ensure!(
+            quiet,
+            "healed, and still not a quiet pair: {:?} {:?}",
+            describe(),
+            self.arbiter.view
+        );
+        let [a, b] = &self.machines;
+        for (index, (x, y)) in a.region.slots.iter().zip(&b.region.slots).enumerate() {
+            ensure!(x.value == y.value, "slot {index} differs at the end: {x:?}, {y:?}");
+        }
+        let missing = self.ledger.never_told(&a.region);
+        ensure!(missing.is_empty(), "commits {missing:?} are in the state and were never told");
+        Ok(())
+    }
+}
