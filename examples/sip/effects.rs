@@ -7,6 +7,14 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
+/// Packets of one claim. A claim brings up to 32 messages, and all of it has to fit one commit; what
+/// is left out is asked for again by a retransmission.
+const PACKETS_MAX: usize = 16;
+
+/// Longest packet in bytes: a block of 2,048 holds it beside its address. Only an answer that repeats
+/// an oversized request can be longer, and that is not worth a bigger block.
+const PACKET_BYTES_MAX: usize = 1_920;
+
 /// What becomes of the object's timer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum TimerChange {
@@ -39,10 +47,17 @@ impl Effects {
         self.withdraw = false;
     }
 
-    /// Adds a packet that `write` appends to the buffer.
+    /// Adds a packet that `write` appends to the buffer, within the bounds of one commit.
     pub(crate) fn packet(&mut self, to: SocketAddr, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
+        if self.packets.len() == PACKETS_MAX {
+            return;
+        }
         write(&mut self.bytes);
+        if self.bytes.len() - start > PACKET_BYTES_MAX {
+            self.bytes.truncate(start);
+            return;
+        }
         self.packets.push((to, start..self.bytes.len()));
     }
 
