@@ -1,5 +1,6 @@
 //! Replication: the pair protocol, apply, transports and arbiters.
 
+pub mod digest;
 #[cfg(feature = "quic")]
 pub mod heartbeat;
 #[cfg(feature = "quic")]

@@ -142,10 +142,7 @@ impl OpenBatch {
     /// Records that a packet has been sent.
     pub fn push_sent(&mut self, sent: SentRef) {
         if self.recording {
-            self.rows.sent.push(SentRow {
-                seq: sent.seq.raw(),
-                ordinal: sent.ordinal,
-            });
+            self.rows.sent.push(SentRow { seq: sent.seq.raw(), ordinal: sent.ordinal });
         }
     }
 
@@ -218,11 +215,7 @@ pub(crate) fn change_row(
     reusable: Option<rows::Span>,
 ) -> Option<ChangeRow> {
     let put = match change {
-        Change::Remove {
-            slot,
-            incarnation,
-            seq,
-        } => {
+        Change::Remove { slot, incarnation, seq } => {
             return Some(ChangeRow {
                 seq: seq.raw(),
                 timer_left_ns: NO_TIMER,
@@ -247,18 +240,12 @@ pub(crate) fn change_row(
             let at = span.at as usize;
             rows.bytes[at..at + key.len()].copy_from_slice(key);
             rows.bytes[at + key.len()..at + len].copy_from_slice(put.value);
-            rows::Span {
-                at: span.at,
-                len: len as u32,
-            }
+            rows::Span { at: span.at, len: len as u32 }
         }
         _ => {
             let span = rows.push_bytes(key);
             rows.bytes.extend_from_slice(put.value);
-            rows::Span {
-                at: span.at,
-                len: len as u32,
-            }
+            rows::Span { at: span.at, len: len as u32 }
         }
     };
     let mut flags = 0;
@@ -266,9 +253,7 @@ pub(crate) fn change_row(
     flags |= if put.key.is_some() { FLAG_KEYED } else { 0 };
     Some(ChangeRow {
         seq: put.seq.raw(),
-        timer_left_ns: put
-            .timer_left_ns
-            .map_or(NO_TIMER, |left| left.min(NO_TIMER - 1)),
+        timer_left_ns: put.timer_left_ns.map_or(NO_TIMER, |left| left.min(NO_TIMER - 1)),
         slot: put.slot,
         incarnation: put.incarnation,
         bytes,
@@ -340,11 +325,8 @@ impl BatchFrame {
 }
 
 fn access(frame: &[u8]) -> Result<&ArchivedBatchBody, WireError> {
-    rkyv::access::<ArchivedBatchBody, RkyvError>(&frame[HEADER_BYTES..]).map_err(|_| {
-        WireError::Body {
-            kind: Kind::Batch as u8,
-        }
-    })
+    rkyv::access::<ArchivedBatchBody, RkyvError>(&frame[HEADER_BYTES..])
+        .map_err(|_| WireError::Body { kind: Kind::Batch as u8 })
 }
 
 /// The content of a batch or a chunk.
@@ -361,11 +343,7 @@ impl<'a> BatchView<'a> {
             let seq = Seq::from_raw(row.seq.to_native());
             let (slot, incarnation) = (row.slot.to_native(), row.incarnation.to_native());
             if row.flags & FLAG_REMOVED != 0 {
-                return Change::Remove {
-                    slot,
-                    incarnation,
-                    seq,
-                };
+                return Change::Remove { slot, incarnation, seq };
             }
             let bytes =
                 rows::part(&rows.bytes, &row.bytes).expect("checked by `ArchivedRows::check`");

@@ -71,10 +71,7 @@ impl ChunkFrame {
     pub(crate) fn decode(frame: AlignedVec) -> Result<ChunkFrame, WireError> {
         let body = access(&frame)?;
         body.rows.check()?;
-        Ok(ChunkFrame {
-            chunk_no: body.chunk_no.to_native(),
-            frame,
-        })
+        Ok(ChunkFrame { chunk_no: body.chunk_no.to_native(), frame })
     }
 
     /// Its content. An older change than the slot has already must not be applied: batches overtake
@@ -86,9 +83,6 @@ impl ChunkFrame {
 }
 
 fn access(frame: &[u8]) -> Result<&ArchivedChunkBody, WireError> {
-    rkyv::access::<ArchivedChunkBody, RkyvError>(&frame[HEADER_BYTES..]).map_err(|_| {
-        WireError::Body {
-            kind: Kind::Chunk as u8,
-        }
-    })
+    rkyv::access::<ArchivedChunkBody, RkyvError>(&frame[HEADER_BYTES..])
+        .map_err(|_| WireError::Body { kind: Kind::Chunk as u8 })
 }

@@ -71,10 +71,7 @@ pub(crate) fn begin(body_hint: usize) -> AlignedVec {
 /// Fills in the header of a buffer that [`begin`] made.
 pub(crate) fn finish(kind: Kind, mut buffer: AlignedVec) -> SharedFrame {
     let body = buffer.len() - HEADER_BYTES;
-    assert!(
-        buffer.len() <= FRAME_BYTES_MAX,
-        "limits keep what we build below the largest frame"
-    );
+    assert!(buffer.len() <= FRAME_BYTES_MAX, "limits keep what we build below the largest frame");
     buffer[0..4].copy_from_slice(&(body as u32).to_le_bytes());
     buffer[8] = kind as u8;
     let crc = crc32c::crc32c(&buffer[CRC_FROM..]);
@@ -95,17 +92,11 @@ pub fn body_bytes(header: &[u8; HEADER_BYTES]) -> Result<usize, WireError> {
 /// Checks a whole frame and says what it holds. The body is `frame[HEADER_BYTES..]`.
 pub(crate) fn check(frame: &[u8]) -> Result<Kind, WireError> {
     let Some(header) = frame.first_chunk::<HEADER_BYTES>() else {
-        return Err(WireError::Length {
-            actual: frame.len(),
-            claimed: HEADER_BYTES,
-        });
+        return Err(WireError::Length { actual: frame.len(), claimed: HEADER_BYTES });
     };
     let claimed = HEADER_BYTES + body_bytes(header)?;
     if frame.len() != claimed {
-        return Err(WireError::Length {
-            actual: frame.len(),
-            claimed,
-        });
+        return Err(WireError::Length { actual: frame.len(), claimed });
     }
     let found = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
     let computed = crc32c::crc32c(&frame[CRC_FROM..]);
@@ -183,11 +174,7 @@ mod tests {
                     frames.push(frame.to_vec());
                 }
             }
-            assert_eq!(
-                frames,
-                [one.as_ref(), two.as_ref(), one.as_ref()],
-                "in steps of {step}"
-            );
+            assert_eq!(frames, [one.as_ref(), two.as_ref(), one.as_ref()], "in steps of {step}");
         }
     }
 
@@ -195,10 +182,7 @@ mod tests {
     fn an_endless_frame_is_refused_by_its_header() {
         let mut reader = FrameReader::new();
         let mut bytes: &[u8] = &[0xff; HEADER_BYTES];
-        assert!(matches!(
-            reader.push(&mut bytes),
-            Err(WireError::TooLong { .. })
-        ));
+        assert!(matches!(reader.push(&mut bytes), Err(WireError::TooLong { .. })));
     }
 
     #[test]

@@ -1,8 +1,5 @@
 //! The messages that are not batches or chunks, and the way from a frame to a message.
-#![allow(
-    missing_docs,
-    reason = "rkyv derives public twins of the private bodies"
-)]
+#![allow(missing_docs, reason = "rkyv derives public twins of the private bodies")]
 
 use rkyv::rancor::Error as RkyvError;
 use rkyv::util::AlignedVec;
@@ -49,11 +46,7 @@ impl Standing {
             4 => Standing::Joining,
             _ => {
                 let found = standing.into();
-                return Err(WireError::Value {
-                    what: "a standing",
-                    found,
-                    max: 4,
-                });
+                return Err(WireError::Value { what: "a standing", found, max: 4 });
             }
         })
     }
@@ -206,18 +199,13 @@ impl Message {
     pub fn decode_datagram(datagram: &[u8]) -> Result<Ack, WireError> {
         if datagram.len() > DATAGRAM_BYTES_MAX {
             let len = datagram.len();
-            return Err(WireError::TooLong {
-                len,
-                max: DATAGRAM_BYTES_MAX,
-            });
+            return Err(WireError::TooLong { len, max: DATAGRAM_BYTES_MAX });
         }
         let mut aligned = AlignedVec::<16>::with_capacity(datagram.len());
         aligned.extend_from_slice(datagram);
         match Message::decode(aligned)? {
             Message::Ack(ack) => Ok(ack),
-            other => Err(WireError::Kind {
-                kind: other.kind() as u8,
-            }),
+            other => Err(WireError::Kind { kind: other.kind() as u8 }),
         }
     }
 

@@ -3,10 +3,7 @@
 //! A row has a fixed size; keys, values and payloads lie together in one run of bytes behind the
 //! rows, and a row names its part by offset and length. So encoding is a few copies, validation
 //! is linear in the rows and not in the bytes, and there is no allocation per change.
-#![allow(
-    missing_docs,
-    reason = "rkyv derives public twins of these private types"
-)]
+#![allow(missing_docs, reason = "rkyv derives public twins of these private types")]
 
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -118,25 +115,13 @@ impl ArchivedRows {
     pub(crate) fn check(&self) -> Result<(), WireError> {
         for row in self.changes.iter() {
             let bytes = part(&self.bytes, &row.bytes)?;
-            limit(
-                "an object's length",
-                bytes.len() as u64,
-                super::OBJECT_BYTES_MAX as u64,
-            )?;
-            limit(
-                "a key's length",
-                row.key_len.to_native().into(),
-                bytes.len() as u64,
-            )?;
+            limit("an object's length", bytes.len() as u64, super::OBJECT_BYTES_MAX as u64)?;
+            limit("a key's length", row.key_len.to_native().into(), bytes.len() as u64)?;
             limit("a change's flags", row.flags.into(), 7)?;
         }
         for row in self.emits.iter() {
             let payload = part(&self.bytes, &row.payload)?;
-            limit(
-                "a packet's length",
-                payload.len() as u64,
-                super::OBJECT_BYTES_MAX as u64,
-            )?;
+            limit("a packet's length", payload.len() as u64, super::OBJECT_BYTES_MAX as u64)?;
         }
         Ok(())
     }
@@ -155,9 +140,5 @@ pub(crate) fn part<'a>(bytes: &'a [u8], span: &ArchivedSpan) -> Result<&'a [u8],
 }
 
 fn limit(what: &'static str, found: u64, max: u64) -> Result<(), WireError> {
-    if found > max {
-        Err(WireError::Value { what, found, max })
-    } else {
-        Ok(())
-    }
+    if found > max { Err(WireError::Value { what, found, max }) } else { Ok(()) }
 }

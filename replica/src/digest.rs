@@ -1,0 +1,179 @@
+//! A digest of the whole state table, kept up to date change by change, so that primary and back-up can
+//! compare at the same position of the order without reading their tables.
+//!
+//! Each slot has a 64-bit hash over slot, incarnation, queue, key and value, zero if it is free; the
+//! digest is their wrapping sum, so a change costs one hash and two additions. It is meant to find bugs
+//! and bad memory, not an adversary. Timers travel as time left and are not part of it.
+//!
+//! Both nodes follow the same rule: a change older than what the slot has is not counted. So copies of a
+//! state transfer and batches may be noted in any order, on both sides, and once everything up to the end
+//! of the transfer has been noted the sums are those of the same table.
+
+use crate::protocol::Seq;
+use crate::wire::Change;
+
+/// The digest of one node's table.
+#[derive(Clone, Debug)]
+pub struct TableDigest {
+    /// Per slot: its last change, and its hash.
+    slots: Vec<(Seq, u64)>,
+    sum: u64,
+    /// From which position on it is the digest of a whole table.
+    whole_from: Option<Seq>,
+}
+
+impl TableDigest {
+    /// The digest of an empty table, from the beginning on.
+    pub fn new(slots: u32) -> TableDigest {
+        let slots = vec![(Seq::ZERO, 0); slots as usize];
+        TableDigest { slots, sum: 0, whole_from: Some(Seq::ZERO) }
+    }
+
+    /// Begins anew: with the copies of a state transfer, on either side. Of no use until
+    /// [`whole_from`](Self::whole_from).
+    pub fn begin(&mut self) {
+        self.slots.fill((Seq::ZERO, 0));
+        self.sum = 0;
+        self.whole_from = None;
+    }
+
+    /// All copies of the transfer are noted, and are a state that existed with everything up to here.
+    pub fn whole_from(&mut self, through: Seq) {
+        self.whole_from = Some(through);
+    }
+
+    /// Notes a change, unless its slot has a newer one.
+    pub fn note(&mut self, change: &Change<'_>) {
+        let (slot, seq, hash) = match *change {
+            Change::Remove { slot, seq, .. } => (slot, seq, 0),
+            Change::Put(put) => {
+                let mut hash = Hash::new();
+                hash.add_word(u64::from(put.slot) << 32 | u64::from(put.incarnation));
+                let key = put.key.unwrap_or_default();
+                hash.add_word(u64::from(put.queue) << 32 | key.len() as u64);
+                hash.add(key);
+                hash.add(put.value);
+                (put.slot, put.seq, hash.finish())
+            }
+        };
+        let Some(held) = self.slots.get_mut(slot as usize) else { return };
+        if seq < held.0 {
+            return;
+        }
+        self.sum = self.sum.wrapping_sub(held.1).wrapping_add(hash);
+        *held = (seq, hash);
+    }
+
+    /// The sum of what is noted, whole or not: for a back-up, whose core knows when it counts.
+    pub fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// The digest of the table at this position, up to which everything has been noted; `None` while the
+    /// table is not whole there.
+    pub fn at(&self, position: Seq) -> Option<u64> {
+        (position >= self.whole_from?).then_some(self.sum)
+    }
+}
+
+/// Eight bytes at a step: multiply and fold, with the constants of wyhash (Wang Yi, public domain).
+struct Hash(u64);
+
+impl Hash {
+    const STEP: u64 = 0xa076_1d64_78bd_642f;
+
+    fn new() -> Hash {
+        Hash(0xe703_7ed1_a0b4_28db)
+    }
+
+    fn add_word(&mut self, word: u64) {
+        let wide = u128::from(self.0 ^ word) * u128::from(Self::STEP);
+        // The word once more: a factor of zero would forget all that came before.
+        self.0 = (wide as u64) ^ (wide >> 64) as u64 ^ word.rotate_left(32);
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.add_word(u64::from_le_bytes(*word));
+        }
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        // Its length, so that zeros at the end count.
+        self.add_word(u64::from_le_bytes(last));
+        self.add_word(bytes.len() as u64);
+    }
+
+    /// Never zero: that is a free slot's.
+    fn finish(self) -> u64 {
+        self.0.max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::PutRef;
+
+    fn put(
+        slot: u32,
+        incarnation: u32,
+        seq: u64,
+        key: &'static str,
+        value: &'static [u8],
+    ) -> Change<'static> {
+        Change::Put(PutRef {
+            slot,
+            incarnation,
+            seq: Seq::new(1, seq),
+            queue: 0,
+            prio: 0,
+            key: Some(key.as_bytes()),
+            value,
+            timer_left_ns: None,
+            ready: false,
+        })
+    }
+
+    fn digest(changes: &[Change<'_>]) -> u64 {
+        let mut digest = TableDigest::new(8);
+        changes.iter().for_each(|change| digest.note(change));
+        digest.at(Seq::new(1, 9)).expect("whole from the beginning")
+    }
+
+    #[test]
+    fn the_same_table_has_the_same_digest_however_it_came_about() {
+        let (a, b, c) =
+            (put(0, 1, 1, "k", b"old"), put(0, 1, 3, "k", b"new"), put(5, 2, 2, "", b"x"));
+        let whole = digest(&[a, c, b]);
+        assert_eq!(whole, digest(&[b, a, c]), "an older copy after a newer batch changes nothing");
+        assert_eq!(whole, digest(&[b, c]));
+        let gone = Change::Remove { slot: 5, incarnation: 2, seq: Seq::new(1, 4) };
+        assert_eq!(digest(&[a, b, c, gone]), digest(&[b]));
+    }
+
+    #[test]
+    fn whatever_differs_shows() {
+        let base = digest(&[put(3, 1, 1, "key", b"value")]);
+        let others = [
+            put(4, 1, 1, "key", b"value"),
+            put(3, 2, 1, "key", b"value"),
+            put(3, 1, 1, "keyv", b"alue"),
+            put(3, 1, 1, "key", b"value\0"),
+            put(3, 1, 1, "key", b"valuf"),
+        ];
+        for other in others {
+            assert_ne!(digest(&[other]), base, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_transfer_that_is_not_whole_has_no_digest() {
+        let mut digest = TableDigest::new(8);
+        digest.begin();
+        assert_eq!(digest.at(Seq::new(1, 100)), None);
+        digest.whole_from(Seq::new(1, 7));
+        assert_eq!(digest.at(Seq::new(1, 6)), None, "its batches are still on their way");
+        assert_eq!(digest.at(Seq::new(1, 7)), Some(0));
+    }
+}
