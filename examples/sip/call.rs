@@ -2,7 +2,7 @@
 //!
 //! No socket, no clock, no region: a [`Turn`] is what one claim brings (messages in order of arrival,
 //! perhaps an expired timer), and it leaves the new value and the [`Effects`] for one commit.
-//! `state.rs` has the picture of the phases.
+//! `state.rs` has the picture of the phases. Here stand the INVITE transaction and what all share.
 //!
 //! # Where it follows the letter, and where it chooses
 //! * 100 is left out: 180 goes at once, and a provisional answer is all that 17.2.1 asks for.
@@ -10,6 +10,9 @@
 //!   repeats the 200 anyway, this is only sooner).
 //! * What belongs to no dialog is answered without state, with a tag computed from the request (8.2.7).
 //! * A re-INVITE that comes while the ACK is awaited proves that the 200 has arrived, and counts as it.
+
+mod dialog;
+mod timer;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -135,8 +138,6 @@ impl Turn<'_> {
     fn phase(&self) -> Result<Phase, NotACall> {
         self.call.phase().ok_or(NotACall)
     }
-
-    // ---- the INVITE transaction ------------------------------------------------------------
 
     fn on_invite(&mut self, phase: Phase, request: &Request<'_>) {
         if phase == Phase::Empty {
@@ -270,152 +271,6 @@ impl Turn<'_> {
         self.answer_invite(487);
         self.enter_repeating(Phase::Refused);
     }
-
-    // ---- requests within the dialog --------------------------------------------------------
-
-    fn on_dialog_request(
-        &mut self,
-        phase: Phase,
-        request: &Request<'_>,
-        method: Method,
-        tag: &[u8],
-    ) {
-        let caller = request.message.caller_tag();
-        let known = phase != Phase::Empty
-            && self.is_ours(Some(tag))
-            && caller == fields::param(self.call.from.get(), b"tag");
-        if !known {
-            return self.outside(request, 481);
-        }
-        let cseq = request.message.cseq.number;
-        let transaction = request.via.fingerprint();
-        if method == Method::Invite && self.is_current_invite(request) {
-            return self.repeat_invite_answer(phase);
-        }
-        if let Some(served) = self.call.served(transaction, cseq) {
-            return self.answer_in_dialog(request, served.status.get(), served.requests.get());
-        }
-        if matches!(phase, Phase::Refused | Phase::Over) {
-            return self.outside(request, 481);
-        }
-        if cseq <= self.call.remote_cseq.get() {
-            // Out of order (12.2.2), or a copy too old to be remembered.
-            return self.outside(request, 500);
-        }
-        match method {
-            Method::Invite if phase == Phase::HangingUp => self.outside(request, 481),
-            Method::Invite => self.on_reinvite(phase, request),
-            Method::Bye => {
-                self.serve(request, transaction, 200);
-                self.on_bye(phase);
-            }
-            Method::Options => self.serve(request, transaction, 200),
-            _ => self.serve(request, transaction, 405),
-        }
-    }
-
-    fn on_bye(&mut self, phase: Phase) {
-        if phase == Phase::Ringing {
-            // The INVITE still wants a final answer (15.1.2).
-            return self.give_up_ringing(Reason::Bye);
-        }
-        self.record(Reason::Bye);
-        self.enter(Phase::Over, self.settings.linger);
-    }
-
-    /// Answers a new request of the dialog and remembers the answer.
-    fn serve(&mut self, request: &Request<'_>, transaction: u64, status: u16) {
-        let cseq = request.message.cseq.number;
-        self.call.remote_cseq = cseq.into();
-        if status == 200 {
-            self.call.requests += 1;
-        }
-        self.call.remember(transaction, cseq, status);
-        self.answer_in_dialog(request, status, self.call.requests.get());
-    }
-
-    fn answer_in_dialog(&mut self, request: &Request<'_>, status: u16, requests: u32) {
-        // The count lets a client check that the dialog went on from where it was.
-        let headers = match status {
-            405 => format!("Allow: {}\r\n", reply::ALLOW),
-            _ => format!("Hotpair-Requests: {requests}\r\n"),
-        };
-        let tag = self.call.local_tag();
-        self.reply(request, status, &tag, &Extra { headers: &headers, ..Extra::default() });
-    }
-
-    // ---- our own BYE -----------------------------------------------------------------------
-
-    fn hang_up(&mut self, reason: Reason) {
-        self.record(reason);
-        self.call.local_cseq += 1;
-        self.send_bye();
-        self.enter_repeating(Phase::HangingUp);
-    }
-
-    fn send_bye(&mut self) {
-        let Some(peer) = self.call.peer.get() else { return };
-        let (call, call_id) = (&*self.call, self.call_id);
-        self.effects.packet(peer, |out| reply::bye(call, call_id, out));
-    }
-
-    fn on_response(&mut self, phase: Phase, message: &SipMessage<'_>, status: u16) {
-        let ours = Via::top(message.top_via)
-            .is_some_and(|via| via.has_branch(reply::bye_branch(self.call).as_bytes()));
-        if phase == Phase::HangingUp && status >= 200 && ours && message.cseq.method == b"BYE" {
-            self.enter(Phase::Over, self.settings.linger);
-        }
-    }
-
-    // ---- the timer -------------------------------------------------------------------------
-
-    fn on_timer(&mut self, phase: Phase) {
-        match phase {
-            Phase::Ringing => {
-                self.call.answered_ms = self.moment.wall_ms.into();
-                self.answer();
-            }
-            Phase::Established => self.hang_up(Reason::Idle),
-            Phase::Answered => match self.next_interval() {
-                Some(interval) => {
-                    self.answer_invite(200);
-                    self.effects.timer = TimerChange::Set(interval);
-                }
-                None => self.hang_up(Reason::NoAck),
-            },
-            Phase::Refused => match self.next_interval() {
-                Some(interval) => {
-                    self.answer_invite(487);
-                    self.effects.timer = TimerChange::Set(interval);
-                }
-                None => self.effects.withdraw = true,
-            },
-            Phase::HangingUp => match self.next_interval() {
-                Some(interval) => {
-                    self.send_bye();
-                    self.effects.timer = TimerChange::Set(interval);
-                }
-                None => self.effects.withdraw = true,
-            },
-            Phase::Empty | Phase::Over => self.effects.withdraw = true,
-        }
-    }
-
-    /// After an interval has passed without an answer: the next one, or `None` when it is enough.
-    fn next_interval(&mut self) -> Option<Duration> {
-        let call = &mut *self.call;
-        let passed = call.interval_ms.get();
-        let waited = call.waited_ms.get().saturating_add(passed);
-        let limit = millis(self.settings.t1).saturating_mul(T1_COUNT_MAX);
-        // The last wait is cut so that the end comes at the limit and not an interval later.
-        let left = limit.checked_sub(waited).filter(|left| *left > 0)?;
-        let next = passed.saturating_mul(2).min(millis(self.settings.t2)).min(left);
-        call.waited_ms = waited.into();
-        call.interval_ms = next.into();
-        Some(Duration::from_millis(next.into()))
-    }
-
-    // ---- common ----------------------------------------------------------------------------
 
     fn enter(&mut self, phase: Phase, timer: Duration) {
         self.call.set_phase(phase);
