@@ -4,6 +4,8 @@ pub mod digest;
 #[cfg(feature = "quic")]
 pub mod heartbeat;
 #[cfg(feature = "quic")]
+pub mod node;
+#[cfg(feature = "quic")]
 pub mod pki;
 pub mod protocol;
 #[cfg(feature = "quic")]

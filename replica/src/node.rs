@@ -1,0 +1,311 @@
+//! A node: the loop that owns a region and joins it to its peer. It moves bytes and time and decides
+//! nothing; what to do comes from the [`protocol`](crate::protocol) core.
+//!
+//! ```text
+//!                      ┌──────────────────── one thread ────────────────────┐
+//!   region ── bell ───►│  gather ──► core ──► link (QUIC) ──► peer          │
+//!   region ◄── apply ──│◄── actions ─┤ ▲ ◄─── frames, acks ◄── peer         │
+//!   ports  ◄─ released │             ▼ │                                    │
+//!                      └────────── notices ─────────────────────────────────┘
+//!                                     ▲
+//!        witness client ── heartbeat ── tripwire ── reaper: threads that wait for others
+//! ```
+//!
+//! A commit that wakes the node is encoded, encrypted and on the wire before its thread sleeps again;
+//! on the other side the batch is applied and acknowledged in the turn in which it arrived. No other
+//! thread stands in between.
+
+mod bell;
+mod config;
+mod events;
+mod reaping;
+mod roles;
+mod table;
+mod timers;
+mod turn;
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use hotpair_shm::{AttachError, Geometry, Kind, Reaped, Region, Role, monotonic_ns};
+use serde_json::json;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc::{self, UnboundedSender};
+
+use crate::heartbeat::{Heartbeat, HeartbeatConfig, HeartbeatEvent};
+use crate::protocol::{self, Answer, Core, Member, NodeId, RequestId, Tick};
+use crate::quic::{Link, LinkConfig};
+use crate::tripwire::{NodeSeat, TripwireEvent, TripwireServer};
+use crate::witness::WitnessClient;
+
+pub use config::{NodeConfig, NodeError};
+use events::EventSink;
+use reaping::Reaping;
+use table::Table;
+use turn::Turns;
+
+/// Something that one of the waiting threads has to say to the loop.
+#[derive(Debug)]
+enum Notice {
+    Answer(RequestId, Answer),
+    Heartbeat(HeartbeatEvent),
+    Tripwire(TripwireEvent),
+    Reaped(Reaped),
+    Stop,
+}
+
+/// Asks a running node to stop, from any thread.
+#[derive(Clone, Debug)]
+pub struct NodeStop(UnboundedSender<Notice>);
+
+impl NodeStop {
+    /// The node closes its connection and returns from [`Node::run`].
+    pub fn stop(&self) {
+        // Fails when the node is gone already.
+        let _ = self.0.send(Notice::Stop);
+    }
+}
+
+/// A node that has everything it needs: its region, its seat in it, its sockets.
+pub struct Node {
+    runtime: Runtime,
+    turns: Turns,
+    tell: UnboundedSender<Notice>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// Opens or makes the region, takes the node's seat, binds the sockets and starts the threads
+    /// that wait. Nothing is served before [`run`](Self::run).
+    ///
+    /// # Errors
+    /// Each for one thing that is missing, taken, or does not fit.
+    pub fn start(config: NodeConfig) -> Result<Self, NodeError> {
+        let (ours, theirs) = node_ids(&config)?;
+        let page = config
+            .page
+            .clone()
+            .map(NodeSeat::hold)
+            .transpose()
+            .map_err(|source| NodeError::Os { action: "hold the supervisor's page", source })?;
+        let (tell, notices) = mpsc::unbounded_channel();
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|source| NodeError::Os { action: "start the event loop", source })?;
+
+        // Sockets first: a node that cannot be reached leaves the region as it is.
+        let link = {
+            let _inside = runtime.enter();
+            Link::start(link_config(&config), &config.credentials)?
+        };
+        let heartbeat = heartbeat(&config, tell.clone())?;
+        let tripwire = TripwireServer::start(
+            config.listen,
+            &config.credentials,
+            &config.peer_member,
+            teller(&tell, Notice::Tripwire),
+        )?;
+        let region = open_region(&config)?;
+        let seat = region.join(Kind::Node, &config.credentials.identity().member)?;
+        settle_past(&region, config.role_change_max)?;
+
+        let core = Core::new(
+            protocol::Config {
+                first: config.first,
+                mode: config.mode,
+                timing: config.timing.clone(),
+                limits: config.limits.clone(),
+                control: config.control.clone(),
+                ..protocol::Config::new(
+                    config.credentials.cluster().id,
+                    Member { node: ours, incarnation: region.incarnation() },
+                    theirs,
+                    geometry_hash(region.geometry()),
+                    region.geometry().slots,
+                )
+            },
+            now(),
+        )?;
+        let witness = WitnessClient::start(config.witness, &config.credentials, {
+            let tell = tell.clone();
+            move |id, answer| {
+                let _ = tell.send(Notice::Answer(id, answer));
+            }
+        })?;
+        let reaping = Reaping::start(region.clone(), teller(&tell, Notice::Reaped))
+            .map_err(|source| NodeError::Os { action: "start the reaper", source })?;
+
+        let events = EventSink::new(&config.credentials.identity().member, config.events);
+        events.write(
+            monotonic_ns(),
+            "started",
+            json!({
+                "region": region.path(), "launch": config.launch,
+                "incarnation": format!("{:016x}", region.incarnation()),
+            }),
+        );
+        let turns = Turns::new(turn::Parts {
+            core,
+            link,
+            table: Table::new(region, seat),
+            heartbeat,
+            witness,
+            events,
+            page,
+            notices,
+            arbiter_wait: config.timing.arbiter_wait,
+            role_change_max: config.role_change_max,
+            waiting: (tripwire, reaping),
+        });
+        Ok(Self { runtime, turns, tell })
+    }
+
+    /// A handle by which to stop it.
+    #[must_use]
+    pub fn stopper(&self) -> NodeStop {
+        NodeStop(self.tell.clone())
+    }
+
+    /// The region that it owns.
+    #[must_use]
+    pub fn region(&self) -> &Region {
+        self.turns.region()
+    }
+
+    /// Runs until it is stopped.
+    ///
+    /// # Errors
+    /// When the kernel refuses to watch the region's bell.
+    pub fn run(self) -> Result<(), NodeError> {
+        let Self { runtime, turns, tell } = self;
+        let ended = runtime.block_on(turns.run());
+        drop(tell);
+        ended.map_err(|source| NodeError::Os { action: "watch the region's bell", source })
+    }
+}
+
+/// The clock of the core is the monotonic clock of the host: deadlines in the region are of it too.
+fn now() -> Tick {
+    Tick::from_nanos(monotonic_ns())
+}
+
+fn teller<T: Send + 'static>(
+    tell: &UnboundedSender<Notice>,
+    wrap: fn(T) -> Notice,
+) -> impl FnMut(T) + Send + 'static {
+    let tell = tell.clone();
+    move |what| {
+        // Fails when the loop has ended: nobody wants to know any more.
+        let _ = tell.send(wrap(what));
+    }
+}
+
+/// The numbers of this node and its peer: what their certificates call them.
+fn node_ids(config: &NodeConfig) -> Result<(NodeId, NodeId), NodeError> {
+    let number = |member: &str| match member {
+        "node-a" => Ok(NodeId(1)),
+        "node-b" => Ok(NodeId(2)),
+        other => Err(NodeError::Member { member: other.to_owned() }),
+    };
+    Ok((number(&config.credentials.identity().member)?, number(&config.peer_member)?))
+}
+
+fn link_config(config: &NodeConfig) -> LinkConfig {
+    LinkConfig {
+        listen: config.listen,
+        peer: config.peer,
+        peer_member: config.peer_member.clone(),
+        // One of the two, whatever their roles are and however often they change.
+        dials: config.credentials.identity().member < config.peer_member,
+        launch: config.launch,
+        mtu: config.mtu,
+    }
+}
+
+fn heartbeat(config: &NodeConfig, tell: UnboundedSender<Notice>) -> Result<Heartbeat, NodeError> {
+    let failed = |source| NodeError::Heartbeat { address: config.heartbeat_listen, source };
+    let socket = UdpSocket::bind(config.heartbeat_listen).map_err(failed)?;
+    let rhythm = HeartbeatConfig {
+        peer: config.heartbeat_peer,
+        period: config.heartbeat_period,
+        missed: config.heartbeat_missed,
+    };
+    Heartbeat::start(socket, rhythm, teller(&tell, Notice::Heartbeat)).map_err(failed)
+}
+
+fn open_region(config: &NodeConfig) -> Result<Region, NodeError> {
+    let region = match Region::attach(&config.region) {
+        Ok(region) => region,
+        Err(AttachError::Missing { .. }) => Region::create(&config.region, &config.geometry)?,
+        Err(other) => return Err(other.into()),
+    };
+    if geometry_hash(region.geometry()) != geometry_hash(&config.geometry) {
+        return Err(NodeError::Geometry {
+            path: config.region.clone(),
+            found: format!("{:?}", region.geometry()),
+            expected: format!("{:?}", config.geometry),
+        });
+    }
+    Ok(region)
+}
+
+/// What an earlier node of this region left: its role is void, since a process that starts resumes no
+/// epoch, and it may have died in the middle of a batch.
+fn settle_past(region: &Region, patience: Duration) -> Result<(), NodeError> {
+    let role = region.role();
+    match role.role() {
+        // Its ports read and its workers commit as long as the word says so.
+        Role::Primary => region.begin_change(role.epoch()),
+        // A batch may be applied in part: nobody shall count on this region.
+        Role::Backup => {
+            roles::quieten(region, role.epoch(), patience);
+            region.wipe().map_err(|source| NodeError::Os { action: "empty the region", source })?;
+        }
+        // A promotion that was confirmed and not finished is told from a transfer that was not
+        // finished by the view: it names the incarnation of the one, not of the other.
+        Role::Changing | Role::Fenced | Role::Empty => {}
+    }
+    Ok(())
+}
+
+/// The same on both nodes of a pair, whatever their builds: FNV-1a over what must agree.
+fn geometry_hash(geometry: &Geometry) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut add = |bytes: &[u8]| {
+        for byte in (bytes.len() as u64).to_le_bytes().iter().chain(bytes) {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    add(&geometry.slots.to_le_bytes());
+    let mut classes = geometry.classes.clone();
+    classes.sort_by_key(|class| (class.payload_bytes, class.count));
+    for class in classes {
+        add(&class.payload_bytes.to_le_bytes());
+        add(&class.count.to_le_bytes());
+    }
+    for queue in &geometry.queues {
+        add(queue.name.as_bytes());
+        add(&[queue.lanes]);
+    }
+    for port in &geometry.ports {
+        add(port.as_bytes());
+    }
+    for number in [
+        u32::from(geometry.participants),
+        geometry.tx_entries,
+        geometry.max_attempts.into(),
+        geometry.inbox_limit.into(),
+    ] {
+        add(&number.to_le_bytes());
+    }
+    hash
+}
+
+#[cfg(test)]
+mod tests;

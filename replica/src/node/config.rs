@@ -1,0 +1,147 @@
+//! What a node is told at its start, and why it may not start.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hotpair_shm::{AttachError, CreateError, Geometry, JoinError};
+
+use crate::protocol::{self, Control, Limits, Mode, Timing};
+use crate::quic::LinkError;
+use crate::tls::{Credentials, ListenError};
+use crate::tripwire::SharedPage;
+
+/// Everything that a node needs. Addresses of the peer must be reachable from here and vice versa.
+#[derive(Debug)]
+pub struct NodeConfig {
+    /// Who this node is, and by whom it knows the others.
+    pub credentials: Credentials,
+    /// Name of the other node in its certificate: `node-b` for `node-a`.
+    pub peer_member: String,
+    /// Where this node listens: UDP for the peer, and TCP on the same port for its supervisor.
+    pub listen: SocketAddr,
+    /// Where the peer listens.
+    pub peer: SocketAddr,
+    /// Where this node listens for heartbeats.
+    pub heartbeat_listen: SocketAddr,
+    /// Where the peer listens for heartbeats.
+    pub heartbeat_peer: SocketAddr,
+    /// Time between heartbeats.
+    pub heartbeat_period: Duration,
+    /// So many missing heartbeats are silence.
+    pub heartbeat_missed: u32,
+    /// The arbiter.
+    pub witness: SocketAddr,
+    /// Where the region lies; it is created if there is none.
+    pub region: PathBuf,
+    /// What the region must look like; the same on both nodes.
+    pub geometry: Geometry,
+    /// This node founds the pair when the arbiter has no view at all. One of the two.
+    pub first: bool,
+    /// Whether output waits for the back-up.
+    pub mode: Mode,
+    /// How long things may take.
+    pub timing: Timing,
+    /// How much may be under way.
+    pub limits: Limits,
+    /// Deliberate defects for tests that must fail.
+    pub control: Control,
+    /// Number of this start, given by the supervisor: it names this process in its notice of death.
+    pub launch: u64,
+    /// The page shared with the supervisor.
+    pub page: Option<SharedPage>,
+    /// Where events go, one JSON object a line.
+    pub events: Option<OwnedFd>,
+    /// Largest UDP payload, where the network is known to carry more than the internet does.
+    pub mtu: Option<u16>,
+    /// A participant that does not let go of an older role within this time is killed.
+    pub role_change_max: Duration,
+}
+
+/// Why a node could not start. Nothing of the region's content was touched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The certificate's name is none of the two that nodes have.
+    #[error("{member} is not the name of a node (node-a or node-b)")]
+    Member {
+        /// The name.
+        member: String,
+    },
+    /// The region that is there cannot be used.
+    #[error("cannot attach to the region")]
+    Attach {
+        /// Why.
+        #[from]
+        source: AttachError,
+    },
+    /// There is none and none can be made.
+    #[error("cannot create the region")]
+    Create {
+        /// Why.
+        #[from]
+        source: CreateError,
+    },
+    /// The region was made for another configuration.
+    #[error("{} was made for another geometry: it has {found}, the configuration says {expected}", .path.display())]
+    Geometry {
+        /// The region.
+        path: PathBuf,
+        /// The first difference, as it is.
+        found: String,
+        /// And as it should be.
+        expected: String,
+    },
+    /// There is a node already, or no seat.
+    #[error("cannot take the node's seat in the region")]
+    Join {
+        /// Why.
+        #[from]
+        source: JoinError,
+    },
+    /// An address is taken.
+    #[error("cannot listen for the peer")]
+    Link {
+        /// Why.
+        #[from]
+        source: LinkError,
+    },
+    /// An address is taken.
+    #[error("cannot listen for the peer's supervisor")]
+    Tripwire {
+        /// Why.
+        #[from]
+        source: ListenError,
+    },
+    /// An address is taken.
+    #[error("cannot listen for heartbeats on UDP {address}")]
+    Heartbeat {
+        /// Which one.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The credentials are of no use with the witness.
+    #[error("cannot talk to the witness")]
+    Witness {
+        /// Why.
+        #[from]
+        source: crate::tls::ChannelError,
+    },
+    /// Limits or times that cannot work together.
+    #[error("the configuration of the pair cannot work")]
+    Protocol {
+        /// Why.
+        #[from]
+        source: protocol::ConfigError,
+    },
+    /// The kernel refused something that every process needs.
+    #[error("cannot {action}")]
+    Os {
+        /// What was tried.
+        action: &'static str,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+}

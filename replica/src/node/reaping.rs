@@ -1,0 +1,62 @@
+//! The thread that notices the death of workers and ports, and repairs lost hints.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use hotpair_shm::{Reaped, Reaper, Region, Sweeper};
+
+/// How long the thread sleeps at most: newcomers are watched, and a stop is noticed, after this time.
+const NAP: Duration = Duration::from_millis(50);
+/// Time between two looks at every slot; a lost hint is repaired by the second.
+const SWEEP_EVERY: Duration = Duration::from_millis(100);
+
+/// The running thread. Dropping it stops it.
+#[derive(Debug)]
+pub(super) struct Reaping {
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reaping {
+    /// Starts the thread; `tell` hears of every pass that found somebody dead.
+    pub(super) fn start(
+        region: Region,
+        tell: impl FnMut(Reaped) + Send + 'static,
+    ) -> io::Result<Self> {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let thread = thread::Builder::new().name("reaper".to_owned()).spawn({
+            let stopping = Arc::clone(&stopping);
+            move || run(&region, &stopping, tell)
+        })?;
+        Ok(Self { stopping, thread: Some(thread) })
+    }
+}
+
+impl Drop for Reaping {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(region: &Region, stopping: &AtomicBool, mut tell: impl FnMut(Reaped)) {
+    let mut reaper = Reaper::new(region.clone());
+    let mut sweeper = Sweeper::new(region.clone());
+    let mut swept = Instant::now();
+    while !stopping.load(Ordering::Acquire) {
+        reaper.wait(NAP);
+        let reaped = reaper.run_once();
+        if !reaped.participants.is_empty() || reaped.claims > 0 {
+            tell(reaped);
+        }
+        if swept.elapsed() >= SWEEP_EVERY {
+            swept = Instant::now();
+            sweeper.run_once();
+        }
+    }
+}

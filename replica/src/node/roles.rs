@@ -1,0 +1,57 @@
+//! Changing the region's role when the core says so: quiet first, then the word.
+
+use std::time::Duration;
+
+use hotpair_shm::{Holdout, Region};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::table::Table;
+
+/// After it was killed, a process is gone within this time unless the kernel itself hangs.
+const DYING: Duration = Duration::from_secs(2);
+
+/// Becomes primary of `epoch`. Returns how many packets are sent again.
+pub(super) fn become_primary(table: &mut Table, epoch: u16, patience: Duration) -> usize {
+    let region = table.region().clone();
+    quieten(&region, epoch, patience);
+    let again = table.prepare_to_serve();
+    region.become_primary(epoch);
+    table.serve();
+    again
+}
+
+/// Becomes an empty back-up of `epoch`.
+pub(super) fn become_backup(table: &mut Table, epoch: u16, patience: Duration) {
+    let region = table.region().clone();
+    quieten(&region, epoch, patience);
+    table.empty();
+    region.become_backup(epoch);
+}
+
+/// Takes the primary role from the region: nothing begins, nothing leaves.
+pub(super) fn fence(table: &Table) {
+    let region = table.region();
+    region.become_fenced(region.role().epoch());
+}
+
+/// Leaves the present role and waits for whoever holds something of it; kills who does not let go.
+pub(super) fn quieten(region: &Region, epoch: u16, patience: Duration) {
+    region.begin_change(epoch);
+    for Holdout { seat, pid } in region.quiesce(patience) {
+        if pid == std::process::id() {
+            // In tests, participants live in this very process.
+            tracing::error!(seat, "a participant of this process holds on to an older role");
+            continue;
+        }
+        tracing::warn!(seat, pid, ?patience, "killed: it held on to an older role");
+        if let Ok(pid) = i32::try_from(pid) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+    // Counts as quiet from the kernel's notice on: the dead hold nothing that moves.
+    let left = region.quiesce(DYING);
+    if !left.is_empty() {
+        tracing::error!(?left, "somebody holds on to an older role");
+    }
+}

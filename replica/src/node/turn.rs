@@ -1,0 +1,348 @@
+//! The loop: what arrived goes into the core, what the core wants is carried out, then sleep.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use hotpair_shm::{Counter, NodeReport, Region, Seq as RegionSeq};
+use serde_json::json;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
+
+use super::events::{EventSink, describe};
+use super::reaping::Reaping;
+use super::table::{SnapshotError, Table};
+use super::{Notice, bell, now, roles};
+use crate::heartbeat::{Heartbeat, HeartbeatEvent};
+use crate::protocol::{Action, Body, ConnectionId, Core, DeathNotice, Seq, Status, Tick};
+use crate::quic::{Link, LinkEvent};
+use crate::tripwire::{NodeSeat, TripwireEvent, TripwireServer};
+use crate::witness::WitnessClient;
+
+/// The loop turns at least this often: the supervisor kills a node whose loop stands still.
+const TURN_MAX: Duration = Duration::from_millis(100);
+/// While a commit holds up the order it is looked at this often.
+const HELD_UP: Duration = Duration::from_millis(1);
+/// Reports need not be younger than this.
+const REPORT_EVERY: Duration = Duration::from_millis(1);
+/// Before a peer is met again to which the state cannot be copied.
+const COPY_AGAIN: Duration = Duration::from_secs(5);
+
+/// What the loop is made of.
+pub(super) struct Parts {
+    pub(super) core: Core,
+    pub(super) link: Link,
+    pub(super) table: Table,
+    pub(super) heartbeat: Heartbeat,
+    pub(super) witness: WitnessClient,
+    pub(super) events: EventSink,
+    pub(super) page: Option<NodeSeat>,
+    pub(super) notices: UnboundedReceiver<Notice>,
+    pub(super) arbiter_wait: Duration,
+    pub(super) role_change_max: Duration,
+    /// Threads that only need to live as long as the loop.
+    pub(super) waiting: (TripwireServer, Reaping),
+}
+
+pub(super) struct Turns {
+    parts: Parts,
+    /// The newest connection, and which start of the peer is at its other end.
+    peer: Option<(ConnectionId, u64)>,
+    /// Nobody but the gatherer may make room in the rings.
+    gathering_required: bool,
+    /// The region is primary by the word of the core.
+    is_primary: bool,
+    reported: Tick,
+}
+
+/// Whether the loop may sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Sleep,
+    TurnAgain,
+}
+
+impl Turns {
+    pub(super) fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            peer: None,
+            gathering_required: false,
+            is_primary: false,
+            reported: Tick::ZERO,
+        }
+    }
+
+    pub(super) fn region(&self) -> &Region {
+        self.parts.table.region()
+    }
+
+    pub(super) async fn run(mut self) -> io::Result<()> {
+        let bell = bell::watch(self.parts.table.seat())?;
+        while self.turn(&bell).await? {}
+        drop(bell);
+        self.parts.events.write(now().as_nanos(), "stopped", json!({}));
+        let Parts { link, waiting, heartbeat, witness, .. } = self.parts;
+        link.close().await;
+        drop((waiting, heartbeat, witness));
+        Ok(())
+    }
+
+    /// One turn: carry out, sleep, take in. `false` when asked to stop.
+    async fn turn(&mut self, bell: &AsyncFd<OwnedFd>) -> io::Result<bool> {
+        let mut next = self.carry_on();
+        // A bell that is not answered would ring all the time: without room, the acks wake us.
+        let gathers = self.gathers();
+        if gathers && !self.parts.table.arm() {
+            next = Next::TurnAgain;
+        }
+        let wake_at = self.wake_at();
+        let mut going = true;
+        tokio::select! {
+            biased;
+            event = self.parts.link.next() => self.on_link(event),
+            Some(notice) = self.parts.notices.recv() => going = self.on_notice(notice),
+            ready = bell.readable() => ready?.clear_ready(),
+            // Lets the connection's own tasks run, which write what was queued.
+            () = tokio::task::yield_now(), if next == Next::TurnAgain => {}
+            () = tokio::time::sleep_until(wake_at), if next == Next::Sleep => {}
+        }
+        if gathers {
+            self.parts.table.disarm();
+        }
+        while let Some(event) = self.parts.link.next_ready() {
+            self.on_link(event);
+        }
+        while going && let Ok(notice) = self.parts.notices.try_recv() {
+            going = self.on_notice(notice);
+        }
+        Ok(going)
+    }
+
+    fn gathers(&self) -> bool {
+        self.is_primary && self.parts.core.has_room()
+    }
+
+    /// Everything that can be done without waiting.
+    fn carry_on(&mut self) -> Next {
+        let tick = now();
+        if self.parts.core.poll_timeout().is_some_and(|timeout| timeout <= tick) {
+            self.parts.core.handle_timeout(tick);
+        }
+        self.carry_out(tick);
+        let mut next = Next::Sleep;
+        if self.gathers() {
+            let turn = self.parts.table.gather(&mut self.parts.core, now());
+            if turn.gap && self.gathering_required {
+                tracing::error!("commits were overwritten before they were gathered");
+            }
+            if turn.commits > 0 {
+                next = Next::TurnAgain;
+            }
+            self.parts.table.fire_timers(now());
+        }
+        if self.parts.table.is_copying() {
+            self.copy();
+        }
+        self.carry_out(now());
+        self.transmit();
+        while let Some((id, request)) = self.parts.core.poll_arbiter() {
+            let deadline = std::time::Instant::now() + self.parts.arbiter_wait;
+            self.parts.witness.ask(id, request, deadline);
+        }
+        if let Some(page) = &self.parts.page {
+            page.progress();
+        }
+        self.report();
+        next
+    }
+
+    fn copy(&mut self) {
+        let Err(error) = self.parts.table.copy(&mut self.parts.core, now()) else { return };
+        self.parts.table.stop_snapshot();
+        if let SnapshotError::Over(_) = error {
+            return;
+        }
+        tracing::error!(%error, "the state cannot be copied to the peer");
+        if let Some((connection, _)) = self.peer.take() {
+            self.parts.link.disconnect(connection, COPY_AGAIN);
+            self.parts.core.handle_peer_lost(now(), connection);
+        }
+    }
+
+    /// Carries out what the core asks for, in its order.
+    fn carry_out(&mut self, tick: Tick) {
+        while let Some(action) = self.parts.core.poll_action() {
+            self.act(action, tick);
+        }
+    }
+
+    fn act(&mut self, action: Action, tick: Tick) {
+        let Parts { core, table, events, role_change_max, .. } = &mut self.parts;
+        match action {
+            Action::BecomePrimary { epoch } => {
+                self.is_primary = true;
+                let again = roles::become_primary(table, epoch, *role_change_max);
+                let fields = json!({ "epoch": epoch, "packets_again": again });
+                events.write(now().as_nanos(), "primary", fields);
+            }
+            Action::BecomeBackup { epoch } => {
+                self.is_primary = false;
+                roles::become_backup(table, epoch, *role_change_max);
+                events.write(now().as_nanos(), "backup", json!({ "epoch": epoch }));
+            }
+            Action::Fence => {
+                self.is_primary = false;
+                roles::fence(table);
+            }
+            Action::Release(seq) => {
+                table.region().raise_released(RegionSeq::from_bits(seq.raw()));
+            }
+            Action::SetGathering { required } => {
+                table.region().set_gathering(required);
+                self.gathering_required = required;
+            }
+            Action::StartSnapshot => table.start_snapshot(),
+            Action::StopSnapshot => table.stop_snapshot(),
+            Action::ApplyBatch(batch, receipt) => match table.apply(batch.view(), tick) {
+                Ok(()) => {
+                    table.set_applied(batch.last);
+                    core.handle_applied(now(), receipt, None);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a batch cannot be applied");
+                    core.handle_apply_failed(now());
+                }
+            },
+            Action::ApplyChunk(chunk, receipt) => match table.apply(chunk.view(), tick) {
+                Ok(()) => core.handle_applied(now(), receipt, None),
+                Err(error) => {
+                    tracing::error!(%error, "a part of the state cannot be applied");
+                    core.handle_apply_failed(now());
+                }
+            },
+            Action::Disconnect { connection, retry_after } => {
+                self.transmit();
+                self.parts.link.disconnect(connection, retry_after);
+            }
+            Action::Event(event) => {
+                let (name, fields) = describe(&event);
+                events.write(now().as_nanos(), name, fields);
+            }
+        }
+    }
+
+    fn transmit(&mut self) {
+        while let Some(transmit) = self.parts.core.poll_transmit() {
+            match transmit.body {
+                Body::Stream(frame) => self.parts.link.send_frame(transmit.connection, frame),
+                Body::Datagram(bytes) => {
+                    self.parts.link.send_datagram(transmit.connection, bytes);
+                }
+            }
+        }
+    }
+
+    fn on_link(&mut self, event: LinkEvent) {
+        let core = &mut self.parts.core;
+        match event {
+            LinkEvent::Up { connection, launch, keys, remote } => {
+                tracing::debug!(%remote, launch, "connected");
+                self.peer = Some((connection, launch));
+                self.parts.heartbeat.rekey(*keys);
+                core.handle_peer_connected(now(), connection);
+            }
+            LinkEvent::Frame { connection, frame } => core.handle_frame(now(), connection, frame),
+            LinkEvent::Datagram { connection, bytes } => {
+                core.handle_datagram(now(), connection, &bytes);
+            }
+            LinkEvent::Down { connection, reason } => {
+                tracing::debug!(%reason, "disconnected");
+                core.handle_peer_lost(now(), connection);
+            }
+        }
+    }
+
+    /// `false` when asked to stop.
+    fn on_notice(&mut self, notice: Notice) -> bool {
+        let core = &mut self.parts.core;
+        match notice {
+            Notice::Stop => return false,
+            Notice::Answer(id, answer) => core.handle_arbiter(now(), id, answer),
+            Notice::Heartbeat(HeartbeatEvent::Silent { lasted }) => {
+                tracing::debug!(?lasted, "the peer's heartbeats stopped");
+                core.handle_peer_silent(now());
+            }
+            Notice::Heartbeat(HeartbeatEvent::Heard) => core.handle_peer_heard(now()),
+            Notice::Tripwire(TripwireEvent::Armed) => {}
+            Notice::Tripwire(TripwireEvent::SupervisorGone) => self.on_death(DeathNotice::Tripwire),
+            Notice::Tripwire(TripwireEvent::NodeDied { launch }) => {
+                match self.peer {
+                    // The notice of a predecessor may arrive after its successor has connected.
+                    Some((_, connected)) if connected != launch => {
+                        tracing::debug!(launch, connected, "not the one that died");
+                    }
+                    _ => self.on_death(DeathNotice::Supervisor),
+                }
+            }
+            Notice::Reaped(reaped) => self.on_reaped(&reaped),
+        }
+        true
+    }
+
+    fn on_death(&mut self, notice: DeathNotice) {
+        self.parts.core.handle_peer_dead(now(), notice);
+        // Nothing will come over this connection any more; its successor is awaited at once.
+        if let Some((connection, _)) = self.peer.take() {
+            self.parts.link.disconnect(connection, Duration::ZERO);
+            self.parts.core.handle_peer_lost(now(), connection);
+        }
+    }
+
+    fn on_reaped(&mut self, reaped: &hotpair_shm::Reaped) {
+        let seat = self.parts.table.seat();
+        seat.add(Counter::Reaped, reaped.participants.len() as u64);
+        seat.add(Counter::ReapedClaims, reaped.claims.into());
+        for (seat, pid, kind) in &reaped.participants {
+            let kind = kind.map(|kind| kind.to_string());
+            let fields = json!({ "seat": seat, "pid": pid, "kind": kind, "claims": reaped.claims });
+            self.parts.events.write(now().as_nanos(), "reaped", fields);
+        }
+    }
+
+    fn wake_at(&self) -> Instant {
+        let tick = now();
+        let mut wait = TURN_MAX;
+        if let Some(timeout) = self.parts.core.poll_timeout() {
+            wait = wait.min(timeout.since(tick));
+        }
+        if let Some(timer) = self.parts.table.next_timer() {
+            wait = wait.min(Tick::from_nanos(timer).since(tick));
+        }
+        if self.parts.table.is_held_up() {
+            wait = wait.min(HELD_UP);
+        }
+        Instant::now() + wait
+    }
+
+    /// Leaves a report in the region, where it can be read when this process is gone.
+    fn report(&mut self) {
+        let tick = now();
+        if tick.since(self.reported) < REPORT_EVERY {
+            return;
+        }
+        self.reported = tick;
+        let status: Status = self.parts.core.status();
+        self.parts.table.region().set_report(NodeReport {
+            protected: status.protected,
+            table_seq: status.table_no,
+            period_us: status.period_ns / 1_000,
+            digest: 0,
+            digest_seq: Seq::ZERO.raw(),
+            view: status.view.map_or(0, |view| view.number),
+            acked: status.acked.raw(),
+            connected: status.connected,
+        });
+    }
+}
