@@ -26,3 +26,5 @@ fn the_hash_of_a_geometry_knows_every_field_and_no_order_of_classes() {
         assert_ne!(geometry_hash(&other), hash, "change {at}");
     }
 }
+
+mod pair;

@@ -1,0 +1,276 @@
+//! Two nodes and a witness in this process: they form a pair, one ends, the other carries on, the
+//! first comes back.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use hotpair_shm::{Delivery, Endpoint, Participant, QueueSpec, SizeClass};
+use serde_json::Value;
+
+use super::super::*;
+use crate::pki::tests::TestPair;
+use crate::protocol::{Control, Limits, Mode, Timing};
+use crate::witness::{Register, WitnessServer};
+
+/// Longer than anything takes here, shorter than anybody's patience with a hanging test.
+const HANGS_AFTER: Duration = Duration::from_secs(30);
+
+fn geometry() -> Geometry {
+    Geometry {
+        slots: 1_024,
+        classes: vec![
+            SizeClass { payload_bytes: 256, count: 8_192 },
+            SizeClass { payload_bytes: 2_048, count: 256 },
+        ],
+        queues: vec![QueueSpec { name: "work".into(), lanes: 1 }],
+        ports: vec!["out".into()],
+        participants: 16,
+        tx_entries: 64,
+        max_attempts: 3,
+        inbox_limit: 100,
+    }
+}
+
+/// A port that is free for UDP and TCP alike.
+fn free_address() -> SocketAddr {
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = tcp.local_addr().expect("bound");
+        if UdpSocket::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// Everything that outlives the nodes.
+struct Stage {
+    pki: TestPair,
+    _witness: WitnessServer,
+    _register: tempfile::TempDir,
+    witness: SocketAddr,
+    sides: [Side; 2],
+}
+
+struct Side {
+    member: &'static str,
+    listen: SocketAddr,
+    heartbeat: SocketAddr,
+    region: PathBuf,
+}
+
+impl Side {
+    fn new(member: &'static str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test.node.{}.{number}", std::process::id());
+        Self {
+            member,
+            listen: free_address(),
+            heartbeat: free_address(),
+            region: Region::path_for(&name),
+        }
+    }
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.region);
+    }
+}
+
+impl Stage {
+    fn new() -> Self {
+        let pki = TestPair::new("demo");
+        let dir = tempfile::tempdir().expect("a directory");
+        let register = Register::open(dir.path(), pki.cluster.id).expect("new");
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        let witness = WitnessServer::start(any_port, register, &pki.of("witness")).expect("a port");
+        Self {
+            witness: witness.address(),
+            _witness: witness,
+            _register: dir,
+            pki,
+            sides: [Side::new("node-a"), Side::new("node-b")],
+        }
+    }
+
+    fn start(&self, side: usize, launch: u64) -> Running {
+        let (ours, theirs) = (&self.sides[side], &self.sides[1 - side]);
+        let (read, write) = std::io::pipe().expect("a pipe");
+        let config = NodeConfig {
+            credentials: self.pki.of(ours.member),
+            peer_member: theirs.member.to_owned(),
+            listen: ours.listen,
+            peer: theirs.listen,
+            heartbeat_listen: ours.heartbeat,
+            heartbeat_peer: theirs.heartbeat,
+            heartbeat_period: Duration::from_millis(5),
+            // No false alarm on a loaded machine: here a stop is announced by its connection.
+            heartbeat_missed: 400,
+            witness: self.witness,
+            region: ours.region.clone(),
+            geometry: geometry(),
+            first: side == 0,
+            mode: Mode::Sync,
+            timing: Timing { ack_wait: Duration::from_secs(5), ..Timing::default() },
+            limits: Limits::default(),
+            control: Control::default(),
+            launch,
+            page: None,
+            events: Some(write.into()),
+            mtu: None,
+            role_change_max: Duration::from_millis(100),
+        };
+        let (tell, told) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let node = Node::start(config).expect("everything is free");
+            tell.send((node.stopper(), node.region().clone())).expect("the test waits");
+            node.run().expect("the kernel watches bells");
+        });
+        let (stop, region) = told.recv().expect("it starts");
+        let (line, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for text in BufReader::new(read).lines().map_while(Result::ok) {
+                let _ = line.send(serde_json::from_str(&text).expect("JSON"));
+            }
+        });
+        Running { stop, thread: Some(thread), region, lines }
+    }
+}
+
+struct Running {
+    stop: NodeStop,
+    thread: Option<JoinHandle<()>>,
+    region: Region,
+    lines: Receiver<Value>,
+}
+
+impl Running {
+    fn wait_for(&self, event: &str) -> Value {
+        loop {
+            let line = self.lines.recv_timeout(HANGS_AFTER).unwrap_or_else(|error| {
+                panic!("no event {event:?}: {error}");
+            });
+            if line["event"] == event {
+                return line;
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.stop();
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || thread::panicking(), "the node panicked");
+        }
+    }
+}
+
+/// A port and a worker in one.
+struct Service {
+    port: Participant,
+    worker: Participant,
+}
+
+impl Service {
+    fn on(region: &Region) -> Self {
+        Self {
+            port: region.join(Kind::Port, "port").expect("a seat"),
+            worker: region.join(Kind::Worker, "worker").expect("a seat"),
+        }
+    }
+
+    /// Appends to the object `key` and emits what it holds then; a keyless one is withdrawn.
+    fn serve(&mut self, key: Option<&[u8]>, text: &str) {
+        let queue = self.port.region().queue("work").expect("of the geometry");
+        let out = self.port.region().port("out").expect("of the geometry");
+        let packet = self.port.packet_of(text.as_bytes(), Endpoint::NONE).expect("a block");
+        self.port.deliver(Delivery { queue, key }, packet).expect("room");
+        let mut claim = self.worker.claim(queue).expect("one is ready");
+        let mut value = claim.value().to_vec();
+        value.extend_from_slice(text.as_bytes());
+        claim.set_value(&value).expect("a block");
+        claim.emit(out, Endpoint::NONE, &value).expect("a block");
+        if key.is_none() {
+            claim.withdraw();
+        }
+        claim.commit().expect("nobody is in the way");
+    }
+
+    /// Waits for one released packet and sends it.
+    fn send_one(&mut self) -> Vec<u8> {
+        let out = self.port.region().port("out").expect("of the geometry");
+        let began = Instant::now();
+        loop {
+            if let Some(packet) = self.port.take_emitted(out) {
+                let payload = packet.payload().to_vec();
+                self.port.sent(packet);
+                return payload;
+            }
+            assert!(began.elapsed() < HANGS_AFTER, "nothing is released");
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_pair_survives_the_end_of_its_primary_and_takes_it_back() {
+    let stage = Stage::new();
+    let a = stage.start(0, 1);
+    a.wait_for("promoted");
+    let mut on_a = Service::on(&a.region);
+    // Solo: what was there before the back-up must reach it as well.
+    for _ in 0..50 {
+        on_a.serve(Some(b"old"), ".");
+        on_a.send_one();
+    }
+    let b = stage.start(1, 1);
+    a.wait_for("admitted");
+    assert_eq!(b.region.role().role(), Role::Backup);
+
+    for round in 0..300_u32 {
+        on_a.serve(Some(&(round % 7).to_le_bytes()), "x");
+        assert!(on_a.send_one().starts_with(b"x"), "released, so the back-up has it");
+        if round % 10 == 0 {
+            on_a.serve(None, "alone");
+            on_a.send_one();
+        }
+    }
+    let objects = |region: &Region| {
+        let strip = |object: hotpair_shm::ObjectImage| (object.slot, object.key, object.value);
+        region.objects().map(strip).collect::<Vec<_>>()
+    };
+    let on_the_primary = objects(&a.region);
+    assert_eq!(on_the_primary.len(), 8);
+    assert_eq!(objects(&b.region), on_the_primary, "all of it was released");
+    // Emitted and not sent: it leaves from the survivor.
+    on_a.serve(Some(b"last"), "words");
+    let began = Instant::now();
+    while objects(&b.region).len() < 9 {
+        assert!(began.elapsed() < HANGS_AFTER, "it is shipped without being waited for");
+        thread::yield_now();
+    }
+
+    drop(a);
+    b.wait_for("promoted");
+    assert_eq!(b.region.role().role(), Role::Primary);
+    let mut on_b = Service::on(&b.region);
+    assert_eq!(on_b.send_one(), b"words");
+    on_b.serve(Some(b"old"), "!");
+    assert_eq!(on_b.send_one(), [&b".".repeat(50)[..], b"!"].concat());
+
+    drop(on_a);
+    let a = stage.start(0, 2);
+    b.wait_for("admitted");
+    a.wait_for("in_sync");
+    on_b.serve(Some(b"old"), "?");
+    on_b.send_one();
+    assert_eq!(objects(&a.region), objects(&b.region), "and the pair is one again");
+}
