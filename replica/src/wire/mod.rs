@@ -102,3 +102,6 @@ pub enum WireError {
     #[error("a message names an impossible view")]
     View(#[from] crate::protocol::ViewError),
 }
+
+#[cfg(test)]
+mod tests;
