@@ -164,6 +164,12 @@ fn check(file: &File) -> Result<(), Wrong> {
         let why = format!("listen and peer are both {}", file.replication.peer);
         return Err(Wrong::at(file.replication.listen.span(), why));
     }
+    for address in [*file.replication.listen.get_ref(), file.replication.peer] {
+        if address.port() == u16::MAX {
+            let why = format!("{address}: the heartbeats need the next higher port");
+            return Err(Wrong::at(file.replication.listen.span(), why));
+        }
+    }
     if file.replication.period.get_ref().0.is_zero() {
         return Err(Wrong::at(file.replication.period.span(), "the period must not be zero"));
     }

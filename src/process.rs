@@ -12,7 +12,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -42,6 +42,8 @@ pub(crate) struct Program {
     envs: Vec<(OsString, OsString)>,
     output: Output,
     input: Input,
+    foreign: bool,
+    dir: Option<PathBuf>,
 }
 
 /// What a child reads.
@@ -59,7 +61,8 @@ impl Program {
     ) -> Result<Program, Failure> {
         let own = own_path()?;
         let arguments = arguments.into_iter().map(Into::into);
-        Ok(Program::foreign(name, std::iter::once(own.into_os_string()).chain(arguments)))
+        let argv = std::iter::once(own.into_os_string()).chain(arguments);
+        Ok(Program { foreign: false, ..Program::foreign(name, argv) })
     }
 
     /// Any program.
@@ -73,7 +76,20 @@ impl Program {
             envs: Vec::new(),
             output: Output::Messages,
             input: Input::Nothing,
+            foreign: true,
+            dir: None,
         }
+    }
+
+    /// Whether it is somebody else's, so that its errors may be anything.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.foreign
+    }
+
+    /// Sets the directory that it runs in.
+    pub(crate) fn within(mut self, dir: &Path) -> Program {
+        self.dir = Some(dir.to_owned());
+        self
     }
 
     /// Sets a variable of its environment.
@@ -109,6 +125,9 @@ impl Program {
         command.arg("under").arg("--parent").arg(std::process::id().to_string()).arg("--");
         command.args(&self.argv).envs(self.envs.iter().map(|(name, value)| (name, value)));
         command.stdin(input);
+        if let Some(dir) = &self.dir {
+            command.current_dir(dir);
+        }
         command.stdout(match self.output {
             Output::Lines => Stdio::piped(),
             Output::Messages => match io::stderr().as_fd().try_clone_to_owned() {

@@ -24,6 +24,7 @@ use nix::sys::signal::Signal;
 
 use self::child::{Death, Kind, Supervised};
 use self::events::Events;
+pub(crate) use self::notice::LAUNCH;
 use self::notice::Notice;
 use crate::config::Config;
 use crate::exit::Exit;
@@ -67,7 +68,9 @@ impl Supervisor {
             }
             self.start_what_is_due()?;
             self.forward_lines();
-            self.bury_the_dead()?;
+            if let Some(exit) = self.bury_the_dead()? {
+                return Ok(exit);
+            }
             self.kill_a_silent_node();
             self.sleep();
         }
@@ -96,7 +99,8 @@ impl Supervisor {
         }
     }
 
-    fn bury_the_dead(&mut self) -> Result<(), Failure> {
+    /// Gives the exit code when something will never start.
+    fn bury_the_dead(&mut self) -> Result<Option<Exit>, Failure> {
         let now = Instant::now();
         for child in &mut self.children {
             match child.look(now) {
@@ -105,10 +109,13 @@ impl Supervisor {
                     let kind = child.kind.as_str();
                     self.events.died(kind, child.name(), pid, &how, pause.as_millis());
                 }
-                Some(Death::Stillborn { exit, failure }) => return Err(failure.exit(exit)),
+                Some(Death::Stillborn { exit, failure: None }) => return Ok(Some(exit)),
+                Some(Death::Stillborn { exit, failure: Some(failure) }) => {
+                    return Err(failure.exit(exit));
+                }
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     fn kill_a_silent_node(&mut self) {

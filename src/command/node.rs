@@ -1,9 +1,111 @@
 //! The node process itself, started by its supervisor with a page as its standard input.
 
-use crate::config::Config;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::thread;
+use std::time::Duration;
+
+use hotpair_replica::node::{Node, NodeConfig, NodeError};
+use hotpair_replica::protocol::{Control, Limits, Mode as Output, Timing};
+use hotpair_replica::tripwire::SharedPage;
+use hotpair_shm::{CreateError, Region};
+
+use crate::config::{Config, Member, Mode};
+use crate::credentials;
+use crate::exit::Exit;
+use crate::process::{Signals, wait};
 use crate::report::{Failure, Outcome};
+use crate::supervisor::LAUNCH;
+
+/// A participant that does not let go of an older role within this time is killed.
+const ROLE_CHANGE_MAX: Duration = Duration::from_millis(50);
 
 /// Runs the node until a signal asks to stop.
 pub(crate) fn run(config: &Config) -> Outcome {
-    Err(Failure::new(format!("node {}", config.file.pair.node.letter())))
+    // Before the node starts its threads, so that all of them leave the signals to ours.
+    let signals = Signals::listen()?;
+    let node = Node::start(settings(config)?).map_err(|error| explain(&error))?;
+    let stopper = node.stopper();
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            while !signals.stop_requested() {
+                wait(&[signals.as_fd()], Duration::from_secs(60));
+            }
+            stopper.stop();
+        })
+        .map_err(|error| Failure::new("cannot start the node").caused_by(&error))?;
+    node.run().map_err(|error| Failure::new("the node stopped").caused_by(&error))?;
+    Ok(Exit::Ok)
+}
+
+fn settings(config: &Config) -> Result<NodeConfig, Failure> {
+    let file = &config.file;
+    let failed = |error: io::Error| Failure::new("cannot start the node").caused_by(&error);
+    let (page, launch) = match std::env::var(LAUNCH).ok().and_then(|number| number.parse().ok()) {
+        Some(launch) => {
+            let stdin: OwnedFd = io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+            (Some(SharedPage::from_fd(stdin).map_err(failed)?), launch)
+        }
+        None => (None, crate::clock::monotonic_ns()), // started by hand, without a supervisor
+    };
+    let events: OwnedFd = io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
+    let timing = Timing { period: file.replication.period.get_ref().0, ..Timing::default() };
+    let listen = *file.replication.listen.get_ref();
+    Ok(NodeConfig {
+        credentials: credentials::of_node(config)?,
+        peer_member: file.pair.node.other().certificate().to_owned(),
+        listen,
+        peer: file.replication.peer,
+        heartbeat_listen: heartbeats(listen),
+        heartbeat_peer: heartbeats(file.replication.peer),
+        heartbeat_period: file.heartbeat.every.get_ref().0,
+        heartbeat_missed: *file.heartbeat.misses.get_ref(),
+        witness: file.witness.address,
+        region: Region::path_for(config.region_name()),
+        geometry: config.geometry(),
+        first: file.pair.node == Member::A,
+        mode: match file.replication.mode {
+            Mode::Sync => Output::Sync,
+            Mode::Local => Output::Local,
+        },
+        timing,
+        limits: Limits::default(),
+        control: Control {
+            release_without_ack: file.control.open_gate,
+            ack_delay: file.control.delay_acks.map_or_else(Default::default, |delay| delay.0),
+            ..Control::default()
+        },
+        launch,
+        page,
+        events: Some(events),
+        mtu: None,
+        role_change_max: ROLE_CHANGE_MAX,
+    })
+}
+
+/// Heartbeats have a socket of their own, on the next port.
+fn heartbeats(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), address.port().wrapping_add(1))
+}
+
+/// What failed, why, and what to do.
+fn explain(error: &NodeError) -> Failure {
+    let failure = Failure::new("cannot start the node").caused_by(error);
+    match error {
+        NodeError::Create { source: CreateError::Space { .. } } => {
+            failure.help("make [region] smaller, or remove old regions: see `hotpair region list`")
+        }
+        NodeError::Attach { .. } | NodeError::Geometry { .. } => failure
+            .help("stop the node, then `hotpair region remove NAME`; its state comes from the peer")
+            .exit(Exit::Refused),
+        NodeError::Join { .. } => failure.exit(Exit::Refused),
+        NodeError::Link { .. } | NodeError::Tripwire { .. } | NodeError::Heartbeat { .. } => {
+            failure
+                .help("`ss -lnptu` shows who has the address; change `listen` under [replication]")
+        }
+        NodeError::Member { .. } | NodeError::Protocol { .. } => failure.exit(Exit::Config),
+        _ => failure,
+    }
 }

@@ -76,7 +76,7 @@ impl Side {
 
     /// Learns from an event; gives what it means and when it happened.
     pub(super) fn on_event(&mut self, event: &Value) -> Option<(Sign, u64)> {
-        let at_ns = event["at_ns"].as_u64()?;
+        let at_ns = event["t_ns"].as_u64()?;
         let pid = event["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
         let sign = match event["event"].as_str()? {
             "started" => {
@@ -92,13 +92,13 @@ impl Side {
                 }
                 return None;
             }
-            "peer_suspected" => Sign::Detected,
+            "detected" => Sign::Detected,
             "promoted" => {
                 self.primary_epoch = event["epoch"].as_u64();
                 self.protected = false;
                 Sign::Promoted
             }
-            "superseded" => {
+            "fenced" => {
                 self.primary_epoch = None;
                 self.protected = false;
                 return None;
@@ -127,24 +127,23 @@ mod tests {
     fn a_side_is_what_its_events_say() {
         let mut side = Side::new(Member::A);
         let mut tell = |event: Value| side.on_event(&event).map(|(sign, _)| sign);
-        let started = |pid: i32, kind: &str| json!({"event": "started", "at_ns": 1, "kind": kind, "pid": pid, "name": kind});
+        let started = |pid: i32, kind: &str| json!({"event": "started", "t_ns": 1, "kind": kind, "pid": pid, "name": kind});
         assert_eq!(tell(started(10, "node")), Some(Sign::Started));
         assert_eq!(tell(started(11, "worker")), Some(Sign::Started));
-        let promoted = json!({"event": "promoted", "at_ns": 2, "epoch": 3, "cause": "started"});
+        let promoted = json!({"event": "promoted", "t_ns": 2, "epoch": 3, "cause": "started"});
         assert_eq!(tell(promoted), Some(Sign::Promoted));
         assert_eq!(
-            tell(json!({"event": "admitted", "at_ns": 3, "node": 2})),
+            tell(json!({"event": "admitted", "t_ns": 3, "backup": "b"})),
             Some(Sign::Protected)
         );
         assert_eq!((side.primary_epoch, side.protected), (Some(3), true));
         assert_eq!((side.pids("worker"), side.all_pids()), (vec![11], vec![10, 11]));
 
-        let died =
-            json!({"event": "died", "at_ns": 4, "kind": "node", "pid": 10, "how": "SIGKILL"});
+        let died = json!({"event": "died", "t_ns": 4, "kind": "node", "pid": 10, "how": "SIGKILL"});
         assert_eq!(side.on_event(&died), None);
         assert_eq!((side.primary_epoch, side.protected), (None, false));
         assert_eq!(side.all_pids(), [11]);
-        assert_eq!(side.on_event(&json!({"event": "something new", "at_ns": 5})), None);
+        assert_eq!(side.on_event(&json!({"event": "something new", "t_ns": 5})), None);
         assert_eq!(side.on_event(&json!("nonsense")), None);
     }
 }

@@ -46,8 +46,8 @@ pub(crate) struct Supervised {
 pub(crate) enum Death {
     /// It is started again after the pause.
     Restarts { pid: i32, how: String, pause: Duration },
-    /// It refused to start for a reason that no restart changes.
-    Stillborn { exit: Exit, failure: Failure },
+    /// It refused to start for a reason that no restart changes. Our own programs have said why.
+    Stillborn { exit: Exit, failure: Option<Failure> },
 }
 
 impl Supervised {
@@ -92,8 +92,11 @@ impl Supervised {
             && self.starts == 1
             && lived < STILLBORN
         {
-            let failure = Failure::new(format!("{} did not start", self.program.name))
-                .because(format!("it ended with {}; its own words stand above", describe(status)));
+            let failure = self.program.is_foreign().then(|| {
+                Failure::new(format!("{} did not start", self.program.name))
+                    .because(format!("it ended with {}", describe(status)))
+                    .help("run its `command` by hand to see why")
+            });
             return Some(Death::Stillborn { exit: Exit::of_child(code), failure });
         }
         let pause = self.back_off.after(lived);

@@ -56,7 +56,8 @@ impl Events {
 
     fn say(&self, mut event: Value, sentence: &str) {
         if self.json {
-            event["at_ns"] = json!(monotonic_ns());
+            event["t_ns"] = json!(monotonic_ns());
+            event["node"] = json!(self.node);
             self.print(&event.to_string());
         } else {
             self.print(&format!("{}: {sentence}", self.node));
@@ -75,7 +76,7 @@ fn sentence(event: &Value) -> String {
     let name = event["event"].as_str().unwrap_or("event").replace('_', " ");
     let mut words = name;
     for (key, value) in event.as_object().into_iter().flatten() {
-        if ["event", "at_ns", "v"].contains(&key.as_str()) || value.is_null() {
+        if ["event", "t_ns", "node"].contains(&key.as_str()) || value.is_null() {
             continue;
         }
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -90,7 +91,7 @@ mod tests {
 
     #[test]
     fn events_of_the_node_read_as_words() {
-        let event = json!({"event": "became_primary", "at_ns": 5, "epoch": 3, "cause": "dead"});
+        let event = json!({"event": "became_primary", "t_ns": 5, "epoch": 3, "cause": "dead"});
         assert_eq!(sentence(&event), "became primary, cause dead, epoch 3");
     }
 }

@@ -1,5 +1,7 @@
 //! Which processes a configuration asks for.
 
+use std::path::Path;
+
 use super::child::{Kind, Supervised};
 use crate::config::Config;
 use crate::process::Program;
@@ -14,12 +16,13 @@ pub(crate) fn node(config: &Config) -> Result<Program, Failure> {
 /// Ports and workers.
 pub(crate) fn others(config: &Config) -> Result<Vec<Supervised>, Failure> {
     let path = config.path.as_os_str();
+    let dir = config.path.parent().unwrap_or(Path::new("/"));
     let mut all = Vec::new();
     for port in &config.file.port {
         let name = port.name.get_ref();
         let called = format!("port {name}");
         let program = match &port.command {
-            Some(command) => Program::foreign(called, command.get_ref()),
+            Some(command) => Program::foreign(called, command.get_ref()).within(dir),
             None => {
                 let arguments =
                     ["port".as_ref(), "--config".as_ref(), path, "--port".as_ref(), name.as_ref()];
@@ -37,6 +40,7 @@ pub(crate) fn others(config: &Config) -> Result<Vec<Supervised>, Failure> {
         for index in 0..worker.count {
             let name = format!("worker {}.{entry}.{index}", worker.queue.get_ref());
             let program = Program::foreign(name, worker.command.get_ref())
+                .within(dir)
                 .env("HOTPAIR_CONFIG", path)
                 .env("HOTPAIR_REGION", config.region_name())
                 .env("HOTPAIR_QUEUE", worker.queue.get_ref());
