@@ -6,8 +6,10 @@
 
 mod sim;
 
-use hotpair_replica::protocol::Mutation;
-use sim::{Counts, World};
+use std::time::Duration;
+
+use hotpair_replica::protocol::{Control, Mode, Mutation};
+use sim::{Counts, Setup, World};
 
 /// Seeds in an ordinary run; `SEEDS=2000` for more.
 const SEEDS: u64 = 400;
@@ -37,7 +39,7 @@ fn a_pair_keeps_its_promises_under_faults() {
     let (mut counts, mut commits, mut told, mut nanos) = (Counts::default(), 0, 0, 0);
     let started = std::time::Instant::now();
     for seed in seeds {
-        let report = match World::new(seed, None, tracing).run(FAULTS_MS, HEAL_MS) {
+        let report = match World::new(seed, Setup::default(), tracing).run(FAULTS_MS, HEAL_MS) {
             Ok(report) => report,
             Err(violation) => panic!(
                 "seed {seed:#x}: {}\nreplay: SEED={seed:#x} cargo test -p hotpair-replica \
@@ -112,7 +114,7 @@ fn each_broken_rule_is_caught() {
     let mut missed = Vec::new();
     for mutation in mutations {
         let caught = (0..MUTATION_SEEDS).find_map(|seed| {
-            let run = World::new(seed, Some(mutation), false).run(FAULTS_MS, HEAL_MS);
+            let run = World::new(seed, Setup::mutated(mutation), false).run(FAULTS_MS, HEAL_MS);
             run.err().map(|violation| (seed, violation.0))
         });
         match caught {
@@ -121,4 +123,27 @@ fn each_broken_rule_is_caught() {
         }
     }
     assert!(missed.is_empty(), "nobody noticed {missed:?}");
+}
+
+/// Goal: the controls of the failover tests lose what the outside was told, and nothing else is the
+/// matter with them: without faults they are as quiet as a pair that replicates.
+#[test]
+fn the_controls_lose() {
+    let open_gate = Control {
+        release_without_ack: true,
+        ack_delay: Duration::from_millis(20),
+        ..Control::default()
+    };
+    let controls = [
+        ("no replication", Setup { mode: Mode::Local, ..Setup::default() }),
+        ("open gate, late acks", Setup { control: open_gate, ..Setup::default() }),
+    ];
+    for (name, setup) in controls {
+        let lost = (0..100).find_map(|seed| {
+            let run = World::new(seed, setup.clone(), false).run(FAULTS_MS, HEAL_MS);
+            run.err().filter(|violation| violation.0.contains("which the outside was told"))
+        });
+        let violation = lost.unwrap_or_else(|| panic!("{name}: nothing was lost in 100 runs"));
+        println!("{name}: {}", violation.0);
+    }
 }

@@ -14,6 +14,8 @@
 //! number than the one it wanted to replace is known. Repeating the *same* request is what settles
 //! it: it wins, or it loses against itself (it had landed), or against another (it never will).
 
+use std::time::Duration;
+
 use super::action::{Action, Cause, Event};
 use super::config::Mutation;
 use super::core::{Core, Role};
@@ -44,6 +46,13 @@ impl Wish {
             Wish::StartAlone => Some(Cause::Started),
             Wish::Solo(cause) | Wish::Promote(cause) => Some(cause),
         }
+    }
+}
+
+impl Wish {
+    /// The same wish, whatever the reason.
+    fn is_like(self, other: Wish) -> bool {
+        std::mem::discriminant(&self) == std::mem::discriminant(&other)
     }
 }
 
@@ -94,7 +103,7 @@ impl Core {
                 // The read that is under way serves any wish.
                 self.asking = Some(Asking { wish, ..asking });
             }
-            (None, Some(wish)) if now >= self.ask_from => self.request_read(now, wish),
+            (None, Some(wish)) if now >= self.ask_from(wish) => self.request_read(now, wish),
             (None, Some(_)) => {}
         }
     }
@@ -104,6 +113,18 @@ impl Core {
         let until = now.after(self.config.timing.arbiter_wait);
         let known = self.known_number();
         self.asking = Some(Asking { id, wish, stage: Stage::Reading, known, until });
+    }
+
+    /// The same wish has to wait; another one is news, and may be urgent.
+    fn pause(&mut self, now: Tick, pause: Duration) {
+        self.paused = self.wanted(now).map(|wish| (wish, now.after(pause)));
+    }
+
+    fn ask_from(&self, wish: Wish) -> Tick {
+        match self.paused {
+            Some((paused, until)) if paused.is_like(wish) => until,
+            _ => Tick::ZERO,
+        }
     }
 
     fn known_number(&self) -> u64 {
@@ -235,7 +256,7 @@ impl Core {
         self.looked = true;
         if current.map_or(0, |view| view.number) < known {
             self.on_forgot();
-            self.ask_from = now.after(self.config.timing.look_again);
+            self.pause(now, self.config.timing.look_again);
             return;
         }
         if let Some(view) = current {
@@ -246,7 +267,7 @@ impl Core {
         let proposal = wish.and_then(|wish| self.proposal(wish, current).map(|view| (wish, view)));
         match proposal {
             Some((wish, view)) => self.request_set(now, wish, view),
-            None => self.ask_from = now.after(self.config.timing.look_again),
+            None => self.pause(now, self.config.timing.look_again),
         }
     }
 
@@ -260,6 +281,7 @@ impl Core {
         let expected = view.number - 1;
         self.event(Event::Asking { number: view.number, cause: wish.cause() });
         self.before_setting(wish);
+        self.arbiter_silent = false;
         let id = self.send_request(Request::CompareAndSet { expected, view });
         let stage = Stage::Setting { expected, view, waiting: false };
         let until = now.after(self.config.timing.arbiter_wait);
@@ -279,12 +301,16 @@ impl Core {
         let retry = now.after(self.config.timing.arbiter_retry);
         match asking.stage {
             Stage::Reading => {
-                self.event(Event::ArbiterSilent);
+                if !std::mem::replace(&mut self.arbiter_silent, true) {
+                    self.event(Event::ArbiterSilent);
+                }
                 self.asking = None;
-                self.ask_from = retry;
+                self.pause(now, self.config.timing.arbiter_retry);
             }
             Stage::Setting { expected, view, waiting: false } => {
-                self.event(Event::Undetermined { number: view.number });
+                if !std::mem::replace(&mut self.arbiter_silent, true) {
+                    self.event(Event::Undetermined { number: view.number });
+                }
                 let stage = Stage::Setting { expected, view, waiting: true };
                 self.asking = Some(Asking { stage, until: retry, ..asking });
                 // A late answer to a request that was given up must not be taken for one to the next.
@@ -320,7 +346,7 @@ impl Core {
             // The number it wanted to replace is gone, so nothing of it can land any more.
             self.asking = None;
             self.request = None;
-            self.ask_from = now;
+            self.paused = None;
             won = (view == wanted).then_some(wish);
         }
         match won {
@@ -389,7 +415,7 @@ impl Core {
         match self.asking {
             Some(asking) => Some(asking.until),
             // A wish that has to wait; one that comes true with time has its own time-out.
-            None => self.wanted(self.last_input).map(|_| self.ask_from),
+            None => self.wanted(self.last_input).map(|wish| self.ask_from(wish)),
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use rkyv::util::AlignedVec;
 
 use super::action::{Action, Cause, DeathNotice, Event, Receipt, Transmit};
-use super::asking::Asking;
+use super::asking::{Asking, Wish};
 use super::backup::Backup;
 use super::config::{Config, ConfigError, Mutation};
 use super::handshake::Session;
@@ -28,8 +28,10 @@ pub struct Core {
     pub(super) view: Option<View>,
     /// The one dialogue with the arbiter, if there is one.
     pub(super) asking: Option<Asking>,
-    /// The next dialogue does not begin before.
-    pub(super) ask_from: Tick,
+    /// What the arbiter was asked for in vain, and until when it is not asked again.
+    pub(super) paused: Option<(Wish, Tick)>,
+    /// Its silence is reported once.
+    pub(super) arbiter_silent: bool,
     pub(super) requests: u64,
     pub(super) request: Option<(RequestId, Request)>,
     /// Whether the arbiter answered a read since the start.
@@ -123,7 +125,8 @@ impl Core {
             role: Role::Starting,
             view: None,
             asking: None,
-            ask_from: now,
+            paused: None,
+            arbiter_silent: false,
             requests: 0,
             request: None,
             looked: false,

@@ -102,29 +102,31 @@ impl Core {
 
     /// Says hello if there is news.
     pub(super) fn say_hello(&mut self) {
-        let hello = self.hello();
         let said = Said {
-            standing: hello.standing,
-            view: hello.view.map_or(0, |view| view.number),
-            epoch: hello.epoch,
-            transfer: hello.transfer,
+            standing: self.standing(),
+            view: self.view.map_or(0, |view| view.number),
+            epoch: self.epoch(),
+            transfer: self.place().0,
         };
-        let Some(session) = &mut self.session else {
-            return;
-        };
-        if session.said == Some(said) {
-            return;
+        match &mut self.session {
+            Some(session) if session.said != Some(said) => session.said = Some(said),
+            _ => return,
         }
-        session.said = Some(said);
+        let hello = self.hello();
         self.transmit(wire::encode(Outgoing::Hello(&hello)));
     }
 
-    fn hello(&self) -> Hello {
-        let (transfer, table_no, applied) = match &self.role {
+    /// Transfer, last table and position of the history that this node has a part in.
+    fn place(&self) -> (u64, u64, Seq) {
+        match &self.role {
             Role::Primary(primary) => (primary.transfer, primary.tables, primary.watermark),
             Role::Backup(backup) => (backup.transfer, backup.received_table, backup.received),
             Role::Starting | Role::Joining => (0, 0, Seq::ZERO),
-        };
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        let (transfer, table_no, applied) = self.place();
         Hello {
             version_min: *VERSIONS.start(),
             version_max: *VERSIONS.end(),

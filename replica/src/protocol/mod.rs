@@ -64,3 +64,6 @@ pub use config::{Config, ConfigError, Control, Limits, Mode, Timing};
 pub use core::{Core, NotShipped, Status};
 pub use ids::{ConnectionId, NodeId, Seq, Tick};
 pub use view::{Answer, Member, Request, RequestId, View, ViewError};
+
+#[cfg(test)]
+mod tests;

@@ -260,14 +260,16 @@ impl Core {
         if digest.is_some() {
             primary.digest_from = primary.tables + limits.digest_every;
         }
-        let frame = wire::encode_batch(&BatchBody {
+        let body = BatchBody {
             table_no: primary.tables,
             prev: primary.batched.raw(),
             last: last.raw(),
             digest,
             epoch: primary.epoch,
             rows,
-        });
+        };
+        let frame = wire::encode_batch(&body);
+        self.open.recycle(body.rows);
         primary.batched = last;
         primary.closed_at = now;
         primary.window_bytes += frame.len();

@@ -154,6 +154,14 @@ impl OpenBatch {
         }
     }
 
+    /// Gets the memory back of content that has become a frame.
+    pub(crate) fn recycle(&mut self, mut rows: Rows) {
+        if self.rows.has_no_memory() {
+            rows.clear();
+            self.rows = rows;
+        }
+    }
+
     fn seal(&mut self, last: Seq) {
         let rows = self.take();
         self.sealed.push((rows, last));

@@ -102,6 +102,10 @@ impl Rows {
         self.changes.is_empty() && self.emits.is_empty() && self.sent.is_empty()
     }
 
+    pub(crate) fn has_no_memory(&self) -> bool {
+        self.is_empty() && self.bytes.capacity() == 0
+    }
+
     pub(crate) fn push_bytes(&mut self, bytes: &[u8]) -> Span {
         let at = u32::try_from(self.bytes.len()).expect("a batch is sealed long before 4 GiB");
         let len = u32::try_from(bytes.len()).expect("objects are at most OBJECT_BYTES_MAX");

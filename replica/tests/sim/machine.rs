@@ -35,6 +35,20 @@ impl Clock {
     }
 }
 
+/// How the pair is configured.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Setup {
+    pub(crate) mode: Mode,
+    pub(crate) control: Control,
+}
+
+impl Setup {
+    pub(crate) fn mutated(mutation: Mutation) -> Setup {
+        let control = Control { mutation: Some(mutation), ..Control::default() };
+        Setup { control, ..Setup::default() }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) core: Core,
@@ -84,17 +98,11 @@ impl Machine {
         Member { node: self.id, incarnation: self.region.incarnation }
     }
 
-    pub(crate) fn start(
-        &mut self,
-        now: u64,
-        rng: &mut Rng,
-        mutation: Option<Mutation>,
-        mode: Mode,
-    ) {
+    pub(crate) fn start(&mut self, now: u64, rng: &mut Rng, setup: &Setup) {
         let mut config = Config::new(1, self.member(), NodeId(1 - self.id.0), 77, SLOTS);
         config.first = self.id.0 == 0;
-        config.mode = mode;
-        config.control = Control { mutation, ..Control::default() };
+        config.mode = setup.mode;
+        config.control = setup.control.clone();
         config.timing.takeover_wait = Duration::from_millis(300);
         config.timing.arbiter_wait = Duration::from_millis(60);
         config.timing.arbiter_retry = Duration::from_millis(20);

@@ -10,4 +10,5 @@ mod region;
 mod rng;
 mod world;
 
+pub(crate) use machine::Setup;
 pub(crate) use world::{Counts, World};

@@ -4,15 +4,14 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use hotpair_replica::protocol::{
-    Action, Answer, Body, ConnectionId, DeathNotice, Event, Mode, Mutation, NodeId, Request,
-    RequestId, Seq,
+    Action, Answer, Body, ConnectionId, DeathNotice, Event, NodeId, Request, RequestId, Seq,
 };
 use hotpair_replica::wire::{Message, Standing};
 use rkyv::util::AlignedVec;
 
 use super::arbiter::Arbiter;
 use super::ledger::{Checked, Ledger, Violation, ensure};
-use super::machine::Machine;
+use super::machine::{Machine, Setup};
 use super::net::{Address, Connection, MICRO, MILLI, Net, Packet};
 use super::region::{KEPT_SLOTS, Role, SLOTS};
 use super::rng::Rng;
@@ -74,7 +73,7 @@ pub(crate) struct World {
     order: u64,
     ids: u32,
     slot_of: Vec<u32>,
-    mutation: Option<Mutation>,
+    setup: Setup,
     faults: bool,
     tracing: bool,
     working: bool,
@@ -83,7 +82,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, mutation: Option<Mutation>, tracing: bool) -> World {
+    pub(crate) fn new(seed: u64, setup: Setup, tracing: bool) -> World {
         let mut rng = Rng::new(seed);
         let slow_percent = rng.below(60);
         let machines = [0, 1].map(|id| Machine::new(NodeId(id), rng.next()));
@@ -100,7 +99,7 @@ impl World {
             order: 0,
             ids: 0,
             slot_of: Vec::new(),
-            mutation,
+            setup,
             faults: true,
             tracing,
             working: true,
@@ -302,7 +301,7 @@ impl World {
             return Ok(());
         }
         self.trace(|| format!("node {node} starts"));
-        self.machines[node].start(self.now, &mut self.rng, self.mutation, Mode::Sync);
+        self.machines[node].start(self.now, &mut self.rng, &self.setup);
         self.pump(node)
     }
 
