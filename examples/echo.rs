@@ -3,6 +3,9 @@
 //! A pair that serves it has a `[[port]]` called `service` with `key = "peer"`, and this as the
 //! command of a `[[worker]]`; docs/hotpair.toml shows both.
 
+use std::time::Duration;
+
+use hotpair_shm::Region;
 use hotpair_worker::{Space, Wait};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -16,7 +19,11 @@ struct Peer {
 fn main() -> anyhow::Result<()> {
     // The node says which region and queue this is for; by hand it is `echo` beside a demo.
     let told = |variable: &str, usual: &str| std::env::var(variable).unwrap_or(usual.to_owned());
-    let space = Space::attach(&told("HOTPAIR_REGION", "demo-a"))?;
+    let region = told("HOTPAIR_REGION", "demo-a");
+    while !Region::path_for(&region).exists() {
+        std::thread::sleep(Duration::from_millis(10)); // the node builds it meanwhile
+    }
+    let space = Space::attach(&region)?;
     let mut worker = space.worker(&told("HOTPAIR_QUEUE", "calls"))?;
     while let Some(mut job) = worker.claim(Wait::default())? {
         let mut requests = job.value_ref::<Peer>()?.map_or(0, |peer| peer.requests);

@@ -1,8 +1,10 @@
 //! The worker: claim a call, let the logic think, commit what it wishes.
 
 use std::hash::{BuildHasher, RandomState};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use hotpair_shm::Region;
 use hotpair_worker::{CreateObjectError, Error, Job, KEY_BYTES_MAX, Space, Wait};
 
 use crate::call::{Moment, Settings, Turn};
@@ -26,6 +28,7 @@ struct Server<'a> {
 
 /// Serves calls until the process is ended.
 pub(crate) fn run(space: &str, queue: &str, port: &str, settings: Settings) -> anyhow::Result<()> {
+    wait_for_region(space);
     let mut worker = Space::attach(space)?.worker(queue)?;
     let mut server = Server {
         port,
@@ -95,6 +98,14 @@ fn create_record(job: &mut Job<'_>, call: &Call, record: &[u8]) -> Result<(), Er
             job.create(RECORDS, Some(&key), record)
         }
         created => created,
+    }
+}
+
+/// The node builds the region while its workers start. A file of that name is a finished region.
+fn wait_for_region(space: &str) {
+    let path = Region::path_for(space);
+    while !path.exists() {
+        thread::sleep(Duration::from_millis(10));
     }
 }
 

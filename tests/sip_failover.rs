@@ -1,0 +1,105 @@
+//! Real calls through the death of their primary: sipp calls, everything on one side is killed.
+//!
+//! The control is the same without replication, which must fail calls: a test that passed there
+//! would prove that the protocol carries the state, and nothing about the pair.
+
+#[path = "sip/caller.rs"]
+mod caller;
+#[path = "sip/pair.rs"]
+mod pair;
+#[path = "sip/processes.rs"]
+mod processes;
+
+use std::collections::HashSet;
+use std::net::UdpSocket;
+
+use serde_json::Value;
+
+use caller::{Caller, Outcome, Seen};
+use pair::Pair;
+use processes::wait_for;
+
+const CALLS: u32 = 3_000;
+const CALLS_PER_SECOND: u32 = 100;
+
+/// Goal: no call notices that the primary died, whether it rang, was up or was just ending.
+#[test]
+fn calls_survive_the_death_of_the_primary() {
+    if !caller::is_installed() {
+        return;
+    }
+    let mut pair = Pair::start("sipsync", "sync");
+    let outcome = call_and_kill(&mut pair);
+    assert_eq!(outcome.exit_code, Some(0), "{outcome:?}");
+    assert_eq!((outcome.successful, outcome.failed), (u64::from(CALLS), 0), "{outcome:?}");
+
+    let records = pair.dump(1, "cdr");
+    let mut seen = HashSet::new();
+    for record in &records {
+        check_record(record);
+        assert!(seen.insert(record["key"].to_string()), "twice: {record}");
+    }
+    assert_eq!(records.len(), CALLS as usize, "one record for each call");
+    pair.stop_side(1);
+}
+
+/// Goal: without replication the same fails, and it is the calls that fail.
+#[test]
+fn without_replication_calls_are_lost() {
+    if !caller::is_installed() {
+        return;
+    }
+    let mut pair = Pair::start("siplocal", "local");
+    let outcome = call_and_kill(&mut pair);
+    assert_eq!(outcome.exit_code, Some(1), "{outcome:?}");
+    assert!(outcome.failed > 100, "hundreds were up: {outcome:?}");
+    assert!(outcome.successful > 100, "but the service went on: {outcome:?}");
+    pair.stop_side(1);
+}
+
+/// Places all calls; in their middle, with hundreds up and dozens ringing, kills the primary side.
+fn call_and_kill(pair: &mut Pair) -> Outcome {
+    let scenario = pair::scenario();
+    let mut caller =
+        Caller::start(pair.dir.path(), &scenario, pair.service, CALLS_PER_SECOND, CALLS);
+    throw_rubbish(pair);
+    let ready =
+        |seen: &Seen| seen.placed >= u64::from(CALLS / 3) && seen.up >= 200 && seen.ringing >= 24;
+    let seen = wait_for("calls are up and ringing", || {
+        pair.check_alive(0);
+        caller.seen().filter(ready)
+    });
+    pair.kill_side(0);
+    println!("killed the primary side with {} calls up and {} ringing", seen.up, seen.ringing);
+    pair.wait_until("node 1 is primary", 1, |status| status["role"] == "primary");
+    let outcome = caller.outcome();
+    println!("{} calls succeeded, {} failed", outcome.successful, outcome.failed);
+    println!("sipp complained: {}", outcome.complaint);
+    outcome
+}
+
+/// Packets that no port takes, one that only a worker finds out, and one that asks for nothing.
+fn throw_rubbish(pair: &Pair) {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback has a free port");
+    let rubbish: [&[u8]; 5] = [
+        b"",
+        b"\r\n\r\n",
+        b"INVITE sip:x SIP/2.0\r\nno colon\r\n\r\n",
+        b"INVITE sip:x SIP/2.0\r\nCall-ID: rubbish\r\nCSeq: none\r\n\r\n",
+        &[0xff; 1_400],
+    ];
+    for packet in rubbish {
+        socket.send_to(packet, pair.service).expect("loopback takes a packet");
+    }
+}
+
+fn check_record(object: &Value) {
+    let record = &object["value"];
+    assert_eq!(record["call_id"], object["key"], "{object}");
+    assert_eq!(record["reason"], "bye", "{object}");
+    assert_eq!(record["requests"], 2, "{object}");
+    let at = |name: &str| record[name].as_u64().unwrap_or_else(|| panic!("no {name}: {object}"));
+    let (start, answered, end) = (at("start_ms"), at("answered_ms"), at("end_ms"));
+    // It rings for a second and talks for four; the timers allow for nothing shorter.
+    assert!(answered >= start + 900 && end >= answered + 3_900, "{object}");
+}
