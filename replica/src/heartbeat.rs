@@ -43,11 +43,7 @@ impl HeartbeatConfig {
     /// The default rhythm: silence after 8 x 5 ms.
     #[must_use]
     pub fn new(peer: SocketAddr) -> Self {
-        Self {
-            peer,
-            period: Duration::from_millis(5),
-            missed: 8,
-        }
+        Self { peer, period: Duration::from_millis(5), missed: 8 }
     }
 }
 
@@ -106,20 +102,9 @@ impl Heartbeat {
         let shared = Arc::new(Shared::default());
         let thread = thread::Builder::new().name("heartbeat".to_owned()).spawn({
             let shared = Arc::clone(&shared);
-            move || {
-                Beating {
-                    shared: &shared,
-                    socket: &socket,
-                    config,
-                }
-                .run(events)
-            }
+            move || Beating { shared: &shared, socket: &socket, config }.run(events)
         })?;
-        Ok(Self {
-            shared,
-            address,
-            thread: Some(thread),
-        })
+        Ok(Self { shared, address, thread: Some(thread) })
     }
 
     /// Where heartbeats are received.
@@ -136,11 +121,7 @@ impl Heartbeat {
 
     /// Uses the keys of a new connection from now on.
     pub fn rekey(&self, keys: HeartbeatKeys) {
-        *self
-            .shared
-            .new_keys
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(keys);
+        *self.shared.new_keys.lock().unwrap_or_else(PoisonError::into_inner) = Some(keys);
         self.wake();
     }
 
@@ -177,12 +158,7 @@ impl Beating<'_> {
         let mut receiving = Receiving::default();
         let mut planned = Instant::now();
         while !self.shared.stopping.load(Ordering::Acquire) {
-            let new = self
-                .shared
-                .new_keys
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
+            let new = self.shared.new_keys.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(keys) = new {
                 sending = Some(Sending::new(&keys));
                 receiving.add(&keys);
@@ -217,11 +193,7 @@ impl Beating<'_> {
 
     fn send(&self, sending: &mut Sending) {
         // Whatever the kernel says (unreachable, no buffers): the peer will miss it, and judge.
-        if self
-            .socket
-            .send_to(&sending.next_packet(), self.config.peer)
-            .is_ok()
-        {
+        if self.socket.send_to(&sending.next_packet(), self.config.peer).is_ok() {
             self.shared.counters.sent.fetch_add(1, Ordering::Relaxed);
         }
     }

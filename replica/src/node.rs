@@ -17,6 +17,7 @@
 
 mod bell;
 mod config;
+mod digest;
 mod events;
 mod reaping;
 mod roles;

@@ -25,11 +25,8 @@ pub(crate) use verify::PairVerifier;
 pub use verify::{Expect, refusal};
 
 /// Names of the members that [`create`] issues certificates for, with their roles.
-pub const MEMBERS: [(&str, Role); 3] = [
-    ("node-a", Role::Node),
-    ("node-b", Role::Node),
-    ("witness", Role::Witness),
-];
+pub const MEMBERS: [(&str, Role); 3] =
+    [("node-a", Role::Node), ("node-b", Role::Node), ("witness", Role::Witness)];
 
 /// Path of a file of the pair below `dir`: `ca.pem`, `node-a.pem`, `node-a.key` and so on.
 pub(crate) fn file(dir: &std::path::Path, member: &str, extension: &str) -> std::path::PathBuf {

@@ -86,11 +86,8 @@ impl Credentials {
     /// As [`load`](Self::load); also when the files belong to another member.
     pub fn from_dir(dir: &Path, member: &str) -> Result<Self, LoadError> {
         let certificate = pki::file(dir, member, "pem");
-        let found = Self::load(
-            &pki::file(dir, "ca", "pem"),
-            &certificate,
-            &pki::file(dir, member, "key"),
-        )?;
+        let found =
+            Self::load(&pki::file(dir, "ca", "pem"), &certificate, &pki::file(dir, member, "key"))?;
         if found.identity.member == member {
             return Ok(found);
         }
@@ -111,62 +108,32 @@ impl Credentials {
     pub fn load(ca: &Path, certificate: &Path, key: &Path) -> Result<Self, LoadError> {
         let authority = read_certificate(ca)?;
         let leaf = read_certificate(certificate)?;
-        let text = fs::read(key).map_err(|source| LoadError::Read {
-            path: key.to_owned(),
-            source,
-        })?;
-        let private = PrivateKeyDer::from_pem_slice(&text).map_err(|_| LoadError::Pem {
-            path: key.to_owned(),
-            what: "private key",
-        })?;
+        let text =
+            fs::read(key).map_err(|source| LoadError::Read { path: key.to_owned(), source })?;
+        let private = PrivateKeyDer::from_pem_slice(&text)
+            .map_err(|_| LoadError::Pem { path: key.to_owned(), what: "private key" })?;
 
         let mut roots = RootCertStore::empty();
-        roots.add(authority).map_err(|_| LoadError::Pem {
-            path: ca.to_owned(),
-            what: "authority",
-        })?;
+        roots
+            .add(authority)
+            .map_err(|_| LoadError::Pem { path: ca.to_owned(), what: "authority" })?;
         let roots = Arc::new(roots);
 
-        let refused = |source| LoadError::Certificate {
-            path: certificate.to_owned(),
-            source,
-        };
+        let refused = |source| LoadError::Certificate { path: certificate.to_owned(), source };
         let identity = Identity::of(&leaf).map_err(refused)?;
-        let expect = Expect {
-            role: identity.role,
-            member: None,
-        };
-        PairVerifier::new(
-            identity.cluster.clone(),
-            expect,
-            Arc::clone(&roots),
-            provider(),
-        )
-        .map_err(|source| LoadError::Authority {
-            path: ca.to_owned(),
-            source,
-        })?
-        .check(&leaf, &[], pki::now())
-        .map_err(|error| match pki::refusal(&error) {
-            Some(reason) => refused(reason.clone()),
-            None => LoadError::Key {
-                path: key.to_owned(),
-                source: error,
-            },
-        })?;
+        let expect = Expect { role: identity.role, member: None };
+        PairVerifier::new(identity.cluster.clone(), expect, Arc::clone(&roots), provider())
+            .map_err(|source| LoadError::Authority { path: ca.to_owned(), source })?
+            .check(&leaf, &[], pki::now())
+            .map_err(|error| match pki::refusal(&error) {
+                Some(reason) => refused(reason.clone()),
+                None => LoadError::Key { path: key.to_owned(), source: error },
+            })?;
 
-        let credentials = Self {
-            identity,
-            chain: vec![leaf],
-            key: Arc::new(private),
-            roots,
-        };
+        let credentials = Self { identity, chain: vec![leaf], key: Arc::new(private), roots };
         credentials
             .client_config(Expect::any_node(), b"")
-            .map_err(|source| LoadError::Key {
-                path: key.to_owned(),
-                source,
-            })?;
+            .map_err(|source| LoadError::Key { path: key.to_owned(), source })?;
         Ok(credentials)
     }
 
@@ -231,13 +198,8 @@ impl Credentials {
     }
 
     fn verifier(&self, expect: Expect) -> Result<Arc<PairVerifier>, rustls::Error> {
-        PairVerifier::new(
-            self.cluster().clone(),
-            expect,
-            Arc::clone(&self.roots),
-            provider(),
-        )
-        .map_err(|error| rustls::Error::General(error.to_string()))
+        PairVerifier::new(self.cluster().clone(), expect, Arc::clone(&self.roots), provider())
+            .map_err(|error| rustls::Error::General(error.to_string()))
     }
 }
 
@@ -245,9 +207,7 @@ impl Credentials {
 pub(crate) fn peer_of(chain: Option<&[CertificateDer<'_>]>) -> Result<Identity, IdentityError> {
     match chain.and_then(<[_]>::first) {
         Some(leaf) => Identity::of(leaf),
-        None => Err(IdentityError::Foreign {
-            what: "there is none".to_owned(),
-        }),
+        None => Err(IdentityError::Foreign { what: "there is none".to_owned() }),
     }
 }
 
@@ -256,12 +216,8 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 }
 
 fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, LoadError> {
-    let text = fs::read(path).map_err(|source| LoadError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    CertificateDer::from_pem_slice(&text).map_err(|_| LoadError::Pem {
-        path: path.to_owned(),
-        what: "certificate",
-    })
+    let text =
+        fs::read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+    CertificateDer::from_pem_slice(&text)
+        .map_err(|_| LoadError::Pem { path: path.to_owned(), what: "certificate" })
 }

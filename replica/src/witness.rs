@@ -117,18 +117,12 @@ fn decode_view(kind: u8, bytes: &[u8]) -> Result<Option<View>, FrameError> {
     }
     match bytes.try_into() {
         Ok(bytes) => Ok(Some(View::from_bytes(bytes)?)),
-        Err(_) => Err(FrameError::Shape {
-            kind,
-            bytes: bytes.len(),
-        }),
+        Err(_) => Err(FrameError::Shape { kind, bytes: bytes.len() }),
     }
 }
 
 fn shape(frame: &[u8]) -> FrameError {
-    FrameError::Shape {
-        kind: frame.first().copied().unwrap_or(0),
-        bytes: frame.len(),
-    }
+    FrameError::Shape { kind: frame.first().copied().unwrap_or(0), bytes: frame.len() }
 }
 
 #[cfg(test)]

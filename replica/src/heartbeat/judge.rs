@@ -15,12 +15,7 @@ pub(super) struct Judge {
 
 impl Judge {
     pub(super) fn new(period: Duration, missed: u32) -> Self {
-        Self {
-            period,
-            silent_after: period * missed.max(1),
-            heard: None,
-            suspected: false,
-        }
+        Self { period, silent_after: period * missed.max(1), heard: None, suspected: false }
     }
 
     /// A turn that was planned for `planned` begins. Returns whether it is late by a period: then
@@ -71,17 +66,9 @@ mod tests {
         let start = Instant::now();
         assert_eq!(turns(&mut judge, start, 100), None, "nobody was ever heard");
         assert!(!judge.heard(start));
-        assert_eq!(
-            turns(&mut judge, start, 8),
-            None,
-            "seven periods are not eight"
-        );
+        assert_eq!(turns(&mut judge, start, 8), None, "seven periods are not eight");
         assert_eq!(judge.silence(start + PERIOD * 8), Some(PERIOD * 8));
-        assert_eq!(
-            turns(&mut judge, start + PERIOD * 9, 100),
-            None,
-            "it was said"
-        );
+        assert_eq!(turns(&mut judge, start + PERIOD * 9, 100), None, "it was said");
         assert!(judge.heard(start + PERIOD * 200), "the silence is over");
         assert_eq!(turns(&mut judge, start + PERIOD * 200, 9), Some(PERIOD * 8));
     }
@@ -95,11 +82,7 @@ mod tests {
         let woke = start + Duration::from_secs(1);
         assert!(judge.wake(woke, start + PERIOD));
         assert_eq!(judge.silence(woke), None);
-        assert_eq!(
-            turns(&mut judge, woke, 8),
-            None,
-            "a whole span is watched first"
-        );
+        assert_eq!(turns(&mut judge, woke, 8), None, "a whole span is watched first");
         assert_eq!(judge.silence(woke + PERIOD * 8), Some(PERIOD * 8));
     }
 

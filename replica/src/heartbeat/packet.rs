@@ -17,9 +17,7 @@ pub struct HeartbeatKeys {
 
 impl fmt::Debug for HeartbeatKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HeartbeatKeys")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("HeartbeatKeys").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -39,11 +37,7 @@ impl HeartbeatKeys {
         export(&mut id, b"EXPORTER-hotpair-heartbeat-id", b"")?;
         export(&mut send, KEY_LABEL, ours.as_bytes())?;
         export(&mut receive, KEY_LABEL, theirs.as_bytes())?;
-        Ok(Self {
-            id: u64::from_le_bytes(id),
-            send,
-            receive,
-        })
+        Ok(Self { id: u64::from_le_bytes(id), send, receive })
     }
 
     /// Whether the bearer of `other` believes what is sent under these.
@@ -62,11 +56,7 @@ pub(super) struct Sending {
 
 impl Sending {
     pub(super) fn new(keys: &HeartbeatKeys) -> Self {
-        Self {
-            id: keys.id,
-            key: hmac::Key::new(hmac::HMAC_SHA256, &keys.send),
-            counter: 0,
-        }
+        Self { id: keys.id, key: hmac::Key::new(hmac::HMAC_SHA256, &keys.send), counter: 0 }
     }
 
     pub(super) fn next_packet(&mut self) -> [u8; PACKET_BYTES] {
@@ -103,11 +93,7 @@ impl Receiving {
             self.keys.remove(0);
         }
         let key = hmac::Key::new(hmac::HMAC_SHA256, &keys.receive);
-        self.keys.push(Believed {
-            id: keys.id,
-            key,
-            counter: 0,
-        });
+        self.keys.push(Believed { id: keys.id, key, counter: 0 });
     }
 
     /// Whether this is a heartbeat of the peer that was not seen before.

@@ -1,8 +1,5 @@
 //! Real-time priority for one thread.
-#![expect(
-    unsafe_code,
-    reason = "sched_setscheduler has no safe wrapper in our dependencies"
-)]
+#![expect(unsafe_code, reason = "sched_setscheduler has no safe wrapper in our dependencies")]
 
 use std::io;
 
@@ -15,9 +12,5 @@ pub(super) fn raise() -> io::Result<()> {
     // - the pointer is to a live `sched_param` that the kernel only reads during the call;
     // - thread 0 is the calling thread, so no other thread's scheduling changes.
     let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

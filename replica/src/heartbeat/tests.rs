@@ -28,11 +28,7 @@ fn socket() -> UdpSocket {
 fn beat(socket: UdpSocket, peer: SocketAddr) -> (Heartbeat, Receiver<HeartbeatEvent>) {
     let (tx, events) = mpsc::channel();
     // A generous span: on a loaded machine a false alarm would fail the test, not the code.
-    let config = HeartbeatConfig {
-        period: Duration::from_millis(5),
-        missed: 100,
-        peer,
-    };
+    let config = HeartbeatConfig { period: Duration::from_millis(5), missed: 100, peer };
     let heartbeat = Heartbeat::start(socket, config, move |event| {
         let _ = tx.send(event);
     })
@@ -51,17 +47,13 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 #[test]
 fn a_peer_that_stops_is_silent_and_one_that_returns_is_heard() {
     let (socket_a, socket_b) = (socket(), socket());
-    let (address_a, address_b) = (
-        socket_a.local_addr().expect("bound"),
-        socket_b.local_addr().expect("bound"),
-    );
+    let (address_a, address_b) =
+        (socket_a.local_addr().expect("bound"), socket_b.local_addr().expect("bound"));
     let (a, events) = beat(socket_a, address_b);
     let (b, _quiet) = beat(socket_b, address_a);
     a.rekey(keys("a", "b", 1));
     b.rekey(keys("b", "a", 1));
-    wait_until("the first heartbeat", || {
-        a.counters().heard.load(Ordering::Relaxed) > 0
-    });
+    wait_until("the first heartbeat", || a.counters().heard.load(Ordering::Relaxed) > 0);
     assert_eq!(b.address(), address_b);
 
     drop(b);
@@ -85,14 +77,9 @@ fn strangers_are_counted_and_not_believed() {
     a.rekey(keys("a", "b", 1));
     let mut sending = Sending::new(&keys("b", "a", 9));
     wait_until("a refusal", || {
-        stranger
-            .send_to(&sending.next_packet(), address_a)
-            .expect("loopback");
+        stranger.send_to(&sending.next_packet(), address_a).expect("loopback");
         a.counters().refused.load(Ordering::Relaxed) > 0
     });
     assert_eq!(a.counters().heard.load(Ordering::Relaxed), 0);
-    assert!(
-        events.try_recv().is_err(),
-        "nobody was heard, so nobody fell silent"
-    );
+    assert!(events.try_recv().is_err(), "nobody was heard, so nobody fell silent");
 }

@@ -7,10 +7,11 @@
 //! ```
 
 use hotpair_shm::{
-    Applier, ApplyError, BadBlock, Bell, Change as Gathered, Endpoint, Gatherer, Participant,
-    Region, Seq as RegionSeq, SlotImage, monotonic_ns,
+    Applier, ApplyError, BadBlock, Bell, Change as Gathered, Endpoint, Gatherer, ObjectImage,
+    Participant, Region, Seq as RegionSeq, SlotImage, monotonic_ns,
 };
 
+use super::digest::{Digest, Row};
 use super::timers::Timers;
 use crate::protocol::{Core, NotShipped, Seq, Tick};
 use crate::wire::{BatchView, Change, EmitRef, OpenChunk, PutRef, SentRef};
@@ -29,6 +30,9 @@ pub(super) struct Table {
     gatherer: Gatherer,
     applier: Applier,
     timers: Timers,
+    digest: Digest,
+    /// Commits were never seen here: the digest is that of no moment until all slots are looked at.
+    digest_is_stale: bool,
     snapshot: Option<Snapshot>,
 }
 
@@ -64,12 +68,15 @@ impl Table {
             gatherer: Gatherer::new(region.clone()),
             applier: Applier::new(&region),
             timers: Timers::new(region.geometry().slots),
+            digest: Digest::new(region.geometry().slots),
+            digest_is_stale: false,
             snapshot: None,
             region,
             seat,
         };
         for object in table.region.objects() {
             table.timers.note(object.slot, object.deadline);
+            table.digest.note(object.slot, Some(row_of(&object)));
         }
         table
     }
@@ -102,7 +109,7 @@ impl Table {
             return Turn::default();
         }
         let batch = core.gathering();
-        let timers = &mut self.timers;
+        let (timers, digest) = (&mut self.timers, &mut self.digest);
         let turn = self.gatherer.gather(COMMITS_PER_TURN, |commit| {
             let seq = seq_of(commit.seq);
             for change in &commit.changes {
@@ -111,8 +118,12 @@ impl Table {
                     Change::Put(put) => {
                         let deadline = put.timer_left_ns.map(|left| now.as_nanos() + left);
                         timers.note(put.slot, deadline);
+                        digest.note(put.slot, Some(shipped_row(put)));
                     }
-                    Change::Remove { slot, .. } => timers.note(*slot, None),
+                    Change::Remove { slot, .. } => {
+                        timers.note(*slot, None);
+                        digest.note(*slot, None);
+                    }
                 }
                 if !batch.push(change) {
                     tracing::error!(%seq, "a change is larger than can be shipped");
@@ -133,7 +144,9 @@ impl Table {
         self.gatherer.collect_sent(|seq, ordinal| {
             batch.push_sent(SentRef { seq: seq_of(seq), ordinal: ordinal as u16 });
         });
-        if let Err(error) = core.offer(now, seq_of(turn.upto), None) {
+        self.digest_is_stale |= turn.gap;
+        let digest = self.digest();
+        if let Err(error) = core.offer(now, seq_of(turn.upto), digest) {
             tracing::debug!(%error, "commits of an older epoch are not shipped");
         }
         Turn { commits: turn.commits, gap: turn.gap }
@@ -168,9 +181,9 @@ impl Table {
     }
 
     fn apply_change(&mut self, change: Change<'_>, now: Tick) -> Result<(), ApplyError> {
-        let (seq, slot, deadline, change) = match change {
+        let (seq, slot, deadline, row, change) = match change {
             Change::Remove { slot, incarnation, seq } => {
-                (seq, slot, None, Gathered::Remove { slot, incarnation })
+                (seq, slot, None, None, Gathered::Remove { slot, incarnation })
             }
             Change::Put(put) => {
                 let deadline = put.timer_left_ns.map(|left| now.as_nanos().saturating_add(left));
@@ -184,12 +197,13 @@ impl Table {
                     deadline,
                     ready: put.ready,
                 };
-                (put.seq, put.slot, deadline, written)
+                (put.seq, put.slot, deadline, Some(shipped_row(&put)), written)
             }
         };
         let seq = RegionSeq::from_bits(seq.raw());
         if self.applier.apply(&mut self.seat, seq, &change)? {
             self.timers.note(slot, deadline);
+            self.digest.note(slot, row);
         }
         Ok(())
     }
@@ -205,6 +219,14 @@ impl Table {
         self.region.empty();
         self.applier.clear();
         self.timers.clear();
+        self.digest.clear();
+        self.digest_is_stale = false;
+    }
+
+    /// The digest of all that was gathered or applied, where it is known.
+    pub(super) fn digest(&self) -> Option<u64> {
+        // While slots are copied some of them are ahead of the others.
+        (!self.digest_is_stale && self.snapshot.is_none()).then_some(self.digest.sum())
     }
 
     /// The region, which must be quiet, is about to become primary: what may not have been sent is
@@ -238,12 +260,13 @@ impl Table {
             if core.snapshot_room() == 0 {
                 return Ok(());
             }
-            let (chunk, is_last) = snapshot.next_chunk(&self.region)?;
+            let (chunk, is_last) = snapshot.next_chunk(&self.region, &mut self.digest)?;
             if !chunk.is_empty() {
                 core.offer_chunk(now, chunk)?;
             }
             if is_last {
                 self.snapshot = None;
+                self.digest_is_stale = false;
                 // Read after the last copy: up to here the copies are a state that existed.
                 core.finish_snapshot(now, seq_of(self.region.commit_seq()))?;
             }
@@ -266,15 +289,22 @@ impl Table {
 
 impl Snapshot {
     /// The next piece, and whether it is the last.
-    fn next_chunk(&mut self, region: &Region) -> Result<(OpenChunk, bool), SnapshotError> {
+    fn next_chunk(
+        &mut self,
+        region: &Region,
+        digest: &mut Digest,
+    ) -> Result<(OpenChunk, bool), SnapshotError> {
         let mut chunk = OpenChunk::new();
         while self.next_slot < region.geometry().slots {
             let slot = self.next_slot;
             self.next_slot += 1;
             let image =
                 region.image(slot).map_err(|source| SnapshotError::Slot { slot, source })?;
+            // What is gathered later is newer, or as old and soon followed by what is newer.
+            digest.note(slot, None);
             // The receiver is empty: only what is there needs to be said.
             if let Some(SlotImage::Object(object)) = image {
+                digest.note(slot, Some(row_of(&object)));
                 let now = monotonic_ns();
                 let put = PutRef {
                     slot,
@@ -314,6 +344,27 @@ impl Snapshot {
 
 fn seq_of(seq: RegionSeq) -> Seq {
     Seq::from_raw(seq.to_bits())
+}
+
+fn row_of(object: &ObjectImage) -> Row<'_> {
+    Row {
+        incarnation: object.incarnation,
+        queue: object.queue.index(),
+        priority: object.priority,
+        key: &object.key,
+        value: &object.value,
+    }
+}
+
+fn shipped_row<'r>(put: &PutRef<'r>) -> Row<'r> {
+    Row {
+        incarnation: put.incarnation,
+        // No region has so many queues: refused by the applier.
+        queue: u8::try_from(put.queue).unwrap_or(u8::MAX),
+        priority: put.prio,
+        key: put.key.unwrap_or_default(),
+        value: put.value,
+    }
 }
 
 /// A change as it travels: a deadline of this host's clock becomes time left.

@@ -105,7 +105,9 @@ mod tests {
     #[test]
     fn a_timer_that_moves_fires_where_it_is_last() {
         #[rustfmt::skip]
-        let cases: [(&str, &[Option<u64>], Option<u64>); 6] = [
+        type Case<'c> = (&'c str, &'c [Option<u64>], Option<u64>);
+        #[rustfmt::skip]
+        let cases: [Case<'_>; 6] = [
             ("away",            &[Some(10), Some(30)],           Some(30)),
             ("nearer",          &[Some(30), Some(10)],           Some(10)),
             ("away and back",   &[Some(10), Some(30), Some(10)], Some(10)),

@@ -15,7 +15,7 @@ use super::reaping::Reaping;
 use super::table::{SnapshotError, Table};
 use super::{Notice, bell, now, roles};
 use crate::heartbeat::{Heartbeat, HeartbeatEvent};
-use crate::protocol::{Action, Body, ConnectionId, Core, DeathNotice, Seq, Status, Tick};
+use crate::protocol::{Action, Body, ConnectionId, Core, DeathNotice, Status, Tick};
 use crate::quic::{Link, LinkEvent};
 use crate::tripwire::{NodeSeat, TripwireEvent, TripwireServer};
 use crate::witness::WitnessClient;
@@ -93,9 +93,12 @@ impl Turns {
     async fn turn(&mut self, bell: &AsyncFd<OwnedFd>) -> io::Result<bool> {
         let mut next = self.carry_on();
         // A bell that is not answered would ring all the time: without room, the acks wake us.
-        let gathers = self.gathers();
-        if gathers && !self.parts.table.arm() {
-            next = Next::TurnAgain;
+        let mut armed = false;
+        if next == Next::Sleep && self.gathers() {
+            armed = self.parts.table.arm();
+            if !armed {
+                next = Next::TurnAgain;
+            }
         }
         let wake_at = self.wake_at();
         let mut going = true;
@@ -108,7 +111,7 @@ impl Turns {
             () = tokio::task::yield_now(), if next == Next::TurnAgain => {}
             () = tokio::time::sleep_until(wake_at), if next == Next::Sleep => {}
         }
-        if gathers {
+        if armed {
             self.parts.table.disarm();
         }
         while let Some(event) = self.parts.link.next_ready() {
@@ -140,6 +143,8 @@ impl Turns {
             if turn.commits > 0 {
                 next = Next::TurnAgain;
             }
+        }
+        if self.is_primary {
             self.parts.table.fire_timers(now());
         }
         if self.parts.table.is_copying() {
@@ -208,7 +213,7 @@ impl Turns {
             Action::ApplyBatch(batch, receipt) => match table.apply(batch.view(), tick) {
                 Ok(()) => {
                     table.set_applied(batch.last);
-                    core.handle_applied(now(), receipt, None);
+                    core.handle_applied(now(), receipt, table.digest());
                 }
                 Err(error) => {
                     tracing::error!(%error, "a batch cannot be applied");
@@ -317,7 +322,8 @@ impl Turns {
         if let Some(timeout) = self.parts.core.poll_timeout() {
             wait = wait.min(timeout.since(tick));
         }
-        if let Some(timer) = self.parts.table.next_timer() {
+        // A back-up's timers fire where they are looked after, on the primary.
+        if let Some(timer) = self.parts.table.next_timer().filter(|_| self.is_primary) {
             wait = wait.min(Tick::from_nanos(timer).since(tick));
         }
         if self.parts.table.is_held_up() {
@@ -334,12 +340,13 @@ impl Turns {
         }
         self.reported = tick;
         let status: Status = self.parts.core.status();
+        let digest = self.parts.table.digest();
         self.parts.table.region().set_report(NodeReport {
             protected: status.protected,
             table_seq: status.table_no,
             period_us: status.period_ns / 1_000,
-            digest: 0,
-            digest_seq: Seq::ZERO.raw(),
+            digest: digest.unwrap_or(0),
+            digest_seq: digest.map_or(0, |_| status.watermark.raw()),
             view: status.view.map_or(0, |view| view.number),
             acked: status.acked.raw(),
             connected: status.connected,

@@ -91,9 +91,7 @@ impl Identity {
     /// # Errors
     /// [`IdentityError::Foreign`] when it is not one of [`create`](super::create).
     pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, IdentityError> {
-        let foreign = |what: &str| IdentityError::Foreign {
-            what: what.to_owned(),
-        };
+        let foreign = |what: &str| IdentityError::Foreign { what: what.to_owned() };
         let (_, parsed) = X509Certificate::from_der(certificate)
             .map_err(|_| foreign("it is not an X.509 certificate"))?;
         let names = parsed
@@ -117,9 +115,7 @@ impl Identity {
                 return Err(foreign("it names two pairs"));
             }
             if let Some(text) = first.strip_prefix(ROLE_PREFIX) {
-                role = [Role::Node, Role::Witness]
-                    .into_iter()
-                    .find(|r| r.as_str() == text);
+                role = [Role::Node, Role::Witness].into_iter().find(|r| r.as_str() == text);
             } else if let Some(text) = first.strip_prefix(ID_PREFIX) {
                 id = u64::from_str_radix(text, 16).ok();
             } else {
@@ -128,10 +124,7 @@ impl Identity {
         }
         match (member, role, id, cluster) {
             (Some(member), Some(role), Some(id), Some(name)) => Ok(Self {
-                cluster: Cluster {
-                    name: name.to_owned(),
-                    id,
-                },
+                cluster: Cluster { name: name.to_owned(), id },
                 role,
                 member: member.to_owned(),
             }),
@@ -231,18 +224,9 @@ impl fmt::Display for Date {
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let month_shifted = (5 * day_of_year + 2) / 153;
         let day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
-        let month = if month_shifted < 10 {
-            month_shifted + 3
-        } else {
-            month_shifted - 9
-        };
+        let month = if month_shifted < 10 { month_shifted + 3 } else { month_shifted - 9 };
         let year = year_of_era + era * 400 + i64::from(month <= 2);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02} {:02}:{:02} UTC",
-            minutes / 60,
-            minutes % 60
-        )
+        write!(f, "{year:04}-{month:02}-{day:02} {:02}:{:02} UTC", minutes / 60, minutes % 60)
     }
 }
 

@@ -69,9 +69,7 @@ pub enum CreateError {
 /// [`CreateError::Exists`] when `dir` holds an authority already; nothing is touched then.
 pub fn create(dir: &Path, cluster: &str) -> Result<Cluster, CreateError> {
     if !is_label(cluster) {
-        return Err(CreateError::Name {
-            name: cluster.to_owned(),
-        });
+        return Err(CreateError::Name { name: cluster.to_owned() });
     }
     let authority = file(dir, "ca", "pem");
     if authority.exists() {
@@ -79,10 +77,7 @@ pub fn create(dir: &Path, cluster: &str) -> Result<Cluster, CreateError> {
     }
     let mut id = [0; 8];
     getrandom::fill(&mut id).map_err(|source| CreateError::Random { source })?;
-    let cluster = Cluster {
-        name: cluster.to_owned(),
-        id: u64::from_le_bytes(id),
-    };
+    let cluster = Cluster { name: cluster.to_owned(), id: u64::from_le_bytes(id) };
     issue_all(dir, &cluster, now().as_secs(), VALID_FOR)?;
     Ok(cluster)
 }
@@ -98,15 +93,9 @@ pub(super) fn issue_all(
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .map_err(|source| CreateError::Write {
-            path: dir.to_owned(),
-            source,
-        })?;
+        .map_err(|source| CreateError::Write { path: dir.to_owned(), source })?;
 
-    let issue = |member: &str, source| CreateError::Issue {
-        member: member.to_owned(),
-        source,
-    };
+    let issue = |member: &str, source| CreateError::Issue { member: member.to_owned(), source };
     let valid = |mut params: CertificateParams| {
         let from = Duration::from_secs(now_seconds).saturating_sub(CLOCKS_DIFFER_BY);
         params.not_before = rcgen::date_time_ymd(1970, 1, 1) + from;
@@ -118,50 +107,34 @@ pub(super) fn issue_all(
     let ca_key = KeyPair::generate().map_err(|source| issue("ca", source))?;
     let mut params = valid(CertificateParams::default());
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, format!("hotpair {cluster}"));
+    params.distinguished_name.push(DnType::CommonName, format!("hotpair {cluster}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    let ca = params
-        .self_signed(&ca_key)
-        .map_err(|source| issue("ca", source))?;
+    let ca = params.self_signed(&ca_key).map_err(|source| issue("ca", source))?;
     write(&file(dir, "ca", "key"), &ca_key.serialize_pem())?;
     let issuer = Issuer::new(params, ca_key);
 
     for (member, role) in MEMBERS {
-        let identity = Identity {
-            cluster: cluster.clone(),
-            role,
-            member: member.to_owned(),
-        };
+        let identity = Identity { cluster: cluster.clone(), role, member: member.to_owned() };
         let key = KeyPair::generate().map_err(|source| issue(member, source))?;
         let mut params = valid(
             CertificateParams::new(identity.names()).map_err(|source| issue(member, source))?,
         );
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, identity.server_name());
+        params.distinguished_name.push(DnType::CommonName, identity.server_name());
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
-        let certificate = params
-            .signed_by(&key, &issuer)
-            .map_err(|source| issue(member, source))?;
+        let certificate =
+            params.signed_by(&key, &issuer).map_err(|source| issue(member, source))?;
         write(&file(dir, member, "key"), &key.serialize_pem())?;
         write(&file(dir, member, "pem"), &certificate.pem())?;
     }
     write(&file(dir, "ca", "pem"), &ca.pem())?;
     File::open(dir)
         .and_then(|dir| dir.sync_all())
-        .map_err(|source| CreateError::Write {
-            path: dir.to_owned(),
-            source,
-        })
+        .map_err(|source| CreateError::Write { path: dir.to_owned(), source })
 }
 
 /// Whether `name` can stand between the dots of a DNS name.
@@ -175,10 +148,7 @@ fn is_label(name: &str) -> bool {
 
 /// Writes a whole file under its final name or not at all, readable by the owner alone.
 fn write(path: &Path, text: &str) -> Result<(), CreateError> {
-    let failed = |source| CreateError::Write {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| CreateError::Write { path: path.to_owned(), source };
     let temporary = path.with_extension("tmp");
     let _ = fs::remove_file(&temporary);
     let mut file = OpenOptions::new()
@@ -187,8 +157,6 @@ fn write(path: &Path, text: &str) -> Result<(), CreateError> {
         .mode(0o600)
         .open(&temporary)
         .map_err(failed)?;
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(failed)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
     fs::rename(&temporary, path).map_err(failed)
 }

@@ -28,28 +28,19 @@ impl Expect {
     /// Exactly this node.
     #[must_use]
     pub fn node(member: &str) -> Self {
-        Self {
-            role: Role::Node,
-            member: Some(member.to_owned()),
-        }
+        Self { role: Role::Node, member: Some(member.to_owned()) }
     }
 
     /// Any node of the pair.
     #[must_use]
     pub fn any_node() -> Self {
-        Self {
-            role: Role::Node,
-            member: None,
-        }
+        Self { role: Role::Node, member: None }
     }
 
     /// The pair's witness.
     #[must_use]
     pub fn witness() -> Self {
-        Self {
-            role: Role::Witness,
-            member: None,
-        }
+        Self { role: Role::Witness, member: None }
     }
 
     /// Compares an identity that a certificate claims with what is needed here.
@@ -94,10 +85,7 @@ pub fn refusal<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e I
         {
             return inner.downcast_ref::<IdentityError>();
         }
-        next = match error
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref)
-        {
+        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
             Some(inner) => Some(inner),
             None => error.source(),
         };
@@ -128,19 +116,12 @@ impl PairVerifier {
             WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
                 .build()?;
         let as_client = WebPkiClientVerifier::builder_with_provider(roots, provider).build()?;
-        Ok(Arc::new(Self {
-            cluster,
-            expect,
-            as_server,
-            as_client,
-        }))
+        Ok(Arc::new(Self { cluster, expect, as_server, as_client }))
     }
 
     fn claimed(&self, certificate: &CertificateDer<'_>) -> Result<Identity, Error> {
         let identity = Identity::of(certificate).map_err(rejected)?;
-        self.expect
-            .check(&self.cluster, &identity)
-            .map_err(rejected)?;
+        self.expect.check(&self.cluster, &identity).map_err(rejected)?;
         Ok(identity)
     }
 
@@ -148,11 +129,7 @@ impl PairVerifier {
         let member = identity.member;
         rejected(match error {
             Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => {
-                IdentityError::Expired {
-                    member,
-                    not_after: since(not_after),
-                    now: since(time),
-                }
+                IdentityError::Expired { member, not_after: since(not_after), now: since(time) }
             }
             Error::InvalidCertificate(CertificateError::NotValidYetContext {
                 time,
@@ -178,10 +155,7 @@ impl PairVerifier {
         now: UnixTime,
     ) -> Result<Identity, Error> {
         let identity = self.claimed(certificate)?;
-        match self
-            .as_client
-            .verify_client_cert(certificate, intermediates, now)
-        {
+        match self.as_client.verify_client_cert(certificate, intermediates, now) {
             Ok(_) => Ok(identity),
             Err(error) => Err(self.explain(identity, error)),
         }
@@ -246,8 +220,7 @@ impl ClientCertVerifier for PairVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.check(end_entity, intermediates, now)
-            .map(|_| ClientCertVerified::assertion())
+        self.check(end_entity, intermediates, now).map(|_| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

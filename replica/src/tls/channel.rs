@@ -74,9 +74,7 @@ impl ChannelError {
 
     fn tls(source: rustls::Error) -> Self {
         match crate::pki::refusal(&source) {
-            Some(reason) => Self::Refused {
-                source: reason.clone(),
-            },
+            Some(reason) => Self::Refused { source: reason.clone() },
             None => Self::Tls { source },
         }
     }
@@ -131,12 +129,8 @@ impl Channel {
         frame_bytes_max: usize,
         deadline: Deadline,
     ) -> Result<Self, ChannelError> {
-        tcp.set_nodelay(true)
-            .map_err(ChannelError::io("configure the socket"))?;
-        let mut timed = Timed {
-            tcp: &tcp,
-            deadline,
-        };
+        tcp.set_nodelay(true).map_err(ChannelError::io("configure the socket"))?;
+        let mut timed = Timed { tcp: &tcp, deadline };
         while tls.is_handshaking() {
             pump(&mut tls, &mut timed)?;
         }
@@ -144,13 +138,7 @@ impl Channel {
         flush(&mut tls, &mut timed)?;
         let peer =
             peer_of(tls.peer_certificates()).map_err(|source| ChannelError::Refused { source })?;
-        Ok(Self {
-            tcp,
-            tls,
-            peer,
-            frame_bytes_max,
-            received: Vec::new(),
-        })
+        Ok(Self { tcp, tls, peer, frame_bytes_max, received: Vec::new() })
     }
 
     /// Who is on the other end.
@@ -172,9 +160,8 @@ impl Channel {
     /// # Errors
     /// After any error the connection is in the middle of a frame and must be dropped.
     pub fn send(&mut self, frame: &[u8], deadline: Deadline) -> Result<(), ChannelError> {
-        let length = u32::try_from(frame.len())
-            .ok()
-            .filter(|_| frame.len() <= self.frame_bytes_max);
+        let length =
+            u32::try_from(frame.len()).ok().filter(|_| frame.len() <= self.frame_bytes_max);
         let Some(length) = length else {
             return Err(ChannelError::TooLarge {
                 bytes: frame.len() as u64,
@@ -186,13 +173,7 @@ impl Channel {
             .write_all(&length.to_le_bytes())
             .and_then(|()| writer.write_all(frame))
             .map_err(ChannelError::io("encrypt"))?;
-        flush(
-            &mut self.tls,
-            &mut Timed {
-                tcp: &self.tcp,
-                deadline,
-            },
-        )
+        flush(&mut self.tls, &mut Timed { tcp: &self.tcp, deadline })
     }
 
     /// Waits for one frame: for its first byte until `begin`, then at most `rest` for all of it, so
@@ -212,13 +193,7 @@ impl Channel {
             if let Some(frame) = self.take_frame()? {
                 return Ok(frame);
             }
-            pump(
-                &mut self.tls,
-                &mut Timed {
-                    tcp: &self.tcp,
-                    deadline,
-                },
-            )?;
+            pump(&mut self.tls, &mut Timed { tcp: &self.tcp, deadline })?;
             self.take_plain()?;
         }
     }

@@ -98,12 +98,7 @@ impl Listener {
                 move || shared.accept(&accepting_on, &serve)
             })
             .map_err(failed)?;
-        Ok(Self {
-            address: bound,
-            socket,
-            shared,
-            accepting: Some(accepting),
-        })
+        Ok(Self { address: bound, socket, shared, accepting: Some(accepting) })
     }
 
     /// Where it listens; the port is a real one even if 0 was asked for.
@@ -162,14 +157,12 @@ impl Shared {
         }
         let Ok(handle) = tcp.try_clone() else { return };
         let (shared, serve) = (Arc::clone(self), Arc::clone(serve));
-        let thread = thread::Builder::new()
-            .name("client".to_owned())
-            .spawn(move || {
-                if let Err(error) = shared.talk(number, tcp, &*serve) {
-                    shared.report(from, &error);
-                }
-                shared.clients().remove(&number);
-            });
+        let thread = thread::Builder::new().name("client".to_owned()).spawn(move || {
+            if let Err(error) = shared.talk(number, tcp, &*serve) {
+                shared.report(from, &error);
+            }
+            shared.clients().remove(&number);
+        });
         if let Ok(thread) = thread {
             let tcp = handle;
             clients.insert(number, Client { tcp, thread });

@@ -61,24 +61,14 @@ impl TripwireClient {
         let wire = Wire {
             shared: Arc::clone(&shared),
             address,
-            config: Arc::new(
-                credentials
-                    .client_config(Expect::node(peer), PROTOCOL)
-                    .map_err(tls)?,
-            ),
+            config: Arc::new(credentials.client_config(Expect::node(peer), PROTOCOL).map_err(tls)?),
             name: credentials.server_name(peer).map_err(tls)?,
         };
         let thread = thread::Builder::new()
             .name("tripwire".to_owned())
             .spawn(move || wire.run())
-            .map_err(|source| ChannelError::Io {
-                action: "start a thread",
-                source,
-            })?;
-        Ok(Self {
-            shared,
-            thread: Some(thread),
-        })
+            .map_err(|source| ChannelError::Io { action: "start a thread", source })?;
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     /// Whether the peer would notice the death of this process now.
@@ -187,19 +177,15 @@ impl Wire {
             FRAME_BYTES,
             Instant::now() + CONNECT_WITHIN,
         )?;
-        let watched = channel.socket().map_err(|source| ChannelError::Io {
-            action: "watch the connection",
-            source,
-        })?;
+        let watched = channel
+            .socket()
+            .map_err(|source| ChannelError::Io { action: "watch the connection", source })?;
         Ok((channel, watched))
     }
 
     /// Sleeps until the connection ends. The peer never speaks, so anything to read is its end.
     fn hold(&self, watched: &TcpStream) {
         let mut fds = [PollFd::new(watched.as_fd(), PollFlags::POLLIN)];
-        while matches!(
-            poll(&mut fds, PollTimeout::NONE),
-            Ok(0) | Err(nix::errno::Errno::EINTR)
-        ) {}
+        while matches!(poll(&mut fds, PollTimeout::NONE), Ok(0) | Err(nix::errno::Errno::EINTR)) {}
     }
 }

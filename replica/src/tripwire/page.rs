@@ -103,10 +103,7 @@ impl Mapping {
 
     fn mutex(&self) -> *mut libc::pthread_mutex_t {
         // From the mapping's own pointer, so that the C library may write all of the mutex.
-        self.0
-            .as_ptr()
-            .wrapping_byte_add(std::mem::offset_of!(Layout, mutex))
-            .cast()
+        self.0.as_ptr().wrapping_byte_add(std::mem::offset_of!(Layout, mutex)).cast()
     }
 }
 
@@ -134,9 +131,7 @@ pub struct SharedPage {
 
 impl std::fmt::Debug for SharedPage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SharedPage")
-            .field("fd", &self.fd)
-            .finish_non_exhaustive()
+        f.debug_struct("SharedPage").field("fd", &self.fd).finish_non_exhaustive()
     }
 }
 
@@ -173,10 +168,7 @@ impl SharedPage {
         check(code)?;
         // ORDER page/1 Release, pairs with page/2: who sees the magic sees a whole mutex.
         mapping.layout().magic.store(MAGIC, Ordering::Release);
-        Ok(Self {
-            fd: Arc::new(fd),
-            mapping,
-        })
+        Ok(Self { fd: Arc::new(fd), mapping })
     }
 
     /// The page behind a descriptor that a supervisor handed over.
@@ -194,10 +186,7 @@ impl SharedPage {
         if mapping.layout().magic.load(Ordering::Acquire) != MAGIC {
             return Err(no_page());
         }
-        Ok(Self {
-            fd: Arc::new(fd),
-            mapping,
-        })
+        Ok(Self { fd: Arc::new(fd), mapping })
     }
 
     /// Sleeps until the node dies, at most for `timeout`.
@@ -230,9 +219,7 @@ impl SharedPage {
         } else if layout.mutex[0].load(Ordering::Acquire) & OWNER_DIED != 0 {
             Watch::Died
         } else {
-            Watch::Alive {
-                progress: layout.progress.load(Ordering::Relaxed),
-            }
+            Watch::Alive { progress: layout.progress.load(Ordering::Relaxed) }
         }
     }
 }
@@ -252,10 +239,8 @@ impl NodeSeat {
     pub fn hold(page: SharedPage) -> io::Result<Self> {
         let (tell, told) = mpsc::channel();
         let held = page.clone();
-        thread::Builder::new()
-            .name("hold-page".to_owned())
-            .stack_size(64 * 1024)
-            .spawn(move || {
+        thread::Builder::new().name("hold-page".to_owned()).stack_size(64 * 1024).spawn(
+            move || {
                 block_signals();
                 // SAFETY: `create` made the mutex, and the mapping lives as long as this thread.
                 let code = unsafe { libc::pthread_mutex_trylock(held.mapping.mutex()) };
@@ -266,11 +251,9 @@ impl NodeSeat {
                 loop {
                     thread::park();
                 }
-            })?;
-        check(
-            told.recv()
-                .map_err(|_| io::Error::other("the holding thread ended"))?,
+            },
         )?;
+        check(told.recv().map_err(|_| io::Error::other("the holding thread ended"))?)?;
         let layout = page.mapping.layout();
         // ORDER held/2 Release, pairs with held/1.
         layout.held.store(1, Ordering::Release);
@@ -280,20 +263,12 @@ impl NodeSeat {
 
     /// Shows the supervisor that the node's loop turns.
     pub fn progress(&self) {
-        self.page
-            .mapping
-            .layout()
-            .progress
-            .fetch_add(1, Ordering::Relaxed);
+        self.page.mapping.layout().progress.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 fn check(code: i32) -> io::Result<()> {
-    if code == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::from_raw_os_error(code))
-    }
+    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
 }
 
 /// Signals of the process belong to its own threads.
@@ -312,13 +287,7 @@ fn futex_wait(word: &AtomicU32, value: u32, timeout: Duration) {
     // SAFETY: the word is borrowed and the timeout outlives the call, which reads both and writes
     // neither. The futex is not private: the one who wakes may be another process.
     unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAIT,
-            value,
-            &raw const timeout,
-        );
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, value, &raw const timeout);
     }
 }
 

@@ -56,17 +56,9 @@ impl TripwireServer {
         let tls = credentials
             .server_config(Expect::node(peer), PROTOCOL)
             .map_err(|source| ListenError::Tls { source })?;
-        let limits = Limits {
-            clients: CLIENTS_MAX,
-            frame_bytes: FRAME_BYTES,
-        };
-        let wire = Wire {
-            newest: AtomicU64::new(0),
-            events: Mutex::new(events),
-        };
-        Ok(Self {
-            listener: Listener::start(address, tls, limits, wire)?,
-        })
+        let limits = Limits { clients: CLIENTS_MAX, frame_bytes: FRAME_BYTES };
+        let wire = Wire { newest: AtomicU64::new(0), events: Mutex::new(events) };
+        Ok(Self { listener: Listener::start(address, tls, limits, wire)? })
     }
 
     /// Where it listens; the port is a real one even if 0 was asked for.

@@ -29,10 +29,7 @@ fn child(test: &str, stdin: Stdio) -> Child {
 fn wait_for(child: &mut Child, line: &str) {
     let stdout = child.stdout.take().expect("piped");
     let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
-    assert!(
-        lines.any(|found| found.contains(line)),
-        "the child never said {line:?}"
-    );
+    assert!(lines.any(|found| found.contains(line)), "the child never said {line:?}");
 }
 
 /// A child outlives neither its parent nor an unexpected start by hand.
@@ -53,10 +50,7 @@ fn child_that_holds_a_page() {
     if !is_child() {
         return;
     }
-    let fd: OwnedFd = std::io::stdin()
-        .as_fd()
-        .try_clone_to_owned()
-        .expect("the page");
+    let fd: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned().expect("the page");
     let seat = NodeSeat::hold(SharedPage::from_fd(fd).expect("a page")).expect("nobody holds it");
     seat.progress();
     println!("held");
@@ -70,10 +64,7 @@ fn the_death_of_a_process_is_seen_in_its_page() {
     let fd = page.as_fd().try_clone_to_owned().expect("a descriptor");
     let mut child = child("tripwire::tests::child_that_holds_a_page", Stdio::from(fd));
     wait_for(&mut child, "held");
-    assert_eq!(
-        page.watch(Duration::from_millis(1)),
-        Watch::Alive { progress: 1 }
-    );
+    assert_eq!(page.watch(Duration::from_millis(1)), Watch::Alive { progress: 1 });
     NodeSeat::hold(page.clone()).expect_err("it has an owner");
 
     let watching = page.clone();
@@ -155,10 +146,7 @@ fn a_supervisor_finds_the_next_node_again() {
     .expect("the port is free again");
     assert_eq!(events.recv_timeout(HANGS_AFTER), Ok(TripwireEvent::Armed));
     drop(client);
-    assert_eq!(
-        events.recv_timeout(HANGS_AFTER),
-        Ok(TripwireEvent::SupervisorGone)
-    );
+    assert_eq!(events.recv_timeout(HANGS_AFTER), Ok(TripwireEvent::SupervisorGone));
 }
 
 #[test]
@@ -180,11 +168,7 @@ fn only_the_newest_connection_counts_and_only_of_the_peer() {
         std::thread::yield_now();
     }
     assert!(new.node_died(1));
-    assert_eq!(
-        end.next(),
-        TripwireEvent::NodeDied { launch: 1 },
-        "and no end of the others"
-    );
+    assert_eq!(end.next(), TripwireEvent::NodeDied { launch: 1 }, "and no end of the others");
 }
 
 #[test]
@@ -193,10 +177,8 @@ fn child_that_holds_a_wire() {
     if !is_child() {
         return;
     }
-    let address: SocketAddr = env::var("HOTPAIR_TEST_ADDRESS")
-        .expect("given")
-        .parse()
-        .expect("an address");
+    let address: SocketAddr =
+        env::var("HOTPAIR_TEST_ADDRESS").expect("given").parse().expect("an address");
     let dir = env::var_os("HOTPAIR_TEST_DIR").expect("given");
     let credentials =
         crate::tls::Credentials::from_dir(dir.as_ref(), "node-a").expect("the parent made them");
@@ -209,11 +191,7 @@ fn the_kernel_tells_of_a_supervisor_that_was_killed() {
     let pair = TestPair::new("demo");
     let end = End::new(&pair);
     let mut child = Command::new(env::current_exe().expect("a test program"))
-        .args([
-            "--exact",
-            "tripwire::tests::child_that_holds_a_wire",
-            "--ignored",
-        ])
+        .args(["--exact", "tripwire::tests::child_that_holds_a_wire", "--ignored"])
         .env(CHILD, "1")
         .env("HOTPAIR_TEST_ADDRESS", end.server.address().to_string())
         .env("HOTPAIR_TEST_DIR", pair.dir.path())

@@ -54,9 +54,7 @@ impl WitnessClient {
         answers: impl FnMut(RequestId, Answer) + Send + 'static,
     ) -> Result<Self, ChannelError> {
         let tls = |source| ChannelError::Tls { source };
-        let config = credentials
-            .client_config(Expect::witness(), PROTOCOL)
-            .map_err(tls)?;
+        let config = credentials.client_config(Expect::witness(), PROTOCOL).map_err(tls)?;
         let asking = Asking {
             address,
             config: Arc::new(config),
@@ -69,14 +67,8 @@ impl WitnessClient {
         let thread = thread::Builder::new()
             .name("witness-client".to_owned())
             .spawn(move || asking.run(&queue, answers))
-            .map_err(|source| ChannelError::Io {
-                action: "start a thread",
-                source,
-            })?;
-        Ok(Self {
-            jobs: Some(jobs),
-            thread: Some(thread),
-        })
+            .map_err(|source| ChannelError::Io { action: "start a thread", source })?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
     /// Asks. Where nothing answers until `deadline`, the answer is [`Answer::NoAnswer`].
@@ -85,11 +77,7 @@ impl WitnessClient {
     pub fn ask(&self, id: RequestId, request: Request, deadline: Instant) {
         if let Some(jobs) = &self.jobs {
             // The thread ends only when this sender is dropped.
-            let _ = jobs.send(Job {
-                id,
-                request,
-                deadline,
-            });
+            let _ = jobs.send(Job { id, request, deadline });
         }
     }
 }
@@ -117,11 +105,7 @@ impl Asking {
     fn run(mut self, queue: &Receiver<Job>, mut answers: impl FnMut(RequestId, Answer)) {
         self.try_connection();
         loop {
-            let wait = if self.channel.is_some() {
-                KEEP_WARM
-            } else {
-                self.pause
-            };
+            let wait = if self.channel.is_some() { KEEP_WARM } else { self.pause };
             match queue.recv_timeout(wait) {
                 Ok(job) => {
                     let answer = self.answer(&job);
@@ -183,11 +167,7 @@ impl Asking {
             channel.receive(deadline, deadline.saturating_duration_since(Instant::now()))?;
         let (found, answer) = decode_answer(&frame)?;
         if found != id {
-            return Err(FrameError::OtherAnswer {
-                expected: id.0,
-                found: found.0,
-            }
-            .into());
+            return Err(FrameError::OtherAnswer { expected: id.0, found: found.0 }.into());
         }
         self.channel = Some(channel);
         if !self.complaint.is_empty() {

@@ -118,23 +118,15 @@ impl Register {
             .mode(0o600)
             .open(&lock_path)
             .map_err(io(&lock_path))?;
-        let lock =
-            Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|_| OpenError::InUse {
-                path: dir.to_owned(),
-            })?;
+        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
+            .map_err(|_| OpenError::InUse { path: dir.to_owned() })?;
         let path = view_path(dir);
         let view = match fs::read(&path) {
             Ok(bytes) => Some(decode(&path, &bytes, cluster)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(source) => return Err(OpenError::Io { path, source }),
         };
-        Ok(Self {
-            dir: dir.to_owned(),
-            cluster,
-            view,
-            broken: false,
-            _lock: lock,
-        })
+        Ok(Self { dir: dir.to_owned(), cluster, view, broken: false, _lock: lock })
     }
 
     /// The current view, if there is one.
@@ -151,10 +143,7 @@ impl Register {
     pub fn answer(&mut self, request: &Request) -> Result<Answer, StoreError> {
         if self.broken {
             let source = io::Error::other("an earlier write failed; the witness must be restarted");
-            return Err(StoreError {
-                path: view_path(&self.dir),
-                source,
-            });
+            return Err(StoreError { path: view_path(&self.dir), source });
         }
         match *request {
             Request::Read => Ok(Answer::Current(self.view)),
@@ -166,10 +155,7 @@ impl Register {
                 }
                 self.store(&view).map_err(|source| {
                     self.broken = true;
-                    StoreError {
-                        path: view_path(&self.dir),
-                        source,
-                    }
+                    StoreError { path: view_path(&self.dir), source }
                 })?;
                 self.view = Some(view);
                 Ok(Answer::Won(view))
@@ -210,42 +196,24 @@ fn encode(view: &View, cluster: u64) -> Vec<u8> {
 fn decode(path: &Path, bytes: &[u8], cluster: u64) -> Result<View, OpenError> {
     let path = || path.to_owned();
     let Ok(bytes) = <&[u8; FILE_BYTES]>::try_from(bytes) else {
-        return Err(OpenError::Length {
-            path: path(),
-            found: bytes.len(),
-        });
+        return Err(OpenError::Length { path: path(), found: bytes.len() });
     };
     let word =
         |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let version = if bytes[..8] == MAGIC { word(8) } else { 0 };
     if version != VERSION {
-        return Err(OpenError::Format {
-            path: path(),
-            found: version,
-        });
+        return Err(OpenError::Format { path: path(), found: version });
     }
     let (found, content) = (word(12), &bytes[16..]);
     let expected = crc32c::crc32c(content);
     if found != expected {
-        return Err(OpenError::Damaged {
-            path: path(),
-            expected,
-            found,
-        });
+        return Err(OpenError::Damaged { path: path(), expected, found });
     }
     let (pair, view) = content.split_at(8);
     let pair = u64::from_le_bytes(pair.try_into().expect("split at 8"));
     if pair != cluster {
-        return Err(OpenError::OtherPair {
-            path: path(),
-            expected: cluster,
-            found: pair,
-        });
+        return Err(OpenError::OtherPair { path: path(), expected: cluster, found: pair });
     }
-    View::from_bytes(view.try_into().expect("the length was checked")).map_err(|source| {
-        OpenError::View {
-            path: path(),
-            source,
-        }
-    })
+    View::from_bytes(view.try_into().expect("the length was checked"))
+        .map_err(|source| OpenError::View { path: path(), source })
 }

@@ -36,10 +36,7 @@ impl WitnessServer {
         let tls = credentials
             .server_config(Expect::any_node(), PROTOCOL)
             .map_err(|source| ListenError::Tls { source })?;
-        let limits = Limits {
-            clients: CLIENTS_MAX,
-            frame_bytes: FRAME_BYTES_MAX,
-        };
+        let limits = Limits { clients: CLIENTS_MAX, frame_bytes: FRAME_BYTES_MAX };
         let register = SharedRegister(Arc::new(Mutex::new(register)));
         let listener = Listener::start(address, tls, limits, register.clone())?;
         Ok(Self { register, listener })

@@ -12,14 +12,8 @@ use crate::pki::tests::TestPair;
 use crate::protocol::{Member, NodeId};
 use crate::tls::Credentials;
 
-const A: Member = Member {
-    node: NodeId(1),
-    incarnation: 11,
-};
-const B: Member = Member {
-    node: NodeId(2),
-    incarnation: 22,
-};
+const A: Member = Member { node: NodeId(1), incarnation: 11 };
+const B: Member = Member { node: NodeId(2), incarnation: 22 };
 
 struct Asker {
     client: WitnessClient,
@@ -34,11 +28,7 @@ impl Asker {
             let _ = tx.send((id, answer));
         })
         .expect("credentials of a node");
-        Self {
-            client,
-            answers,
-            next: 0,
-        }
+        Self { client, answers, next: 0 }
     }
 
     fn ask_within(&mut self, request: Request, patience: Duration) -> Answer {
@@ -74,23 +64,13 @@ fn frames_survive_their_bytes_and_nonsense_does_not() {
     for request in [Request::Read, set(6, view)] {
         let frame = encode_question(RequestId(5), &request);
         assert!(frame.len() <= FRAME_BYTES_MAX);
-        assert_eq!(
-            decode_question(&frame).expect("ours"),
-            (RequestId(5), request)
-        );
+        assert_eq!(decode_question(&frame).expect("ours"), (RequestId(5), request));
         for end in 0..frame.len() {
-            assert!(
-                end == 9 || decode_question(&frame[..end]).is_err(),
-                "cut at {end}"
-            );
+            assert!(end == 9 || decode_question(&frame[..end]).is_err(), "cut at {end}");
         }
     }
-    let answers = [
-        Answer::Current(None),
-        Answer::Current(Some(view)),
-        Answer::Won(view),
-        Answer::Lost(None),
-    ];
+    let answers =
+        [Answer::Current(None), Answer::Current(Some(view)), Answer::Won(view), Answer::Lost(None)];
     for answer in answers {
         let frame = encode_answer(RequestId(5), Some(&answer));
         assert_eq!(decode_answer(&frame).expect("ours"), (RequestId(5), answer));
@@ -102,10 +82,7 @@ fn frames_survive_their_bytes_and_nonsense_does_not() {
 
 #[test]
 fn a_compare_and_set_wins_once_and_survives_a_restart() {
-    let (pair, dir) = (
-        TestPair::new("demo"),
-        tempfile::tempdir().expect("a directory"),
-    );
+    let (pair, dir) = (TestPair::new("demo"), tempfile::tempdir().expect("a directory"));
     let server = serve(&pair, dir.path(), any_port());
     let address = server.address();
     let mut a = Asker::new(address, &pair.of("node-a"));
@@ -114,10 +91,7 @@ fn a_compare_and_set_wins_once_and_survives_a_restart() {
     let (first, second) = (View::alone(1, 1, A), View::pair(2, 1, A, B));
     assert_eq!(a.ask(Request::Read), Answer::Current(None));
     assert_eq!(a.ask(set(0, first)), Answer::Won(first));
-    assert_eq!(
-        b.ask(set(0, View::alone(1, 1, B))),
-        Answer::Lost(Some(first))
-    );
+    assert_eq!(b.ask(set(0, View::alone(1, 1, B))), Answer::Lost(Some(first)));
     assert_eq!(a.ask(set(1, second)), Answer::Won(second));
     assert_eq!(b.ask(Request::Read), Answer::Current(Some(second)));
     // Sent again unchanged, it loses against itself: that is how a node learns that it landed.
@@ -126,19 +100,12 @@ fn a_compare_and_set_wins_once_and_survives_a_restart() {
     drop(server);
     let server = serve(&pair, dir.path(), address);
     assert_eq!(server.view(), Some(second));
-    assert_eq!(
-        b.ask(Request::Read),
-        Answer::Current(Some(second)),
-        "over a new connection"
-    );
+    assert_eq!(b.ask(Request::Read), Answer::Current(Some(second)), "over a new connection");
 }
 
 #[test]
 fn a_witness_without_memory_grants_no_change_of_what_it_does_not_know() {
-    let (pair, dir) = (
-        TestPair::new("demo"),
-        tempfile::tempdir().expect("a directory"),
-    );
+    let (pair, dir) = (TestPair::new("demo"), tempfile::tempdir().expect("a directory"));
     let server = serve(&pair, dir.path(), any_port());
     let address = server.address();
     let mut a = Asker::new(address, &pair.of("node-a"));
@@ -156,22 +123,12 @@ fn a_damaged_or_foreign_register_is_not_taken_for_an_empty_one() {
     let path = dir.path().join("view");
     let view = View::alone(1, 1, A);
     let mut register = Register::open(dir.path(), 7).expect("new");
-    assert!(matches!(
-        Register::open(dir.path(), 7),
-        Err(OpenError::InUse { .. })
-    ));
-    assert_eq!(
-        register.answer(&set(0, view)).expect("stored"),
-        Answer::Won(view)
-    );
+    assert!(matches!(Register::open(dir.path(), 7), Err(OpenError::InUse { .. })));
+    assert_eq!(register.answer(&set(0, view)).expect("stored"), Answer::Won(view));
     drop(register);
     assert!(matches!(
         Register::open(dir.path(), 8),
-        Err(OpenError::OtherPair {
-            expected: 8,
-            found: 7,
-            ..
-        })
+        Err(OpenError::OtherPair { expected: 8, found: 7, .. })
     ));
 
     let good = fs::read(&path).expect("stored");
@@ -179,21 +136,12 @@ fn a_damaged_or_foreign_register_is_not_taken_for_an_empty_one() {
         let mut bad = good.clone();
         bad[at] ^= 0x10;
         fs::write(&path, &bad).expect("writable");
-        assert!(
-            Register::open(dir.path(), 7).is_err(),
-            "a flipped bit in byte {at}"
-        );
+        assert!(Register::open(dir.path(), 7).is_err(), "a flipped bit in byte {at}");
     }
     fs::write(&path, &good[1..]).expect("writable");
-    assert!(matches!(
-        Register::open(dir.path(), 7),
-        Err(OpenError::Length { .. })
-    ));
+    assert!(matches!(Register::open(dir.path(), 7), Err(OpenError::Length { .. })));
     fs::write(&path, &good).expect("writable");
-    assert_eq!(
-        Register::open(dir.path(), 7).expect("good").view(),
-        Some(view)
-    );
+    assert_eq!(Register::open(dir.path(), 7).expect("good").view(), Some(view));
 }
 
 #[test]
@@ -202,12 +150,8 @@ fn a_view_that_cannot_be_stored_is_neither_won_nor_lost() {
     let inner = dir.path().join("inner");
     let mut register = Register::open(&inner, 7).expect("new");
     fs::remove_dir_all(&inner).expect("ours");
-    register
-        .answer(&set(0, View::alone(1, 1, A)))
-        .expect_err("nowhere to store it");
-    register
-        .answer(&Request::Read)
-        .expect_err("nothing is known any more");
+    register.answer(&set(0, View::alone(1, 1, A))).expect_err("nowhere to store it");
+    register.answer(&Request::Read).expect_err("nothing is known any more");
 }
 
 #[test]
@@ -216,10 +160,7 @@ fn a_silent_witness_is_no_answer_and_a_late_one_is_found() {
     let listener = TcpListener::bind(any_port()).expect("a free port");
     let address = listener.local_addr().expect("bound");
     let mut a = Asker::new(address, &pair.of("node-a"));
-    assert_eq!(
-        a.ask_within(Request::Read, Duration::from_millis(20)),
-        Answer::NoAnswer
-    );
+    assert_eq!(a.ask_within(Request::Read, Duration::from_millis(20)), Answer::NoAnswer);
     drop(listener);
     let dir = tempfile::tempdir().expect("a directory");
     let _server = serve(&pair, dir.path(), address);

@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::super::*;
 use crate::pki::tests::TestPair;
 use crate::protocol::{Control, Limits, Mode, Timing};
+use crate::tripwire::TripwireClient;
 use crate::witness::{Register, WitnessServer};
 
 /// Longer than anything takes here, shorter than anybody's patience with a hanging test.
@@ -110,8 +111,8 @@ impl Stage {
             heartbeat_listen: ours.heartbeat,
             heartbeat_peer: theirs.heartbeat,
             heartbeat_period: Duration::from_millis(5),
-            // No false alarm on a loaded machine: here a stop is announced by its connection.
-            heartbeat_missed: 400,
+            // No false alarm on a loaded machine: here a death is announced by the tripwire.
+            heartbeat_missed: 2_000,
             witness: self.witness,
             region: ours.region.clone(),
             geometry: geometry(),
@@ -139,7 +140,10 @@ impl Stage {
                 let _ = line.send(serde_json::from_str(&text).expect("JSON"));
             }
         });
-        Running { stop, thread: Some(thread), region, lines }
+        let supervisor =
+            TripwireClient::start(theirs.listen, &self.pki.of(ours.member), theirs.member)
+                .expect("credentials");
+        Running { stop, thread: Some(thread), region, lines, supervisor: Some(supervisor) }
     }
 }
 
@@ -148,6 +152,7 @@ struct Running {
     thread: Option<JoinHandle<()>>,
     region: Region,
     lines: Receiver<Value>,
+    supervisor: Option<TripwireClient>,
 }
 
 impl Running {
@@ -156,6 +161,7 @@ impl Running {
             let line = self.lines.recv_timeout(HANGS_AFTER).unwrap_or_else(|error| {
                 panic!("no event {event:?}: {error}");
             });
+            println!("{line}");
             if line["event"] == event {
                 return line;
             }
@@ -166,6 +172,8 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop.stop();
+        // As if both had been killed at once.
+        self.supervisor = None;
         if let Some(thread) = self.thread.take() {
             let ended = thread.join();
             assert!(ended.is_ok() || thread::panicking(), "the node panicked");
@@ -220,6 +228,19 @@ impl Service {
     }
 }
 
+/// The two nodes report the same digest of a table that is not empty.
+fn wait_for_equal_digests(a: &Region, b: &Region) {
+    let began = Instant::now();
+    loop {
+        let (ours, theirs) = (a.report(), b.report());
+        if ours.digest != 0 && ours.digest == theirs.digest {
+            return;
+        }
+        assert!(began.elapsed() < HANGS_AFTER, "{ours:?} {theirs:?}");
+        thread::yield_now();
+    }
+}
+
 #[test]
 fn a_pair_survives_the_end_of_its_primary_and_takes_it_back() {
     let stage = Stage::new();
@@ -250,6 +271,7 @@ fn a_pair_survives_the_end_of_its_primary_and_takes_it_back() {
     let on_the_primary = objects(&a.region);
     assert_eq!(on_the_primary.len(), 8);
     assert_eq!(objects(&b.region), on_the_primary, "all of it was released");
+    wait_for_equal_digests(&a.region, &b.region);
     // Emitted and not sent: it leaves from the survivor.
     on_a.serve(Some(b"last"), "words");
     let began = Instant::now();
@@ -258,8 +280,12 @@ fn a_pair_survives_the_end_of_its_primary_and_takes_it_back() {
         thread::yield_now();
     }
 
+    while a.supervisor.as_ref().is_some_and(|supervisor| !supervisor.is_armed()) {
+        thread::yield_now();
+    }
     drop(a);
-    b.wait_for("promoted");
+    let promoted = b.wait_for("promoted");
+    assert_eq!(promoted["cause"], "tripwire");
     assert_eq!(b.region.role().role(), Role::Primary);
     let mut on_b = Service::on(&b.region);
     assert_eq!(on_b.send_one(), b"words");
@@ -273,4 +299,5 @@ fn a_pair_survives_the_end_of_its_primary_and_takes_it_back() {
     on_b.serve(Some(b"old"), "?");
     on_b.send_one();
     assert_eq!(objects(&a.region), objects(&b.region), "and the pair is one again");
+    wait_for_equal_digests(&a.region, &b.region);
 }
