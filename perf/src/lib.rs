@@ -16,10 +16,15 @@
 //!   a question about a single operation's cost (`claim`), where nothing is due.
 //! * **The whole distribution.** A run keeps every value, to three digits.
 
+mod bell;
 mod claim;
+mod commit_ack;
+mod echo;
 mod failover;
 mod histogram;
 mod options;
+mod pace;
+mod pair;
 mod registry;
 mod report;
 mod scratch;

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::options::Options;
 use crate::report::Report;
-use crate::{claim, failover};
+use crate::{claim, commit_ack, failover};
 
 /// A question that can be answered by measuring.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,11 @@ const BENCHES: &[Bench] = &[
         name: "claim",
         question: "claim, read, write 256 B, commit by one hot worker",
         run: claim::run,
+    },
+    Bench {
+        name: "commit-ack",
+        question: "from a commit of 256 B to its release: the back-up has it, its output may leave",
+        run: commit_ack::run,
     },
     Bench {
         name: "failover",

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use hotpair_perf::{Options, find};
 
-fn leftovers() -> Vec<String> {
+/// Regions that a bench of this process left.
+fn leftovers(bench: &str) -> Vec<String> {
+    let start = format!("hotpair.bench-{bench}-");
     let own = format!("-{}", std::process::id());
     std::fs::read_dir("/dev/shm")
         .expect("a Linux host")
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| name.starts_with("hotpair.bench-") && name.ends_with(&own))
+        .filter(|name| name.starts_with(&start) && name.ends_with(&own))
         .collect()
 }
 
@@ -39,5 +41,17 @@ fn claim_runs_and_leaves_nothing_behind() {
         let bytes = std::fs::read(directory.path().join(file)).expect("it was asked for");
         assert!(bytes.starts_with(b"#") || bytes.starts_with(b" "), "{file}");
     }
-    assert!(leftovers().is_empty(), "{:?}", leftovers());
+    assert_eq!(leftovers("claim"), [""; 0]);
+}
+
+#[test]
+fn commit_ack_forms_a_pair_and_measures_it() {
+    let options = Options { seconds: Some(Duration::from_millis(500)), ..Options::default() };
+    let bench = find("commit-ack").expect("it is registered");
+    let report = bench.run(&options).unwrap_or_else(|error| panic!("{error}: {error:?}"));
+    println!("{report}");
+    let json = serde_json::to_value(&report).expect("plain data");
+    assert_eq!((&json["bench"], &json["unit"]), (&"commit-ack".into(), &"us".into()));
+    assert!(json["n"].as_u64().is_some_and(|n| n >= 200), "{json}");
+    assert_eq!(leftovers("commit-ack"), [""; 0]);
 }

@@ -1,0 +1,221 @@
+//! The limit of whatever crosses to the other node: a bare QUIC echo, set up as the pair's link is.
+//!
+//! ```text
+//!   this thread                               a thread of its own
+//!   current-thread runtime                    current-thread runtime
+//!   write 256 B ──────────── stream ────────► read
+//!   read        ◄─────────── stream ───────── write
+//! ```
+//!
+//! Both ends sleep in the kernel while they wait. The transport's settings are those of
+//! `hotpair-replica` (`quic/tuning.rs`) that matter for a small message: the delay of acks, the first
+//! round trip time, window, packet size, fairness. TLS authenticates the server only: that costs in the
+//! handshake, which is not measured.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hotpair_replica::pki;
+use quinn::congestion::CubicConfig;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{
+    AckFrequencyConfig, ClientConfig, Connection, Endpoint, EndpointConfig, RecvStream, SendStream,
+    ServerConfig, TokioRuntime, TransportConfig,
+};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::registry::BenchError;
+
+const PROTOCOL: &[u8] = b"hotpair-bench-echo";
+
+/// Largest UDP payload on loopback: what the pair's link uses there.
+const MTU: u16 = 6500;
+
+/// A connection to an echo in another thread, and the runtime to use it with.
+pub(crate) struct Echo {
+    runtime: Runtime,
+    connection: Connection,
+    send: SendStream,
+    recv: RecvStream,
+    server: Option<JoinHandle<()>>,
+}
+
+impl Echo {
+    /// Connects. `certificates` is a directory made by [`pki::create`].
+    pub(crate) fn start(certificates: &Path, cluster: &str) -> Result<Self, BenchError> {
+        let server = server_config(certificates)?;
+        let client = client_config(certificates)?;
+        let socket = bind()?;
+        let address = socket.local_addr().map_err(BenchError::setup("find the echo's address"))?;
+        let thread = std::thread::Builder::new()
+            .name("quic-echo".to_owned())
+            .spawn(move || serve(socket, server))
+            .map_err(BenchError::setup("start the echo"))?;
+
+        let runtime = runtime().map_err(BenchError::setup("start a runtime"))?;
+        let name = format!("node-b.{cluster}.hotpair");
+        let (connection, send, recv) = runtime
+            .block_on(connect(address, &name, client))
+            .map_err(BenchError::setup("connect to the echo"))?;
+        Ok(Echo { runtime, connection, send, recv, server: Some(thread) })
+    }
+
+    /// There and back.
+    pub(crate) fn round_trip(&mut self, payload: &mut [u8]) -> Result<(), BenchError> {
+        let (send, recv) = (&mut self.send, &mut self.recv);
+        self.runtime.block_on(async {
+            send.write_all(payload).await.map_err(BenchError::setup("write to the echo"))?;
+            recv.read_exact(payload).await.map_err(BenchError::setup("read from the echo"))
+        })
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        let _ = self.send.finish();
+        // The echo ends with its stream; closing makes sure that it does even if it hangs in a write.
+        self.runtime.block_on(async {
+            let stopped = tokio::time::timeout(Duration::from_millis(200), self.send.stopped());
+            let _ = stopped.await;
+            self.connection.close(0_u8.into(), b"done");
+            tokio::task::yield_now().await;
+        });
+        if let Some(server) = self.server.take() {
+            let _ = server.join();
+        }
+    }
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+fn bind() -> Result<UdpSocket, BenchError> {
+    UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0)))
+        .map_err(BenchError::setup("bind a UDP socket"))
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+async fn connect(
+    address: SocketAddr,
+    name: &str,
+    config: ClientConfig,
+) -> Result<(Connection, SendStream, RecvStream), Failure> {
+    let socket = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let mut endpoint = Endpoint::new(endpoint_config()?, None, socket, Arc::new(TokioRuntime))?;
+    endpoint.set_default_client_config(config);
+    let connection = endpoint.connect(address, name)?.await?;
+    let (send, recv) = connection.open_bi().await?;
+    Ok((connection, send, recv))
+}
+
+/// Answers one connection until it ends.
+fn serve(socket: UdpSocket, config: ServerConfig) {
+    let Ok(runtime) = runtime() else { return };
+    let served: Result<(), Failure> = runtime.block_on(async {
+        let endpoint =
+            Endpoint::new(endpoint_config()?, Some(config), socket, Arc::new(TokioRuntime))?;
+        let incoming = endpoint.accept().await.ok_or("nobody came")?;
+        let connection = incoming.await?;
+        let (mut send, mut recv) = connection.accept_bi().await?;
+        while let Some(chunk) = recv.read_chunk(usize::MAX, true).await? {
+            send.write_chunk(chunk.bytes).await?;
+        }
+        let _ = send.finish();
+        connection.closed().await;
+        Ok(())
+    });
+    // The other end sees a broken connection and reports that.
+    drop(served);
+}
+
+fn endpoint_config() -> Result<EndpointConfig, quinn::ConfigError> {
+    let mut config = EndpointConfig::default();
+    config.max_udp_payload_size(MTU)?;
+    Ok(config)
+}
+
+fn transport() -> Arc<TransportConfig> {
+    let mut acks = AckFrequencyConfig::default();
+    acks.max_ack_delay(Some(Duration::from_millis(1)));
+    let mut cubic = CubicConfig::default();
+    cubic.initial_window(2 << 20);
+    let mut transport = TransportConfig::default();
+    transport
+        .initial_rtt(Duration::from_millis(2))
+        .ack_frequency_config(Some(acks))
+        .congestion_controller_factory(Arc::new(cubic))
+        .send_fairness(false)
+        .initial_mtu(MTU);
+    Arc::new(transport)
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn server_config(certificates: &Path) -> Result<ServerConfig, BenchError> {
+    let setup = "use the echo's certificate";
+    let chain = CertificateDer::from_pem_file(certificates.join("node-b.pem"))
+        .map_err(BenchError::setup(setup))?;
+    let key = PrivateKeyDer::from_pem_file(certificates.join("node-b.key"))
+        .map_err(BenchError::setup(setup))?;
+    let mut crypto = rustls::ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(BenchError::setup(setup))?
+        .with_no_client_auth()
+        .with_single_cert(vec![chain], key)
+        .map_err(BenchError::setup(setup))?;
+    crypto.alpn_protocols = vec![PROTOCOL.to_vec()];
+    let crypto = QuicServerConfig::try_from(crypto).map_err(BenchError::setup(setup))?;
+    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+    config.transport_config(transport());
+    Ok(config)
+}
+
+fn client_config(certificates: &Path) -> Result<ClientConfig, BenchError> {
+    let setup = "trust the echo's authority";
+    let authority = CertificateDer::from_pem_file(certificates.join("ca.pem"))
+        .map_err(BenchError::setup(setup))?;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority).map_err(BenchError::setup(setup))?;
+    let mut crypto = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(BenchError::setup(setup))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    crypto.alpn_protocols = vec![PROTOCOL.to_vec()];
+    let crypto = QuicClientConfig::try_from(crypto).map_err(BenchError::setup(setup))?;
+    let mut config = ClientConfig::new(Arc::new(crypto));
+    config.transport_config(transport());
+    Ok(config)
+}
+
+/// Certificates for an echo, in a directory that disappears.
+pub(crate) fn certificates(cluster: &str) -> Result<tempfile::TempDir, BenchError> {
+    let directory = tempfile::tempdir().map_err(BenchError::setup("make a directory"))?;
+    pki::create(directory.path(), cluster).map_err(BenchError::setup("make certificates"))?;
+    Ok(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_out_comes_back() {
+        let directory = certificates("bench").expect("a place for files");
+        let mut echo = Echo::start(directory.path(), "bench").expect("loopback");
+        for round in 0..20_u8 {
+            let mut payload = [round; 256];
+            echo.round_trip(&mut payload).expect("the echo lives");
+            assert_eq!(payload, [round; 256]);
+        }
+    }
+}

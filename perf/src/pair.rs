@@ -1,0 +1,172 @@
+//! A pair in this process: a witness and two nodes, each in a thread of its own, over loopback.
+//!
+//! The same code runs as in processes of their own; what is left out is the supervisors, and with them
+//! every failover. Dropping it stops the nodes and removes both regions.
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use hotpair_replica::node::{Node, NodeConfig, NodeError, NodeStop};
+use hotpair_replica::protocol::{Control, Limits, Mode, Timing};
+use hotpair_replica::tls::Credentials;
+use hotpair_replica::witness::{Register, WitnessServer};
+use hotpair_shm::{Geometry, Region, Role};
+
+use crate::registry::BenchError;
+use crate::scratch::Scratch;
+
+/// A pair that has not formed by then will not.
+const FORM_MAX: Duration = Duration::from_secs(20);
+
+/// Two nodes in step, the first of them primary.
+pub(crate) struct Pair {
+    // Stopped in this order: the primary first, so that it does not go solo for a moment.
+    primary: RunningNode,
+    backup: RunningNode,
+    _witness: WitnessServer,
+    _register: tempfile::TempDir,
+    _regions: [Scratch; 2],
+}
+
+struct RunningNode {
+    region: Region,
+    stop: NodeStop,
+    thread: Option<JoinHandle<Result<(), NodeError>>>,
+}
+
+impl Drop for RunningNode {
+    fn drop(&mut self) {
+        self.stop.stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Pair {
+    /// Forms a pair with certificates made by `pki::create` and waits until the back-up protects it.
+    pub(crate) fn form(
+        bench: &str,
+        certificates: &Path,
+        geometry: &Geometry,
+    ) -> Result<Self, BenchError> {
+        let credentials = |member| {
+            Credentials::from_dir(certificates, member)
+                .map_err(BenchError::setup("load a certificate"))
+        };
+        let register = tempfile::tempdir().map_err(BenchError::setup("make a directory"))?;
+        let witness_credentials = credentials("witness")?;
+        let opened = Register::open(register.path(), witness_credentials.cluster().id)
+            .map_err(BenchError::setup("open the witness's register"))?;
+        let witness = WitnessServer::start(
+            SocketAddr::from(([127, 0, 0, 1], 0)),
+            opened,
+            &witness_credentials,
+        )
+        .map_err(BenchError::setup("start the witness"))?;
+
+        let regions = [Scratch::new(&format!("{bench}-a")), Scratch::new(&format!("{bench}-b"))];
+        let addresses = Addresses::find()?;
+        let start = |side: usize| {
+            let members = ["node-a", "node-b"];
+            let config = NodeConfig {
+                credentials: credentials(members[side])?,
+                peer_member: members[1 - side].to_owned(),
+                listen: addresses.listen[side],
+                peer: addresses.listen[1 - side],
+                heartbeat_listen: addresses.heartbeat[side],
+                heartbeat_peer: addresses.heartbeat[1 - side],
+                heartbeat_period: Duration::from_millis(5),
+                // Nobody dies here, and a bench that makes the machine busy must not look like it.
+                heartbeat_missed: 400,
+                witness: witness.address(),
+                region: regions[side].path.clone(),
+                geometry: geometry.clone(),
+                first: side == 0,
+                mode: Mode::Sync,
+                timing: Timing { ack_wait: Duration::from_secs(5), ..Timing::default() },
+                limits: Limits::default(),
+                control: Control::default(),
+                launch: 1,
+                page: None,
+                events: None,
+                mtu: None,
+                role_change_max: Duration::from_millis(100),
+            };
+            launch(config)
+        };
+        let (primary, backup) = (start(0)?, start(1)?);
+        let pair =
+            Pair { primary, backup, _witness: witness, _register: register, _regions: regions };
+        pair.wait_until_protected()?;
+        Ok(pair)
+    }
+
+    /// The primary's region.
+    pub(crate) fn region(&self) -> &Region {
+        &self.primary.region
+    }
+
+    fn wait_until_protected(&self) -> Result<(), BenchError> {
+        let begun = Instant::now();
+        let (primary, backup) = (&self.primary.region, &self.backup.region);
+        while !(primary.role().role() == Role::Primary && primary.report().protected) {
+            if begun.elapsed() > FORM_MAX {
+                let (a, b) = (primary.role(), backup.role());
+                let what = format!("after {FORM_MAX:?} one node is {a:?}, the other {b:?}");
+                return Err(BenchError::setup("form a pair")(what));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+}
+
+fn launch(config: NodeConfig) -> Result<RunningNode, BenchError> {
+    let (tell, told) = mpsc::channel();
+    // A node is made where it runs: its runtime belongs to that thread.
+    let thread = std::thread::Builder::new()
+        .name(format!("node-{}", config.listen.port()))
+        .spawn(move || {
+            let node = Node::start(config)?;
+            let _ = tell.send((node.stopper(), node.region().clone()));
+            drop(tell);
+            node.run()
+        })
+        .map_err(BenchError::setup("start a node's thread"))?;
+    match told.recv() {
+        Ok((stop, region)) => Ok(RunningNode { region, stop, thread: Some(thread) }),
+        Err(_) => match thread.join() {
+            Ok(Err(error)) => Err(BenchError::setup("start a node")(error)),
+            _ => Err(BenchError::setup("start a node")("its thread ended")),
+        },
+    }
+}
+
+/// Ports that were free a moment ago; both ends of each conversation must know them beforehand.
+struct Addresses {
+    listen: [SocketAddr; 2],
+    heartbeat: [SocketAddr; 2],
+}
+
+impl Addresses {
+    fn find() -> Result<Self, BenchError> {
+        let mut held = Vec::new();
+        let mut next = || -> std::io::Result<SocketAddr> {
+            loop {
+                // A node listens for its peer by UDP and for the peer's supervisor by TCP.
+                let tcp = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+                let address = tcp.local_addr()?;
+                if let Ok(udp) = UdpSocket::bind(address) {
+                    held.push((tcp, udp));
+                    return Ok(address);
+                }
+            }
+        };
+        let mut find = || next().map_err(BenchError::setup("find a free port"));
+        Ok(Addresses { listen: [find()?, find()?], heartbeat: [find()?, find()?] })
+    }
+}
