@@ -5,9 +5,11 @@
 //! digest is their wrapping sum, so a change costs one hash and two additions. It is meant to find bugs
 //! and bad memory, not an adversary. Timers travel as time left and are not part of it.
 //!
-//! Both nodes follow the same rule: a change older than what the slot has is not counted. So copies of a
-//! state transfer and batches may be noted in any order, on both sides, and once everything up to the end
-//! of the transfer has been noted the sums are those of the same table.
+//! Both nodes follow the same rule: a commit's change counts unless the slot has a newer one, a copy of a
+//! slot only if it is newer than what the slot has (a slot's seq is raised just before its word changes, so
+//! a copy may name a commit whose effect it does not show). So copies and batches may be noted in any
+//! order, on both sides, and once everything up to the end of the transfer has been noted the sums are
+//! those of the same table.
 
 use crate::protocol::Seq;
 use crate::wire::Change;
@@ -42,8 +44,17 @@ impl TableDigest {
         self.whole_from = Some(through);
     }
 
-    /// Notes a change, unless its slot has a newer one.
+    /// Notes what a commit changed, unless its slot has a newer change.
     pub fn note(&mut self, change: &Change<'_>) {
+        self.note_if(change, |new, held| new >= held);
+    }
+
+    /// Notes the copy of a slot, unless the slot has as new a change.
+    pub fn note_copy(&mut self, copy: &Change<'_>) {
+        self.note_if(copy, |new, held| new > held || held == Seq::ZERO);
+    }
+
+    fn note_if(&mut self, change: &Change<'_>, counts: fn(Seq, Seq) -> bool) {
         let (slot, seq, hash) = match *change {
             Change::Remove { slot, seq, .. } => (slot, seq, 0),
             Change::Put(put) => {
@@ -57,7 +68,7 @@ impl TableDigest {
             }
         };
         let Some(held) = self.slots.get_mut(slot as usize) else { return };
-        if seq < held.0 {
+        if !counts(seq, held.0) {
             return;
         }
         self.sum = self.sum.wrapping_sub(held.1).wrapping_add(hash);
@@ -148,6 +159,10 @@ mod tests {
         let whole = digest(&[a, c, b]);
         assert_eq!(whole, digest(&[b, a, c]), "an older copy after a newer batch changes nothing");
         assert_eq!(whole, digest(&[b, c]));
+        let (mut digest_of, early) = (TableDigest::new(8), put(0, 1, 3, "k", b"old"));
+        [b, c].iter().for_each(|change| digest_of.note(change));
+        digest_of.note_copy(&early);
+        assert_eq!(digest_of.sum(), whole, "a copy that names a commit that it does not show");
         let gone = Change::Remove { slot: 5, incarnation: 2, seq: Seq::new(1, 4) };
         assert_eq!(digest(&[a, b, c, gone]), digest(&[b]));
     }
