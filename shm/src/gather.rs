@@ -47,11 +47,14 @@ fn latest(map: &Map, seat: u8) -> Option<(u64, &crate::layout::EntryRow, EntryWo
 
 /// Raises `gathered` to the watermark where nobody gathers; returns what it is afterwards.
 pub(crate) fn raise_if_free(region: &Region) -> Seq {
+    // In this order: a process that is stopped between the two passes over nothing that was committed
+    // after gathering became required, however long it is stopped.
+    let free_to = watermark(region);
     let required = region.header().gathering.load(Ordering::SeqCst) == 1;
     if required && region.node_alive() {
         return region.gathered();
     }
-    raise(region, watermark(region))
+    raise(region, free_to)
 }
 
 /// Raises `gathered`, never lowers it.
@@ -249,6 +252,20 @@ impl Gatherer {
                     Ordering::SeqCst,
                     Ordering::SeqCst,
                 );
+            }
+        }
+    }
+
+    /// Hands over the commits that their owners have not applied yet, gathered or not: the slots do not
+    /// show them. A copier of all slots calls this once, first, when gathering is required already.
+    pub fn unapplied(&self, mut sink: impl FnMut(GatheredCommit<'_>)) {
+        let map: &Map = &self.region.map;
+        for seat in 0..map.geometry().participants as u8 {
+            if let Some((_, entry, word)) = latest(map, seat)
+                && word.state() == Some(EntryState::Committed)
+            {
+                // Its blocks stay: what replaces them is retired, and waits to be gathered.
+                sink(image(map, Seq::from_bits(entry.seq.load(Ordering::Relaxed)), entry));
             }
         }
     }

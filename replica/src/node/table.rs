@@ -7,14 +7,14 @@
 //! ```
 
 use hotpair_shm::{
-    Applier, ApplyError, BadBlock, Bell, Change as Gathered, Endpoint, Gatherer, ObjectImage,
-    Participant, Region, Seq as RegionSeq, SlotImage, monotonic_ns,
+    Applier, ApplyError, BadBlock, Bell, Change as Gathered, Endpoint, GatheredCommit, Gatherer,
+    ObjectImage, ObjectState, Participant, Region, Seq as RegionSeq, SlotImage, monotonic_ns,
 };
 
 use super::digest::{Digest, Row};
 use super::timers::Timers;
 use crate::protocol::{Core, NotShipped, Seq, Tick};
-use crate::wire::{BatchView, Change, EmitRef, OpenChunk, PutRef, SentRef};
+use crate::wire::{BatchView, Change, EmitRef, OpenBatch, OpenChunk, PutRef, SentRef};
 
 /// Commits in one turn: a turn ends now and then, so that acks are read between two of them.
 const COMMITS_PER_TURN: usize = 256;
@@ -34,6 +34,8 @@ pub(super) struct Table {
     /// Commits were never seen here: the digest is that of no moment until all slots are looked at.
     digest_is_stale: bool,
     snapshot: Option<Snapshot>,
+    /// Slots whose changes were gathered since the snapshot began: their copies may be older.
+    touched: Vec<bool>,
 }
 
 /// What one turn of gathering did.
@@ -71,6 +73,7 @@ impl Table {
             digest: Digest::new(region.geometry().slots),
             digest_is_stale: false,
             snapshot: None,
+            touched: vec![false; region.geometry().slots as usize],
             region,
             seat,
         };
@@ -110,35 +113,14 @@ impl Table {
         }
         let batch = core.gathering();
         let (timers, digest) = (&mut self.timers, &mut self.digest);
+        let touched = &mut self.touched;
         let turn = self.gatherer.gather(COMMITS_PER_TURN, |commit| {
-            let seq = seq_of(commit.seq);
-            for change in &commit.changes {
-                let change = shipped(change, seq, now.as_nanos());
-                match &change {
-                    Change::Put(put) => {
-                        let deadline = put.timer_left_ns.map(|left| now.as_nanos() + left);
-                        timers.note(put.slot, deadline);
-                        digest.note(put.slot, Some(shipped_row(put)));
-                    }
-                    Change::Remove { slot, .. } => {
-                        timers.note(*slot, None);
-                        digest.note(*slot, None);
-                    }
-                }
-                if !batch.push(change) {
-                    tracing::error!(%seq, "a change is larger than can be shipped");
-                }
-            }
-            for emit in &commit.emits {
-                batch.push_emit(EmitRef {
-                    seq,
-                    ordinal: emit.ordinal as u16,
-                    port: emit.port.into(),
-                    endpoint: emit.endpoint.to_bytes(),
-                    payload: emit.payload,
-                });
-            }
-            batch.end_of_commit(seq);
+            record(batch, &commit, now.as_nanos(), |slot, deadline, row| {
+                timers.note(slot, deadline);
+                digest.note(slot, row);
+                touch(touched, slot);
+            });
+            batch.end_of_commit(seq_of(commit.seq));
         });
         // After the commits: a packet is not sent before it was emitted.
         self.gatherer.collect_sent(|seq, ordinal| {
@@ -241,7 +223,18 @@ impl Table {
         self.gatherer = Gatherer::new(self.region.clone());
     }
 
-    pub(super) fn start_snapshot(&mut self) {
+    /// Begins to copy all slots. Gathering is required already.
+    pub(super) fn start_snapshot(&mut self, core: &mut Core, now: Tick) {
+        // Committed, perhaps gathered when nobody recorded it, and not to be seen in its slots yet.
+        let batch = core.gathering();
+        let (digest, touched) = (&mut self.digest, &mut self.touched);
+        touched.fill(false);
+        self.gatherer.unapplied(|commit| {
+            record(batch, &commit, now.as_nanos(), |slot, _, row| {
+                digest.note(slot, row);
+                touch(touched, slot);
+            });
+        });
         self.snapshot = Some(Snapshot { next_slot: 0, packets: None });
     }
 
@@ -260,7 +253,8 @@ impl Table {
             if core.snapshot_room() == 0 {
                 return Ok(());
             }
-            let (chunk, is_last) = snapshot.next_chunk(&self.region, &mut self.digest)?;
+            let (chunk, is_last) =
+                snapshot.next_chunk(&self.region, &mut self.digest, &self.touched)?;
             if !chunk.is_empty() {
                 core.offer_chunk(now, chunk)?;
             }
@@ -293,6 +287,7 @@ impl Snapshot {
         &mut self,
         region: &Region,
         digest: &mut Digest,
+        touched: &[bool],
     ) -> Result<(OpenChunk, bool), SnapshotError> {
         let mut chunk = OpenChunk::new();
         while self.next_slot < region.geometry().slots {
@@ -300,16 +295,26 @@ impl Snapshot {
             self.next_slot += 1;
             let image =
                 region.image(slot).map_err(|source| SnapshotError::Slot { slot, source })?;
+            let object = match image {
+                Some(SlotImage::Object(object)) => Some(object),
+                _ => None,
+            };
             // What is gathered later is newer, or as old and soon followed by what is newer.
-            digest.note(slot, None);
+            if !touched[slot as usize] {
+                digest.note(slot, object.as_ref().map(row_of));
+            }
             // The receiver is empty: only what is there needs to be said.
-            if let Some(SlotImage::Object(object)) = image {
-                digest.note(slot, Some(row_of(&object)));
+            if let Some(object) = object {
                 let now = monotonic_ns();
                 let put = PutRef {
                     slot,
                     incarnation: object.incarnation,
-                    seq: seq_of(object.seq),
+                    // A commit of the claimer may have raised the seq and not changed the value yet.
+                    // It is in a batch, which must win whichever comes first.
+                    seq: match object.state {
+                        ObjectState::Claimed => Seq::ZERO,
+                        _ => seq_of(object.seq),
+                    },
                     queue: object.queue.index().into(),
                     prio: object.priority,
                     key: (!object.key.is_empty()).then_some(&object.key),
@@ -364,6 +369,44 @@ fn shipped_row<'r>(put: &PutRef<'r>) -> Row<'r> {
         priority: put.prio,
         key: put.key.unwrap_or_default(),
         value: put.value,
+    }
+}
+
+/// Puts a commit into a batch, and tells what it means for each slot: deadline and content.
+fn record(
+    batch: &mut OpenBatch,
+    commit: &GatheredCommit<'_>,
+    now_ns: u64,
+    mut note: impl FnMut(u32, Option<u64>, Option<Row<'_>>),
+) {
+    let seq = seq_of(commit.seq);
+    for change in &commit.changes {
+        let change = shipped(change, seq, now_ns);
+        match &change {
+            Change::Put(put) => {
+                let deadline = put.timer_left_ns.map(|left| now_ns.saturating_add(left));
+                note(put.slot, deadline, Some(shipped_row(put)));
+            }
+            Change::Remove { slot, .. } => note(*slot, None, None),
+        }
+        if !batch.push(change) {
+            tracing::error!(%seq, "a change is larger than can be shipped");
+        }
+    }
+    for emit in &commit.emits {
+        batch.push_emit(EmitRef {
+            seq,
+            ordinal: emit.ordinal as u16,
+            port: emit.port.into(),
+            endpoint: emit.endpoint.to_bytes(),
+            payload: emit.payload,
+        });
+    }
+}
+
+fn touch(touched: &mut [bool], slot: u32) {
+    if let Some(touched) = touched.get_mut(slot as usize) {
+        *touched = true;
     }
 }
 

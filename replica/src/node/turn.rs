@@ -208,7 +208,7 @@ impl Turns {
                 table.region().set_gathering(required);
                 self.gathering_required = required;
             }
-            Action::StartSnapshot => table.start_snapshot(),
+            Action::StartSnapshot => table.start_snapshot(core, tick),
             Action::StopSnapshot => table.stop_snapshot(),
             Action::ApplyBatch(batch, receipt) => match table.apply(batch.view(), tick) {
                 Ok(()) => {
