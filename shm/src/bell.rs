@@ -14,6 +14,7 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
 use crate::map::Map;
@@ -83,7 +84,10 @@ impl Region {
         // ORDER bell/3 is the caller's; bell/4 here.
         let mut asleep = bits.load(Ordering::SeqCst);
         while asleep != 0 {
-            let seat = asleep.trailing_zeros() as u8;
+            let seat = next_after(LAST_RUNG.load(Ordering::Relaxed), asleep);
+            if matches!(bell, Bell::Queue(_)) {
+                LAST_RUNG.store(seat, Ordering::Relaxed);
+            }
             let before = bits.fetch_and(!(1 << seat), Ordering::SeqCst);
             if before >> seat & 1 == 1 && self.wake(seat) {
                 return;
@@ -121,6 +125,16 @@ impl Region {
     }
 }
 
+/// The seat of the worker that this process woke last: they take turns, or those in the upper seats
+/// would get nothing to do until the others are overloaded.
+static LAST_RUNG: AtomicU8 = AtomicU8::new(63);
+
+/// The lowest bit above `seat`, else the lowest of all. There is one.
+fn next_after(seat: u8, bits: u64) -> u8 {
+    let above = u64::MAX.checked_shl(u32::from(seat) + 1).unwrap_or(0) & bits;
+    (if above == 0 { bits } else { above }).trailing_zeros() as u8
+}
+
 /// One socket per process is enough to ring with.
 fn ringing_socket() -> Option<&'static UnixDatagram> {
     static SOCKET: OnceLock<Option<UnixDatagram>> = OnceLock::new();
@@ -153,4 +167,16 @@ pub(crate) fn open_socket(region: &Region, seat: u8) -> io::Result<UnixDatagram>
 pub(crate) fn drain(socket: &UnixDatagram) {
     let mut byte = [0; 8];
     while socket.recv(&mut byte).is_ok() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sleepers_take_turns() {
+        let asleep = 1 << 2 | 1 << 5 | 1 << 63;
+        let turns = [63, 2, 5, 62, 0].map(|last| next_after(last, asleep));
+        assert_eq!(turns, [2, 5, 63, 63, 2]);
+    }
 }
