@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use hotpair_shm::Region;
+use nix::sys::statvfs::statvfs;
 
 use crate::config::Config;
 use crate::exit::Exit;
@@ -40,14 +41,27 @@ pub(crate) fn users_of(path: &Path) -> Vec<i32> {
 pub(crate) fn make_way(config: &Config) -> Result<(), Failure> {
     let name = config.region_name();
     remove_half_built(name);
-    let path = Region::path_for(name);
-    if !path.exists() {
+    if Region::path_for(name).exists() {
+        removable(name)?;
+        tracing::info!(%name, "removing the region that dead processes left behind");
+        remove(name);
+    }
+    enough_memory(config)
+}
+
+/// All of a region is reserved at once; whether that can work is known before anything starts.
+fn enough_memory(config: &Config) -> Result<(), Failure> {
+    let name = config.region_name();
+    let failed = || Failure::new(format!("cannot make region {name}"));
+    let need = config.geometry().region_bytes().map_err(|error| failed().caused_by(&error))?;
+    let facts = statvfs(DIRECTORY).map_err(|errno| failed().caused_by(&errno))?;
+    let have = facts.blocks_available() * facts.fragment_size();
+    if need <= have {
         return Ok(());
     }
-    removable(name)?;
-    tracing::info!(%name, "removing the region that dead processes left behind");
-    remove(name);
-    Ok(())
+    Err(failed()
+        .because(format!("{DIRECTORY} has {have} bytes free, the region needs {need}"))
+        .help("make [region] smaller, or remove old regions: see `hotpair region list`"))
 }
 
 /// Whether the region called `name` is ours and nobody uses it.

@@ -81,9 +81,10 @@ impl Plan {
         self.dir.join("pki")
     }
 
-    /// Directory of the witness.
+    /// Directory of the witness. In memory: a demo's view has no power failure to survive, and the
+    /// promotion would be a measurement of how busy this host's disk is.
     pub(super) fn store(&self) -> PathBuf {
-        self.dir.join("witness")
+        store(&self.name)
     }
 
     fn configuration(
@@ -159,8 +160,13 @@ impl Drop for Plan {
         for member in [Member::A, Member::B] {
             region_file::remove(&self.region(member));
         }
+        let _ = fs::remove_dir_all(self.store());
         let _ = fs::remove_dir_all(&self.dir);
     }
+}
+
+fn store(name: &str) -> PathBuf {
+    PathBuf::from(format!("/dev/shm/hotpair-{name}"))
 }
 
 struct Directory(PathBuf);
@@ -182,20 +188,22 @@ fn sweep() {
             region_file::remove(&name);
         }
     }
-    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
-        let file = entry.file_name();
-        let name = file.to_str().and_then(|file| file.strip_prefix("hotpair-"));
-        if name.and_then(of_dead_demo).is_some() && is_ours(&entry.path()) {
-            let _ = fs::remove_dir_all(entry.path());
+    for place in [std::env::temp_dir(), PathBuf::from("/dev/shm")] {
+        for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+            let file = entry.file_name();
+            let name = file.to_str().and_then(|file| file.strip_prefix("hotpair-"));
+            if name.and_then(of_dead_demo).is_some() && is_ours(&entry.path()) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
         }
     }
 }
 
-/// A directory for temporary files is everybody's: only what has a demo's shape and owner is ours.
+/// Directories for temporary files are everybody's: only what belongs to this user is ours.
 fn is_ours(dir: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let Ok(facts) = fs::symlink_metadata(dir) else { return false };
-    facts.is_dir() && facts.uid() == nix::unistd::geteuid().as_raw() && dir.join("pki").is_dir()
+    facts.is_dir() && facts.uid() == nix::unistd::geteuid().as_raw()
 }
 
 /// Addresses that nobody else uses: a loopback address of its own keeps demos out of each other's

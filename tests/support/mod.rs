@@ -160,12 +160,12 @@ pub(crate) fn runs(pid: i32) -> bool {
     !matches!(state, None | Some('Z' | 'X'))
 }
 
-/// Regions and half-built regions whose file name contains `part`.
+/// Everything of ours in /dev/shm whose file name contains `part`.
 pub(crate) fn regions_with(part: &str) -> Vec<String> {
     let entries = std::fs::read_dir("/dev/shm").expect("/dev/shm is mounted").flatten();
     entries
         .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| name.contains("hotpair.") && name.contains(part))
+        .filter(|name| name.contains("hotpair") && name.contains(part))
         .collect()
 }
 
