@@ -9,7 +9,7 @@ mod sim;
 use std::time::Duration;
 
 use hotpair_replica::protocol::{Control, Mode, Mutation};
-use sim::{Counts, Setup, World};
+use sim::{Counts, HostFlaw, Setup, World};
 
 /// Seeds in an ordinary run; `SEEDS=2000` for more.
 const SEEDS: u64 = 400;
@@ -111,15 +111,30 @@ fn each_broken_rule_is_caught() {
         Mutation::PromoteOutsideSet,
         Mutation::ForgetUnsent,
     ];
+    all_are_caught(mutations.map(|mutation| (format!("{mutation:?}"), Setup::mutated(mutation))));
+}
+
+/// Goal: the same for the host's part of the bargain.
+#[test]
+fn each_flaw_of_a_host_is_caught() {
+    #[rustfmt::skip]
+    let flaws = [
+        HostFlaw::EqualCopyWins,
+        HostFlaw::UnappliedForgotten,
+    ];
+    all_are_caught(flaws.map(|flaw| (format!("{flaw:?}"), Setup::flawed(flaw))));
+}
+
+fn all_are_caught<const N: usize>(bugs: [(String, Setup); N]) {
     let mut missed = Vec::new();
-    for mutation in mutations {
+    for (name, setup) in bugs {
         let caught = (0..MUTATION_SEEDS).find_map(|seed| {
-            let run = World::new(seed, Setup::mutated(mutation), false).run(FAULTS_MS, HEAL_MS);
+            let run = World::new(seed, setup.clone(), false).run(FAULTS_MS, HEAL_MS);
             run.err().map(|violation| (seed, violation.0))
         });
         match caught {
-            Some((seed, words)) => println!("{mutation:?}: seed {seed:#x}: {words:.300}"),
-            None => missed.push(mutation),
+            Some((seed, words)) => println!("{name}: seed {seed:#x}: {words:.300}"),
+            None => missed.push(name),
         }
     }
     assert!(missed.is_empty(), "nobody noticed {missed:?}");

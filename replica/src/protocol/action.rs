@@ -34,7 +34,8 @@ pub enum Action {
         /// Whether `gathered` may be raised by nobody but the gatherer.
         required: bool,
     },
-    /// Copy all slots and all packets not known to be sent, in chunks, as
+    /// Record the commits that are decided and not seen in their slots yet (they may have been gathered
+    /// when nobody recorded), then copy all slots and all packets not known to be sent, in chunks, as
     /// [`snapshot_room`](super::Core::snapshot_room) allows; then
     /// [`finish_snapshot`](super::Core::finish_snapshot).
     StartSnapshot,

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Copies and batches need no order among each other: each carries the seq of its slot's last change,
-//! and an older one is not applied over a newer one.
+//! and an older one is not applied over a newer one. Of the same seq, the batch wins: a slot's seq is
+//! raised just before its word changes, so a copy may name a commit whose effect it does not show.
 
 use super::action::{Action, Event};
 use super::config::{Limits, Mode, Mutation};

@@ -74,8 +74,8 @@ impl ChunkFrame {
         Ok(ChunkFrame { chunk_no: body.chunk_no.to_native(), frame })
     }
 
-    /// Its content. An older change than the slot has already must not be applied: batches overtake
-    /// copies.
+    /// Its content. A copy is applied only if its seq is above that of the slot (or the slot has none):
+    /// batches overtake copies, and a copy may name a commit that it does not show yet.
     pub fn view(&self) -> BatchView<'_> {
         let body = access(&self.frame).expect("checked when the frame came, and not changed since");
         BatchView { rows: &body.rows }

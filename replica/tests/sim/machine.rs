@@ -40,9 +40,23 @@ impl Clock {
 pub(crate) struct Setup {
     pub(crate) mode: Mode,
     pub(crate) control: Control,
+    pub(crate) flaw: Option<HostFlaw>,
+}
+
+/// A bug of the host, on whose part of the bargain the protocol relies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostFlaw {
+    /// The copy of a slot is applied over a commit of the same seq.
+    EqualCopyWins,
+    /// Commits that their slots do not show when copying begins are not recorded.
+    UnappliedForgotten,
 }
 
 impl Setup {
+    pub(crate) fn flawed(flaw: HostFlaw) -> Setup {
+        Setup { flaw: Some(flaw), ..Setup::default() }
+    }
+
     pub(crate) fn mutated(mutation: Mutation) -> Setup {
         let control = Control { mutation: Some(mutation), ..Control::default() };
         Setup { control, ..Setup::default() }
@@ -77,6 +91,7 @@ pub(crate) struct Machine {
     /// Until when its workers, or its port, do nothing.
     pub(crate) workers_until: u64,
     pub(crate) port_until: u64,
+    pub(crate) flaw: Option<HostFlaw>,
     /// Compare-and-sets that may still land.
     pub(crate) setting: u32,
 }
@@ -91,6 +106,7 @@ impl Machine {
             workers_until: 0,
             port_until: 0,
             setting: 0,
+            flaw: None,
         }
     }
 
@@ -101,6 +117,7 @@ impl Machine {
     pub(crate) fn start(&mut self, now: u64, rng: &mut Rng, setup: &Setup) {
         let mut config = Config::new(1, self.member(), NodeId(1 - self.id.0), 77, SLOTS);
         config.first = self.id.0 == 0;
+        self.flaw = setup.flaw;
         config.mode = setup.mode;
         config.control = setup.control.clone();
         config.timing.takeover_wait = Duration::from_millis(300);
@@ -155,9 +172,32 @@ impl Machine {
         for sent in region.sent.drain(..) {
             open.push_sent(sent);
         }
+        if rng.chance(50) {
+            region.lagging = None;
+        }
         let digest = Some(region.digest());
         let _ = process.core.offer(tick, region.commit_seq, digest);
         self.copy(now, rng);
+    }
+
+    /// Begins to copy. A commit that is not seen in its slot yet may have been gathered when nobody
+    /// recorded it.
+    pub(crate) fn start_copying(&mut self) {
+        let Machine { region, process: Some(process), .. } = self else { return };
+        process.copying = Some(0);
+        if self.flaw == Some(HostFlaw::UnappliedForgotten) {
+            return;
+        }
+        if let Some((commit, _)) = &region.lagging {
+            let open = process.core.gathering();
+            open.push(change_of(commit.slot, &commit.after));
+            // Unless the port has been quicker than this model's worker.
+            if let Some(id) =
+                commit.packet.filter(|_| region.packets.contains_key(&(commit.seq, 0)))
+            {
+                open.push_emit(emit_of(commit.seq, &id.to_le_bytes()));
+            }
+        }
     }
 
     fn copy(&mut self, now: u64, rng: &mut Rng) {
@@ -170,7 +210,7 @@ impl Machine {
         let mut chunk = OpenChunk::new();
         let end = (next + rng.pick(1..3) as u32).min(SLOTS);
         while next < end {
-            chunk.push(change_of(next, &region.slots[next as usize]));
+            chunk.push(change_of(next, &region.copy(next)));
             next += 1;
         }
         process.copying = Some(next);

@@ -10,5 +10,5 @@ mod region;
 mod rng;
 mod world;
 
-pub(crate) use machine::Setup;
+pub(crate) use machine::{HostFlaw, Setup};
 pub(crate) use world::{Counts, World};

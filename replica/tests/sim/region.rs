@@ -53,6 +53,9 @@ pub(crate) struct Region {
     pub(crate) commit_seq: Seq,
     pub(crate) released: Seq,
     pub(crate) applied: Seq,
+    /// The last commit and what its slot held before, while a copier may see the new seq there with the
+    /// old value: its worker was stopped between the two.
+    pub(crate) lagging: Option<(Commit, Slot)>,
 }
 
 impl Region {
@@ -68,6 +71,7 @@ impl Region {
             commit_seq: Seq::ZERO,
             released: Seq::ZERO,
             applied: Seq::ZERO,
+            lagging: None,
         }
     }
 
@@ -75,6 +79,7 @@ impl Region {
         self.role = Role::Primary(epoch);
         self.ring.clear();
         self.sent.clear();
+        self.lagging = None;
         self.commit_seq = Seq::new(epoch, 0);
     }
 
@@ -100,6 +105,7 @@ impl Region {
         let seq = Seq::new(self.commit_seq.epoch(), self.commit_seq.count() + 1);
         self.commit_seq = seq;
         let object = &mut self.slots[slot as usize];
+        let before = object.clone();
         object.seq = seq;
         if withdraws && object.value.is_some() {
             object.value = None;
@@ -115,10 +121,23 @@ impl Region {
         let packet = emits.then_some(id);
         let commit = Commit { seq, slot, after: object.clone(), packet };
         self.ring.push_back(commit.clone());
+        self.lagging = Some((commit.clone(), before));
         Some(commit)
     }
 
-    pub(crate) fn apply(&mut self, content: BatchView<'_>) {
+    /// The copy of a slot, as a copier may find it.
+    pub(crate) fn copy(&self, slot: u32) -> Slot {
+        let held = &self.slots[slot as usize];
+        match &self.lagging {
+            Some((commit, before)) if commit.slot == slot => {
+                Slot { seq: held.seq, ..before.clone() }
+            }
+            _ => held.clone(),
+        }
+    }
+
+    /// Applies a batch, or copies of slots: those give way to a commit of the same seq.
+    pub(crate) fn apply(&mut self, content: BatchView<'_>, copies: bool) {
         for change in content.changes() {
             let (slot, seq) = match change {
                 Change::Put(PutRef { slot, seq, .. }) | Change::Remove { slot, seq, .. } => {
@@ -126,7 +145,7 @@ impl Region {
                 }
             };
             let object = &mut self.slots[slot as usize];
-            if seq < object.seq {
+            if seq < object.seq || (copies && seq == object.seq && seq > Seq::ZERO) {
                 continue;
             }
             object.seq = seq;

@@ -11,7 +11,7 @@ use rkyv::util::AlignedVec;
 
 use super::arbiter::Arbiter;
 use super::ledger::{Checked, Ledger, Violation, ensure};
-use super::machine::{Machine, Setup};
+use super::machine::{HostFlaw, Machine, Setup};
 use super::net::{Address, Connection, MICRO, MILLI, Net, Packet};
 use super::region::{KEPT_SLOTS, Role, SLOTS};
 use super::rng::Rng;
@@ -588,7 +588,7 @@ impl World {
         let now = self.now;
         let life = self.machines[node].life;
         let id = self.machines[node].id;
-        let Machine { region, process: Some(process), .. } = &mut self.machines[node] else {
+        let Machine { region, process: Some(process), flaw, .. } = &mut self.machines[node] else {
             return Ok(());
         };
         let tick = process.clock.tick(now);
@@ -606,10 +606,10 @@ impl World {
                 region.released = seq;
             }
             Action::SetGathering { required } => region.gathering_required = required,
-            Action::StartSnapshot => process.copying = Some(0),
+            Action::StartSnapshot => self.machines[node].start_copying(),
             Action::StopSnapshot => process.copying = None,
             Action::ApplyBatch(batch, receipt) => {
-                region.apply(batch.view());
+                region.apply(batch.view(), false);
                 region.applied = batch.last;
                 let digest = batch.digest.map(|_| region.digest());
                 process.core.handle_applied(tick, receipt, digest);
@@ -619,7 +619,7 @@ impl World {
                 }
             }
             Action::ApplyChunk(chunk, receipt) => {
-                region.apply(chunk.view());
+                region.apply(chunk.view(), *flaw != Some(HostFlaw::EqualCopyWins));
                 process.core.handle_applied(tick, receipt, None);
             }
             Action::Disconnect { connection, retry_after } => {
