@@ -114,7 +114,7 @@ impl Client {
             }
             let mut answer = [0; 256];
             while let Ok((len, _)) = self.socket.recv_from(&mut answer) {
-                if len == 44 && answer[8..16] == number.to_le_bytes() {
+                if len == 40 && answer[8..16] == number.to_le_bytes() {
                     let count = answer[16..24].try_into().expect("eight bytes");
                     answered = Some(u64::from_le_bytes(count));
                     return true;
