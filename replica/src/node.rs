@@ -17,7 +17,6 @@
 
 mod bell;
 mod config;
-mod digest;
 mod events;
 mod reaping;
 mod roles;

@@ -11,8 +11,8 @@ use hotpair_shm::{
     ObjectImage, ObjectState, Participant, Region, Seq as RegionSeq, SlotImage, monotonic_ns,
 };
 
-use super::digest::{Digest, Row};
 use super::timers::Timers;
+use crate::digest::TableDigest;
 use crate::protocol::{Core, NotShipped, Seq, Tick};
 use crate::wire::{BatchView, Change, EmitRef, OpenBatch, OpenChunk, PutRef, SentRef};
 
@@ -30,12 +30,8 @@ pub(super) struct Table {
     gatherer: Gatherer,
     applier: Applier,
     timers: Timers,
-    digest: Digest,
-    /// Commits were never seen here: the digest is that of no moment until all slots are looked at.
-    digest_is_stale: bool,
+    digest: TableDigest,
     snapshot: Option<Snapshot>,
-    /// Slots whose changes were gathered since the snapshot began: their copies may be older.
-    touched: Vec<bool>,
 }
 
 /// What one turn of gathering did.
@@ -70,16 +66,14 @@ impl Table {
             gatherer: Gatherer::new(region.clone()),
             applier: Applier::new(&region),
             timers: Timers::new(region.geometry().slots),
-            digest: Digest::new(region.geometry().slots),
-            digest_is_stale: false,
+            digest: TableDigest::new(region.geometry().slots),
             snapshot: None,
-            touched: vec![false; region.geometry().slots as usize],
             region,
             seat,
         };
         for object in table.region.objects() {
             table.timers.note(object.slot, object.deadline);
-            table.digest.note(object.slot, Some(row_of(&object)));
+            table.digest.note_copy(&copied(&object, monotonic_ns()));
         }
         table
     }
@@ -113,37 +107,58 @@ impl Table {
         }
         let batch = core.gathering();
         let (timers, digest) = (&mut self.timers, &mut self.digest);
-        let touched = &mut self.touched;
         let turn = self.gatherer.gather(COMMITS_PER_TURN, |commit| {
-            record(batch, &commit, now.as_nanos(), |slot, deadline, row| {
-                timers.note(slot, deadline);
-                digest.note(slot, row);
-                touch(touched, slot);
-            });
+            record(batch, &commit, now, timers, digest);
             batch.end_of_commit(seq_of(commit.seq));
         });
         // After the commits: a packet is not sent before it was emitted.
         self.gatherer.collect_sent(|seq, ordinal| {
             batch.push_sent(SentRef { seq: seq_of(seq), ordinal: ordinal as u16 });
         });
-        self.digest_is_stale |= turn.gap;
-        let digest = self.digest();
-        if let Err(error) = core.offer(now, seq_of(turn.upto), digest) {
+        if turn.gap {
+            // Of what was never seen here nothing is known until all slots are copied.
+            self.digest.begin();
+        }
+        let upto = seq_of(turn.upto);
+        if let Err(error) = core.offer(now, upto, self.digest.at(upto)) {
             tracing::debug!(%error, "commits of an older epoch are not shipped");
         }
         Turn { commits: turn.commits, gap: turn.gap }
     }
 
-    /// Writes a batch or a chunk of the primary into the region.
-    pub(super) fn apply(&mut self, view: BatchView<'_>, now: Tick) -> Result<(), ApplyError> {
+    /// Writes a batch of the primary into the region.
+    pub(super) fn apply_batch(
+        &mut self,
+        batch: BatchView<'_>,
+        now: Tick,
+    ) -> Result<(), ApplyError> {
         // What is withdrawn gives its key and its memory to what is created in the same batch.
         let removes = |change: &Change<'_>| matches!(change, Change::Remove { .. });
-        for change in view.changes().filter(removes) {
+        for change in batch.changes().filter(removes) {
+            self.digest.note(&change);
             self.apply_change(change, now)?;
         }
-        for change in view.changes().filter(|change| !removes(change)) {
+        for change in batch.changes().filter(|change| !removes(change)) {
+            self.digest.note(&change);
             self.apply_change(change, now)?;
         }
+        self.apply_packets(batch)
+    }
+
+    /// Writes copies of the primary's slots into the region.
+    pub(super) fn apply_chunk(
+        &mut self,
+        chunk: BatchView<'_>,
+        now: Tick,
+    ) -> Result<(), ApplyError> {
+        for copy in chunk.changes() {
+            self.digest.note_copy(&copy);
+            self.apply_change(copy, now)?;
+        }
+        self.apply_packets(chunk)
+    }
+
+    fn apply_packets(&mut self, view: BatchView<'_>) -> Result<(), ApplyError> {
         for emit in view.emits() {
             self.applier.emit(
                 &mut self.seat,
@@ -163,15 +178,16 @@ impl Table {
     }
 
     fn apply_change(&mut self, change: Change<'_>, now: Tick) -> Result<(), ApplyError> {
-        let (seq, slot, deadline, row, change) = match change {
+        let (seq, slot, deadline, change) = match change {
             Change::Remove { slot, incarnation, seq } => {
-                (seq, slot, None, None, Gathered::Remove { slot, incarnation })
+                (seq, slot, None, Gathered::Remove { slot, incarnation })
             }
             Change::Put(put) => {
                 let deadline = put.timer_left_ns.map(|left| now.as_nanos().saturating_add(left));
                 let written = Gathered::Put {
                     slot: put.slot,
                     incarnation: put.incarnation,
+                    // No region has so many queues: refused by the applier.
                     queue: u8::try_from(put.queue).unwrap_or(u8::MAX),
                     priority: put.prio,
                     key: put.key.unwrap_or_default(),
@@ -179,13 +195,12 @@ impl Table {
                     deadline,
                     ready: put.ready,
                 };
-                (put.seq, put.slot, deadline, Some(shipped_row(&put)), written)
+                (put.seq, put.slot, deadline, written)
             }
         };
         let seq = RegionSeq::from_bits(seq.raw());
         if self.applier.apply(&mut self.seat, seq, &change)? {
             self.timers.note(slot, deadline);
-            self.digest.note(slot, row);
         }
         Ok(())
     }
@@ -201,14 +216,17 @@ impl Table {
         self.region.empty();
         self.applier.clear();
         self.timers.clear();
-        self.digest.clear();
-        self.digest_is_stale = false;
+        self.digest.begin();
     }
 
-    /// The digest of all that was gathered or applied, where it is known.
-    pub(super) fn digest(&self) -> Option<u64> {
-        // While slots are copied some of them are ahead of the others.
-        (!self.digest_is_stale && self.snapshot.is_none()).then_some(self.digest.sum())
+    /// The digest of everything that was gathered up to here, where it is known.
+    pub(super) fn digest_gathered(&self, watermark: Seq) -> Option<u64> {
+        self.digest.at(watermark)
+    }
+
+    /// The digest of everything that was applied, for a back-up whose core knows when it counts.
+    pub(super) fn digest_applied(&self) -> u64 {
+        self.digest.sum()
     }
 
     /// The region, which must be quiet, is about to become primary: what may not have been sent is
@@ -221,20 +239,17 @@ impl Table {
     /// The region has become primary.
     pub(super) fn serve(&mut self) {
         self.gatherer = Gatherer::new(self.region.clone());
+        // What was worth promoting was whole.
+        self.digest.whole_from(Seq::ZERO);
     }
 
     /// Begins to copy all slots. Gathering is required already.
     pub(super) fn start_snapshot(&mut self, core: &mut Core, now: Tick) {
         // Committed, perhaps gathered when nobody recorded it, and not to be seen in its slots yet.
         let batch = core.gathering();
-        let (digest, touched) = (&mut self.digest, &mut self.touched);
-        touched.fill(false);
-        self.gatherer.unapplied(|commit| {
-            record(batch, &commit, now.as_nanos(), |slot, _, row| {
-                digest.note(slot, row);
-                touch(touched, slot);
-            });
-        });
+        self.digest.begin();
+        let (timers, digest) = (&mut self.timers, &mut self.digest);
+        self.gatherer.unapplied(|commit| record(batch, &commit, now, timers, digest));
         self.snapshot = Some(Snapshot { next_slot: 0, packets: None });
     }
 
@@ -253,16 +268,16 @@ impl Table {
             if core.snapshot_room() == 0 {
                 return Ok(());
             }
-            let (chunk, is_last) =
-                snapshot.next_chunk(&self.region, &mut self.digest, &self.touched)?;
+            let (chunk, is_last) = snapshot.next_chunk(&self.region, &mut self.digest)?;
             if !chunk.is_empty() {
                 core.offer_chunk(now, chunk)?;
             }
             if is_last {
                 self.snapshot = None;
-                self.digest_is_stale = false;
                 // Read after the last copy: up to here the copies are a state that existed.
-                core.finish_snapshot(now, seq_of(self.region.commit_seq()))?;
+                let through = seq_of(self.region.commit_seq());
+                self.digest.whole_from(through);
+                core.finish_snapshot(now, through)?;
             }
         }
         Ok(())
@@ -286,8 +301,7 @@ impl Snapshot {
     fn next_chunk(
         &mut self,
         region: &Region,
-        digest: &mut Digest,
-        touched: &[bool],
+        digest: &mut TableDigest,
     ) -> Result<(OpenChunk, bool), SnapshotError> {
         let mut chunk = OpenChunk::new();
         while self.next_slot < region.geometry().slots {
@@ -295,34 +309,11 @@ impl Snapshot {
             self.next_slot += 1;
             let image =
                 region.image(slot).map_err(|source| SnapshotError::Slot { slot, source })?;
-            let object = match image {
-                Some(SlotImage::Object(object)) => Some(object),
-                _ => None,
-            };
-            // What is gathered later is newer, or as old and soon followed by what is newer.
-            if !touched[slot as usize] {
-                digest.note(slot, object.as_ref().map(row_of));
-            }
             // The receiver is empty: only what is there needs to be said.
-            if let Some(object) = object {
-                let now = monotonic_ns();
-                let put = PutRef {
-                    slot,
-                    incarnation: object.incarnation,
-                    // A commit of the claimer may have raised the seq and not changed the value yet.
-                    // It is in a batch, which must win whichever comes first.
-                    seq: match object.state {
-                        ObjectState::Claimed => Seq::ZERO,
-                        _ => seq_of(object.seq),
-                    },
-                    queue: object.queue.index().into(),
-                    prio: object.priority,
-                    key: (!object.key.is_empty()).then_some(&object.key),
-                    value: &object.value,
-                    timer_left_ns: object.deadline.map(|at| at.saturating_sub(now)),
-                    ready: object.ready,
-                };
-                if !chunk.push(Change::Put(put)) {
+            if let Some(SlotImage::Object(object)) = image {
+                let copy = copied(&object, monotonic_ns());
+                digest.note_copy(&copy);
+                if !chunk.push(copy) {
                     return Err(SnapshotError::TooLarge { slot });
                 }
             }
@@ -351,44 +342,22 @@ fn seq_of(seq: RegionSeq) -> Seq {
     Seq::from_raw(seq.to_bits())
 }
 
-fn row_of(object: &ObjectImage) -> Row<'_> {
-    Row {
-        incarnation: object.incarnation,
-        queue: object.queue.index(),
-        priority: object.priority,
-        key: &object.key,
-        value: &object.value,
-    }
-}
-
-fn shipped_row<'r>(put: &PutRef<'r>) -> Row<'r> {
-    Row {
-        incarnation: put.incarnation,
-        // No region has so many queues: refused by the applier.
-        queue: u8::try_from(put.queue).unwrap_or(u8::MAX),
-        priority: put.prio,
-        key: put.key.unwrap_or_default(),
-        value: put.value,
-    }
-}
-
-/// Puts a commit into a batch, and tells what it means for each slot: deadline and content.
+/// Puts a commit into a batch, and notes what it means for timers and digest.
 fn record(
     batch: &mut OpenBatch,
     commit: &GatheredCommit<'_>,
-    now_ns: u64,
-    mut note: impl FnMut(u32, Option<u64>, Option<Row<'_>>),
+    now: Tick,
+    timers: &mut Timers,
+    digest: &mut TableDigest,
 ) {
     let seq = seq_of(commit.seq);
     for change in &commit.changes {
-        let change = shipped(change, seq, now_ns);
-        match &change {
-            Change::Put(put) => {
-                let deadline = put.timer_left_ns.map(|left| now_ns.saturating_add(left));
-                note(put.slot, deadline, Some(shipped_row(put)));
-            }
-            Change::Remove { slot, .. } => note(*slot, None, None),
+        match *change {
+            Gathered::Put { slot, deadline, .. } => timers.note(slot, deadline),
+            Gathered::Remove { slot, .. } => timers.note(slot, None),
         }
+        let change = shipped(change, seq, now.as_nanos());
+        digest.note(&change);
         if !batch.push(change) {
             tracing::error!(%seq, "a change is larger than can be shipped");
         }
@@ -404,10 +373,24 @@ fn record(
     }
 }
 
-fn touch(touched: &mut [bool], slot: u32) {
-    if let Some(touched) = touched.get_mut(slot as usize) {
-        *touched = true;
-    }
+/// A copy of a slot as it travels.
+fn copied(object: &ObjectImage, now_ns: u64) -> Change<'_> {
+    Change::Put(PutRef {
+        slot: object.slot,
+        incarnation: object.incarnation,
+        // A commit of the claimer may have raised the seq and not changed the value yet. It is in a
+        // batch, which must win whichever comes first.
+        seq: match object.state {
+            ObjectState::Claimed => Seq::ZERO,
+            _ => seq_of(object.seq),
+        },
+        queue: object.queue.index().into(),
+        prio: object.priority,
+        key: (!object.key.is_empty()).then_some(&object.key),
+        value: &object.value,
+        timer_left_ns: object.deadline.map(|at| at.saturating_sub(now_ns)),
+        ready: object.ready,
+    })
 }
 
 /// A change as it travels: a deadline of this host's clock becomes time left.

@@ -18,6 +18,7 @@ use crate::heartbeat::{Heartbeat, HeartbeatEvent};
 use crate::protocol::{Action, Body, ConnectionId, Core, DeathNotice, Status, Tick};
 use crate::quic::{Link, LinkEvent};
 use crate::tripwire::{NodeSeat, TripwireEvent, TripwireServer};
+use crate::wire::Standing;
 use crate::witness::WitnessClient;
 
 /// The loop turns at least this often: the supervisor kills a node whose loop stands still.
@@ -210,17 +211,17 @@ impl Turns {
             }
             Action::StartSnapshot => table.start_snapshot(core, tick),
             Action::StopSnapshot => table.stop_snapshot(),
-            Action::ApplyBatch(batch, receipt) => match table.apply(batch.view(), tick) {
+            Action::ApplyBatch(batch, receipt) => match table.apply_batch(batch.view(), tick) {
                 Ok(()) => {
                     table.set_applied(batch.last);
-                    core.handle_applied(now(), receipt, table.digest());
+                    core.handle_applied(now(), receipt, Some(table.digest_applied()));
                 }
                 Err(error) => {
                     tracing::error!(%error, "a batch cannot be applied");
                     core.handle_apply_failed(now());
                 }
             },
-            Action::ApplyChunk(chunk, receipt) => match table.apply(chunk.view(), tick) {
+            Action::ApplyChunk(chunk, receipt) => match table.apply_chunk(chunk.view(), tick) {
                 Ok(()) => core.handle_applied(now(), receipt, None),
                 Err(error) => {
                     tracing::error!(%error, "a part of the state cannot be applied");
@@ -332,6 +333,16 @@ impl Turns {
         Instant::now() + wait
     }
 
+    /// The digest of the whole table at the watermark, where there is one.
+    fn digest(&self, status: &Status) -> Option<u64> {
+        let table = &self.parts.table;
+        match status.standing {
+            Standing::Primary => table.digest_gathered(status.watermark),
+            Standing::Backup if !status.transferring => Some(table.digest_applied()),
+            _ => None,
+        }
+    }
+
     /// Leaves a report in the region, where it can be read when this process is gone.
     fn report(&mut self) {
         let tick = now();
@@ -340,7 +351,7 @@ impl Turns {
         }
         self.reported = tick;
         let status: Status = self.parts.core.status();
-        let digest = self.parts.table.digest();
+        let digest = self.digest(&status);
         self.parts.table.region().set_report(NodeReport {
             protected: status.protected,
             table_seq: status.table_no,
