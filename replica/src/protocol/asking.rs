@@ -392,6 +392,12 @@ impl Core {
                     backup.was_member |= member;
                 }
             }
+            // An admission that was asked for before this process started, or before its primary
+            // died, has landed: the region is what was acknowledged then, since nobody may ship to it
+            // while such a request is out (P4).
+            Role::Joining if self.is_member_of(&view) && !self.unsound => {
+                self.role = Role::Starting;
+            }
             Role::Joining => {}
         }
     }

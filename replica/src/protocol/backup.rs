@@ -69,6 +69,7 @@ impl Core {
             return self.on_fault(now, Fault::Unexpected { message: "a transfer to a member" });
         }
         self.runs += 1;
+        self.unsound = false;
         self.epoch_starts = self.peer().map(|peer| peer.epoch_starts.clone()).unwrap_or_default();
         self.role = Role::Backup(Backup {
             epoch: view.epoch,
@@ -189,12 +190,14 @@ impl Core {
         {
             // It leaves the set first: the primary sees it join, goes solo, and ships all anew.
             self.event(event);
+            self.unsound = true;
             self.role = Role::Joining;
         }
     }
 
     pub(super) fn on_apply_failed(&mut self, now: Tick) {
         if matches!(self.role, Role::Backup(_)) {
+            self.unsound = true;
             self.role = Role::Joining;
             self.on_fault(now, Fault::NotApplied);
         }

@@ -123,6 +123,9 @@ pub struct Timing {
     pub takeover_wait: Duration,
     /// How long a primary waits for its back-up to connect again before it asks to go solo.
     pub reconnect_wait: Duration,
+    /// A peer whose heartbeats stopped is not taken for lost before its last message is so old. Longer
+    /// than the idle period, or an idle pair proves nothing by its tables.
+    pub proof_of_life: Duration,
     /// A back-up that leaves a batch unacknowledged for so long is evicted.
     pub ack_wait: Duration,
     /// An arbiter that has not answered for so long has not answered.
@@ -142,6 +145,8 @@ impl Default for Timing {
             idle_period: Duration::from_millis(20),
             takeover_wait: Duration::from_secs(1),
             reconnect_wait: Duration::from_millis(50),
+            // What eight heartbeats of 5 ms take: a host that is lost sends neither.
+            proof_of_life: Duration::from_millis(40),
             // Well above what a loaded machine with few cores takes to schedule a process: an
             // eviction that was not needed leaves the service without protection for a while.
             ack_wait: Duration::from_millis(200),

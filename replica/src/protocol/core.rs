@@ -42,7 +42,11 @@ pub struct Core {
     pub(super) apart_since: Tick,
     pub(super) dead: Option<DeathNotice>,
     pub(super) silent: bool,
+    /// When the last message came: a proof of life, whatever became of the heartbeats.
+    pub(super) heard_at: Tick,
     pub(super) suspected: Option<Cause>,
+    /// The state of this node turned out to be wrong: it needs all of it anew.
+    pub(super) unsound: bool,
     pub(super) epoch_starts: Vec<EpochStart>,
     /// Counts the transfers that this core began, and the times it became back-up.
     pub(super) transfers: u64,
@@ -135,7 +139,9 @@ impl Core {
             apart_since: now,
             dead: None,
             silent: false,
+            heard_at: Tick::ZERO,
             suspected: None,
+            unsound: false,
             epoch_starts: Vec::new(),
             transfers: 0,
             runs: 0,
@@ -171,6 +177,7 @@ impl Core {
     pub fn handle_frame(&mut self, now: Tick, connection: ConnectionId, frame: AlignedVec) {
         self.wake(now);
         if self.is_current(connection) {
+            self.heard_at = now;
             self.on_frame(now, frame);
         }
         self.settle(now);
@@ -182,6 +189,7 @@ impl Core {
         if self.is_current(connection)
             && let Ok(ack) = crate::wire::Message::decode_datagram(datagram)
         {
+            self.heard_at = now;
             self.on_ack(now, ack);
         }
         self.settle(now);
@@ -194,7 +202,8 @@ impl Core {
         self.settle(now);
     }
 
-    /// The peer's heartbeats stopped, and this node's own were on time. Holds until heard again.
+    /// The peer's heartbeats stopped, and this node's own were on time. Holds until heard again, and
+    /// counts once no message has come for [`proof_of_life`](super::Timing::proof_of_life) either.
     pub fn handle_peer_silent(&mut self, now: Tick) {
         self.wake(now);
         self.silent = true;
@@ -320,7 +329,7 @@ impl Core {
             Role::Backup(backup) => backup.timeout(),
             Role::Joining => None,
         };
-        dialogue.into_iter().chain(role).min()
+        dialogue.into_iter().chain(role).chain(self.silence_timeout()).min()
     }
 
     /// A look from outside.
@@ -428,9 +437,19 @@ impl Core {
     pub(super) fn detected(&self) -> Option<Cause> {
         match (self.dead, self.silent) {
             (Some(notice), _) => Some(Cause::Dead(notice)),
-            (None, true) => Some(Cause::Silent),
-            (None, false) => None,
+            (None, true) if self.last_input >= self.silent_from() => Some(Cause::Silent),
+            (None, _) => None,
         }
+    }
+
+    /// Heartbeats can be late while everything else arrives; then they accuse nobody.
+    fn silent_from(&self) -> Tick {
+        self.heard_at.after(self.config.timing.proof_of_life)
+    }
+
+    fn silence_timeout(&self) -> Option<Tick> {
+        let waits = self.silent && self.dead.is_none() && self.last_input < self.silent_from();
+        waits.then(|| self.silent_from())
     }
 
     fn note_suspicion(&mut self, now: Tick) {

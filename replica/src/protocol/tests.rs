@@ -336,16 +336,34 @@ fn a_primary_without_its_back_up_goes_solo_and_releases_what_it_held() {
     let now = Tick::from_nanos(pair.now);
     pair.hosts[0].core.handle_peer_silent(now);
     pair.run();
+    assert!(pair.hosts[0].core.status().protected, "its acks came a moment ago");
+    pair.run_for(41);
     assert!(pair.events(0).contains(&Event::Solo { cause: Cause::Silent }));
     assert_eq!(pair.hosts[0].released, Seq::new(1, 1));
     assert!(!pair.hosts[0].core.status().protected);
+    let now = Tick::from_nanos(pair.now);
+    for host in &mut pair.hosts {
+        host.core.handle_peer_lost(now, ConnectionId(1));
+    }
     pair.commit(2, true);
     assert_eq!(pair.hosts[0].released, Seq::new(1, 2), "nobody to wait for");
 
     pair.acks = true;
-    pair.hosts[0].core.handle_peer_heard(Tick::from_nanos(pair.now));
+    pair.connect();
     pair.run_for(10);
     assert!(pair.hosts[0].core.status().protected, "it is taken in again");
+}
+
+#[test]
+fn heartbeats_that_are_late_accuse_nobody_who_is_heard() {
+    let mut pair = Pair::in_sync(|_| {});
+    let now = Tick::from_nanos(pair.now);
+    for host in &mut pair.hosts {
+        host.core.handle_peer_silent(now);
+    }
+    pair.run_for(1_000);
+    assert!(pair.hosts.iter().all(|host| host.core.status().protected));
+    assert_eq!(pair.view.map(|view| view.epoch), Some(1));
 }
 
 #[test]
