@@ -15,7 +15,7 @@
 
 mod judge;
 mod packet;
-mod priority;
+pub(crate) mod priority;
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};

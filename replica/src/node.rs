@@ -262,14 +262,15 @@ fn settle_past(region: &Region, patience: Duration) -> Result<(), NodeError> {
     match role.role() {
         // Its ports read and its workers commit as long as the word says so.
         Role::Primary => region.begin_change(role.epoch()),
-        // A batch may be applied in part: nobody shall count on this region.
-        Role::Backup => {
+        // A commit may be there in part: nobody shall count on this region.
+        Role::Backup if region.is_torn() => {
+            tracing::warn!("the last node died while it wrote a batch: the region is emptied");
             roles::quieten(region, role.epoch(), patience);
             region.wipe().map_err(|source| NodeError::Os { action: "empty the region", source })?;
         }
         // A promotion that was confirmed and not finished is told from a transfer that was not
         // finished by the view: it names the incarnation of the one, not of the other.
-        Role::Changing | Role::Fenced | Role::Empty => {}
+        Role::Backup | Role::Changing | Role::Fenced | Role::Empty => {}
     }
     Ok(())
 }

@@ -193,6 +193,12 @@ impl Applier {
         packets.len()
     }
 
+    /// Records that a batch up to `seq` is about to be written: until [`set_applied`](Self::set_applied)
+    /// the region holds it in part, and says so by [`Region::is_torn`] if this process dies.
+    pub fn begin(&self, region: &Region, seq: Seq) {
+        region.header().commit_seq.word.fetch_max(seq.to_bits(), Ordering::SeqCst);
+    }
+
     /// Records that everything up to `seq` is here; the seq of the next promotion starts above it.
     pub fn set_applied(&self, region: &Region, seq: Seq) {
         let header = region.header();
@@ -311,6 +317,11 @@ fn unlink(map: &Map, slot: u32, hash: u64) {
 }
 
 impl Region {
+    /// Whether the node of this back-up died while it wrote a batch: a part of a commit may be missing.
+    pub fn is_torn(&self) -> bool {
+        self.commit_seq() > self.gathered()
+    }
+
     /// Whether the checksum of the value in `slot` is right; `None` if there is no value.
     pub fn value_is_intact(&self, slot: u32) -> Option<bool> {
         let row = self.map.slot(slot)?;

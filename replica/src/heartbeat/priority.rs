@@ -5,8 +5,8 @@ use std::io;
 
 /// Lets the calling thread run before all ordinary ones, where this process may ask for that.
 ///
-/// The lowest real-time priority is enough: heartbeats compete with busy workers, not with drivers.
-pub(super) fn raise() -> io::Result<()> {
+/// The lowest real-time priority is enough: detectors compete with busy workers, not with drivers.
+pub(crate) fn raise() -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: 1 };
     // SAFETY:
     // - the pointer is to a live `sched_param` that the kernel only reads during the call;

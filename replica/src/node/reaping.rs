@@ -10,8 +10,10 @@ use hotpair_shm::{Reaped, Reaper, Region, Sweeper};
 
 /// How long the thread sleeps at most: newcomers are watched, and a stop is noticed, after this time.
 const NAP: Duration = Duration::from_millis(50);
-/// Time between two looks at every slot; a lost hint is repaired by the second.
+/// Time between two looks at every slot, at least; a lost hint is repaired by the second.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
+/// Of all time at most one part in so many is spent on looking at every slot.
+const SWEEP_SHARE: u32 = 100;
 
 /// The running thread. Dropping it stops it.
 #[derive(Debug)]
@@ -47,16 +49,17 @@ impl Drop for Reaping {
 fn run(region: &Region, stopping: &AtomicBool, mut tell: impl FnMut(Reaped)) {
     let mut reaper = Reaper::new(region.clone());
     let mut sweeper = Sweeper::new(region.clone());
-    let mut swept = Instant::now();
+    let mut sweep_at = Instant::now() + SWEEP_EVERY;
     while !stopping.load(Ordering::Acquire) {
         reaper.wait(NAP);
         let reaped = reaper.run_once();
         if !reaped.participants.is_empty() || reaped.claims > 0 {
             tell(reaped);
         }
-        if swept.elapsed() >= SWEEP_EVERY {
-            swept = Instant::now();
+        let began = Instant::now();
+        if began >= sweep_at {
             sweeper.run_once();
+            sweep_at = began + SWEEP_EVERY.max(began.elapsed() * SWEEP_SHARE);
         }
     }
 }

@@ -14,7 +14,7 @@ use hotpair_shm::{
 use super::timers::Timers;
 use crate::digest::TableDigest;
 use crate::protocol::{Core, NotShipped, Seq, Tick};
-use crate::wire::{BatchView, Change, EmitRef, OpenBatch, OpenChunk, PutRef, SentRef};
+use crate::wire::{BatchFrame, BatchView, Change, EmitRef, OpenBatch, OpenChunk, PutRef, SentRef};
 
 /// Commits in one turn: a turn ends now and then, so that acks are read between two of them.
 const COMMITS_PER_TURN: usize = 256;
@@ -127,11 +127,15 @@ impl Table {
     }
 
     /// Writes a batch of the primary into the region.
-    pub(super) fn apply_batch(
-        &mut self,
-        batch: BatchView<'_>,
-        now: Tick,
-    ) -> Result<(), ApplyError> {
+    pub(super) fn apply_batch(&mut self, batch: &BatchFrame, now: Tick) -> Result<(), ApplyError> {
+        let last = RegionSeq::from_bits(batch.last.raw());
+        self.applier.begin(&self.region, last);
+        self.apply_changes(batch.view(), now)?;
+        self.applier.set_applied(&self.region, last);
+        Ok(())
+    }
+
+    fn apply_changes(&mut self, batch: BatchView<'_>, now: Tick) -> Result<(), ApplyError> {
         // What is withdrawn gives its key and its memory to what is created in the same batch.
         let removes = |change: &Change<'_>| matches!(change, Change::Remove { .. });
         for change in batch.changes().filter(removes) {
@@ -203,11 +207,6 @@ impl Table {
             self.timers.note(slot, deadline);
         }
         Ok(())
-    }
-
-    /// Records that the region holds everything up to here.
-    pub(super) fn set_applied(&self, seq: Seq) {
-        self.applier.set_applied(&self.region, RegionSeq::from_bits(seq.raw()));
     }
 
     /// Empties the region, which must be quiet, before all state comes.

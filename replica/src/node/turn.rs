@@ -211,9 +211,8 @@ impl Turns {
             }
             Action::StartSnapshot => table.start_snapshot(core, tick),
             Action::StopSnapshot => table.stop_snapshot(),
-            Action::ApplyBatch(batch, receipt) => match table.apply_batch(batch.view(), tick) {
+            Action::ApplyBatch(batch, receipt) => match table.apply_batch(&batch, tick) {
                 Ok(()) => {
-                    table.set_applied(batch.last);
                     core.handle_applied(now(), receipt, Some(table.digest_applied()));
                 }
                 Err(error) => {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{FRAME_BYTES, PROTOCOL};
+use crate::heartbeat::priority;
 use crate::pki::Expect;
 use crate::tls::{
     Channel, ChannelError, Credentials, Limits, ListenError, Listener, PATIENCE, Serve,
@@ -78,6 +79,10 @@ impl<F: FnMut(TripwireEvent) + Send + 'static> Wire<F> {
 
 impl<F: FnMut(TripwireEvent) + Send + 'static> Serve for Wire<F> {
     fn serve(&self, number: u64, mut channel: Channel) -> Result<(), ChannelError> {
+        // It sleeps for days, and then it is the first to know.
+        if let Err(error) = priority::raise() {
+            tracing::debug!(%error, "the tripwire is watched without real-time priority");
+        }
         self.newest.fetch_max(number, Ordering::SeqCst);
         self.tell(TripwireEvent::Armed);
         loop {

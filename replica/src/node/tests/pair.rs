@@ -51,8 +51,8 @@ fn free_address() -> SocketAddr {
 /// Everything that outlives the nodes.
 struct Stage {
     pki: TestPair,
-    _witness: WitnessServer,
-    _register: tempfile::TempDir,
+    running_witness: Option<WitnessServer>,
+    register: tempfile::TempDir,
     witness: SocketAddr,
     sides: [Side; 2],
 }
@@ -86,18 +86,23 @@ impl Drop for Side {
 
 impl Stage {
     fn new() -> Self {
-        let pki = TestPair::new("demo");
-        let dir = tempfile::tempdir().expect("a directory");
-        let register = Register::open(dir.path(), pki.cluster.id).expect("new");
-        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-        let witness = WitnessServer::start(any_port, register, &pki.of("witness")).expect("a port");
-        Self {
-            witness: witness.address(),
-            _witness: witness,
-            _register: dir,
-            pki,
+        let mut stage = Self {
+            witness: SocketAddr::from(([127, 0, 0, 1], 0)),
+            running_witness: None,
+            register: tempfile::tempdir().expect("a directory"),
+            pki: TestPair::new("demo"),
             sides: [Side::new("node-a"), Side::new("node-b")],
-        }
+        };
+        stage.start_witness();
+        stage
+    }
+
+    fn start_witness(&mut self) {
+        let register = Register::open(self.register.path(), self.pki.cluster.id).expect("intact");
+        let witness = WitnessServer::start(self.witness, register, &self.pki.of("witness"))
+            .expect("a free port");
+        self.witness = witness.address();
+        self.running_witness = Some(witness);
     }
 
     fn start(&self, side: usize, launch: u64) -> Running {
@@ -243,7 +248,7 @@ fn wait_for_equal_digests(a: &Region, b: &Region) {
 
 #[test]
 fn a_pair_survives_the_end_of_its_primary_and_takes_it_back() {
-    let stage = Stage::new();
+    let mut stage = Stage::new();
     let a = stage.start(0, 1);
     a.wait_for("promoted");
     let mut on_a = Service::on(&a.region);
@@ -300,4 +305,33 @@ fn a_pair_survives_the_end_of_its_primary_and_takes_it_back() {
     on_b.send_one();
     assert_eq!(objects(&a.region), objects(&b.region), "and the pair is one again");
     wait_for_equal_digests(&a.region, &b.region);
+
+    // Both end while nobody can change the view, so both are in it. The back-up alone returns.
+    stage.running_witness = None;
+    let last = objects(&b.region);
+    drop((on_b, a, b));
+    stage.start_witness();
+    let a = stage.start(0, 3);
+    let promoted = a.wait_for("promoted");
+    assert_eq!(promoted["cause"], "started");
+    assert_eq!(objects(&a.region), last, "with everything that was released");
+    Service::on(&a.region).serve(Some(b"old"), "+");
+}
+
+#[test]
+fn a_region_whose_node_died_within_a_batch_counts_for_nothing() {
+    let side = Side::new("node-a");
+    let region = Region::create(&side.region, &geometry()).expect("room in /dev/shm");
+    region.begin_change(1);
+    region.become_backup(1);
+    let incarnation = region.incarnation();
+    let applier = hotpair_shm::Applier::new(&region);
+    let seq = hotpair_shm::Seq::new(1, 5);
+    applier.begin(&region, seq);
+    applier.set_applied(&region, seq);
+    settle_past(&region, Duration::ZERO).expect("nothing to do");
+    assert_eq!(region.incarnation(), incarnation, "whole batches are kept");
+    applier.begin(&region, hotpair_shm::Seq::new(1, 6));
+    settle_past(&region, Duration::ZERO).expect("it is quiet");
+    assert_ne!(region.incarnation(), incarnation);
 }
