@@ -18,18 +18,33 @@ pub(crate) fn hotpair() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_hotpair"))
 }
 
-/// The example program `name`, built as this test was: `cargo test --test …` alone does not.
+/// The example program `name`, as fresh as its sources: `cargo test --test …` alone builds none.
 pub(crate) fn example(name: &str) -> PathBuf {
     let profile_dir = hotpair().parent().expect("the program lies in the profile's directory");
-    let target_dir = profile_dir.parent().expect("which lies in the target directory");
-    let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--example", name, "--target-dir"]).arg(target_dir);
-    if profile_dir.ends_with("release") {
-        build.arg("--release");
+    let program = profile_dir.join("examples").join(name);
+    if is_fresh(&program) != Some(true) {
+        let target_dir = profile_dir.parent().expect("which lies in the target directory");
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--example", name, "--target-dir"]).arg(target_dir);
+        if profile_dir.ends_with("release") {
+            build.arg("--release");
+        }
+        let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo runs");
+        assert!(built.success(), "example {name} does not build");
     }
-    let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo runs");
-    assert!(built.success(), "example {name} does not build");
-    profile_dir.join("examples").join(name)
+    program
+}
+
+/// Whether a program is newer than all that cargo noted beside it as its sources.
+///
+/// Building it always would be simpler, but a build of this package alone may choose other features
+/// than the build of the whole workspace did, and compile half of it again.
+fn is_fresh(program: &Path) -> Option<bool> {
+    let changed = |path: &Path| fs::metadata(path).and_then(|facts| facts.modified()).ok();
+    let built = changed(program)?;
+    let note = fs::read_to_string(program.with_extension("d")).ok()?;
+    let (_, sources) = note.split_once(':')?;
+    Some(sources.split_whitespace().all(|path| changed(Path::new(path)) <= Some(built)))
 }
 
 /// One child. Its stderr is a file, its stdout too unless it is read with [`first_line`].
