@@ -192,7 +192,8 @@ impl Core {
             return (wish == Wish::StartAlone && self.config.first)
                 .then(|| View::alone(1, 1, this));
         };
-        let number = view.number + 1;
+        // A number that cannot grow comes from a peer that makes numbers up: nothing to ask for.
+        let number = view.number.checked_add(1)?;
         let mine = view.primary == this.node && view.epoch == self.epoch();
         let next_epoch = view.epoch.checked_add(1);
         match wish {

@@ -105,7 +105,7 @@ impl Core {
             backup.ack_due = true;
             return; // sent again after a connection broke
         }
-        let expected = backup.received_table + 1;
+        let expected = backup.received_table.saturating_add(1);
         if batch.table_no != expected || batch.prev != backup.received || batch.last < batch.prev {
             let found = batch.table_no;
             return self.on_fault(now, Fault::Gap { expected, found });
