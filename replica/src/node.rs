@@ -87,12 +87,6 @@ impl Node {
     /// Each for one thing that is missing, taken, or does not fit.
     pub fn start(config: NodeConfig) -> Result<Self, NodeError> {
         let (ours, theirs) = node_ids(&config)?;
-        let page = config
-            .page
-            .clone()
-            .map(NodeSeat::hold)
-            .transpose()
-            .map_err(|source| NodeError::Os { action: "hold the supervisor's page", source })?;
         let (tell, notices) = mpsc::unbounded_channel();
         let runtime = Builder::new_current_thread()
             .enable_all()
@@ -141,6 +135,14 @@ impl Node {
         let reaping = Reaping::start(region.clone(), teller(&tell, Notice::Reaped))
             .map_err(|source| NodeError::Os { action: "start the reaper", source })?;
 
+        let table = Table::new(region.clone(), seat);
+        // Last: from here on the supervisor expects the loop to turn, and a large region takes a while.
+        let page = config
+            .page
+            .map(NodeSeat::hold)
+            .transpose()
+            .map_err(|source| NodeError::Os { action: "hold the supervisor's page", source })?;
+
         let events = EventSink::new(&config.credentials.identity().member, config.events);
         events.write(
             monotonic_ns(),
@@ -153,7 +155,7 @@ impl Node {
         let turns = Turns::new(turn::Parts {
             core,
             link,
-            table: Table::new(region, seat),
+            table,
             heartbeat,
             witness,
             events,

@@ -8,8 +8,9 @@ use nix::unistd::Pid;
 
 use super::table::Table;
 
-/// After it was killed, a process is gone within this time unless the kernel itself hangs.
-const DYING: Duration = Duration::from_secs(2);
+/// The kernel marks the death of what was killed within a millisecond or so; longer than this it does
+/// not, and the supervisor would take this node for stuck.
+const DYING: Duration = Duration::from_millis(500);
 
 /// Becomes primary of `epoch`. Returns how many packets are sent again.
 pub(super) fn become_primary(table: &mut Table, epoch: u16, patience: Duration) -> usize {

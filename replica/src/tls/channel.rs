@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{setsockopt, sockopt};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
@@ -130,6 +131,7 @@ impl Channel {
         deadline: Deadline,
     ) -> Result<Self, ChannelError> {
         tcp.set_nodelay(true).map_err(ChannelError::io("configure the socket"))?;
+        notice_lost_hosts(&tcp);
         let mut timed = Timed { tcp: &tcp, deadline };
         while tls.is_handshaking() {
             pump(&mut tls, &mut timed)?;
@@ -235,6 +237,16 @@ impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.tcp.as_fd()
     }
+}
+
+/// These conversations are silent for days, and a host that is lost sends no FIN: without this its
+/// connection would take up a thread for ever.
+fn notice_lost_hosts(tcp: &TcpStream) {
+    // Each is best effort: a kernel that refuses costs a thread, not correctness.
+    let _ = setsockopt(tcp, sockopt::KeepAlive, &true);
+    let _ = setsockopt(tcp, sockopt::TcpKeepIdle, &5);
+    let _ = setsockopt(tcp, sockopt::TcpKeepInterval, &2);
+    let _ = setsockopt(tcp, sockopt::TcpKeepCount, &3);
 }
 
 /// Sends what waits to be sent, then waits once for more to arrive.
