@@ -296,7 +296,7 @@ fn finish_entries(region: &Region, seat: u8, row: &ParticipantRow) {
     match word.state() {
         Some(EntryState::Committed) => {
             // ORDER entry/4 SeqCst (the load above), pairs with entry/2 and entry/3.
-            tx::apply(map, seat, entry);
+            tx::apply(map, entry, tx::By::Reaper);
             tx::publish_hints(region, entry);
             entry.word.store(word.with(EntryState::Applied).0, Ordering::Release);
         }

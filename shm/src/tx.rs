@@ -212,7 +212,7 @@ impl Participant {
             let mut prepared = Prepared::default();
             match self.draw(map, draft, entry, word, &mut prepared) {
                 Ok(Some(seq)) => {
-                    apply(map, self.seat, entry);
+                    apply(map, entry, By::Owner);
                     publish_hints(&self.region, entry);
                     let applied = word.with(EntryState::Applied);
                     // ORDER entry/3 Release, pairs with entry/4: the reaper sees all steps done.
@@ -495,28 +495,38 @@ fn stamp_blocks(map: &Map, draft: &Draft, seq: u64) {
     }
 }
 
-/// Carries out the steps of a committed entry. By its owner, or by the reaper once its death is
-/// confirmed; may be repeated from any point.
-pub(crate) fn apply(map: &Map, seat: u8, entry: &EntryRow) {
+/// Who carries out the steps of a committed entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// The committer, alive: what names it as owner is its own, so blocks need no swap.
+    Owner,
+    /// The reaper, once the owner's death is confirmed, and perhaps for the second time.
+    Reaper,
+}
+
+/// Carries out the steps of a committed entry; may be repeated from any point.
+pub(crate) fn apply(map: &Map, entry: &EntryRow, by: By) {
     let seq = entry.seq.load(Ordering::Relaxed);
     let claimed = entry.slot.load(Ordering::Relaxed).checked_sub(1);
     let count = (entry.operation_count.load(Ordering::Relaxed) as usize).min(OPERATIONS_MAX);
-    debug_assert!(map.participant(seat).is_some());
     for at in 0..count {
-        let Some(operation) = Operation::read(entry, at) else {
-            continue;
-        };
+        let Some(operation) = Operation::read(entry, at) else { continue };
         let word = match operation.target {
             Target::Block(index) => {
-                let Some(block) = map.block(index) else {
-                    continue;
-                };
-                if block.row.word.load(Ordering::Relaxed) == operation.expected
-                    && BlockWord(operation.new).is(BlockState::Retired)
-                {
+                let Some(block) = map.block(index) else { continue };
+                let word = &block.row.word;
+                if word.load(Ordering::Relaxed) != operation.expected {
+                    continue; // done before: the expected word names the committer
+                }
+                if BlockWord(operation.new).is(BlockState::Retired) {
                     block.row.seq.store(seq, Ordering::Relaxed);
                 }
-                &block.row.word
+                if by == By::Owner {
+                    // ORDER block/2 Release, pairs with the swaps and loads of block/1.
+                    word.store(operation.new, Ordering::Release);
+                    continue;
+                }
+                word
             }
             Target::Slot(index) => {
                 let Some(row) = map.slot(index) else { continue };
@@ -525,16 +535,16 @@ pub(crate) fn apply(map: &Map, seat: u8, entry: &EntryRow) {
                         inbox::prune(map, index);
                         row.attempts.store(0, Ordering::Relaxed);
                     }
-                    // ORDER last_seq/1 AcqRel, pairs with the swap below: a copier that sees the new
-                    // word sees this seq or a later one.
-                    row.last_seq.fetch_max(seq, Ordering::AcqRel);
+                    // ORDER last_seq/1 Release, pairs with last_seq/2: before the slot word changes. Only
+                    // whoever holds the slot writes it, so there is nobody to race with.
+                    if row.last_seq.load(Ordering::Relaxed) < seq {
+                        row.last_seq.store(seq, Ordering::Release);
+                    }
                 }
                 &row.word
             }
             Target::Bucket(index) => {
-                let Some(head) = map.bucket_at(index) else {
-                    continue;
-                };
+                let Some(head) = map.bucket_at(index) else { continue };
                 head
             }
             Target::Next(index) => {
