@@ -210,3 +210,14 @@ fn a_reader_that_goes_away_had_what_it_wanted() {
     ended.exits(0);
     assert_eq!(ended.stderr, "");
 }
+
+/// Goal: the files that the README starts a pair with are valid.
+#[test]
+fn the_readmes_pair_is_valid() {
+    for node in ["a", "b"] {
+        let file = format!("{}/docs/pair/{node}.toml", env!("CARGO_MANIFEST_DIR"));
+        let ended = hotpair(["config", "check", &file]);
+        ended.exits(0);
+        assert!(ended.stdout.contains(&format!("node {node} of pair ")), "{ended:#?}");
+    }
+}
