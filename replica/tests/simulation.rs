@@ -12,7 +12,7 @@ use hotpair_replica::protocol::{Control, Mode, Mutation};
 use sim::{Counts, HostFlaw, Setup, World};
 
 /// Seeds in an ordinary run; `SEEDS=2000` for more.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 250;
 /// Seeds within which each deliberate bug must be found.
 const MUTATION_SEEDS: u64 = 1_000;
 const FAULTS_MS: u64 = 2_500;

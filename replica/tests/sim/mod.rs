@@ -1,6 +1,7 @@
 //! The simulated pair: virtual time, two machines, a network, an arbiter, and faults drawn from a
 //! seed. Every step is checked by the [`ledger`].
 
+mod actions;
 mod arbiter;
 mod faults;
 mod ledger;
@@ -8,6 +9,7 @@ mod machine;
 mod net;
 mod region;
 mod rng;
+mod talk;
 mod world;
 
 pub(crate) use machine::{HostFlaw, Setup};

@@ -1,0 +1,85 @@
+//! Carrying out what a core asks of its host, and checking the outcome.
+
+use hotpair_replica::protocol::{Action, Event};
+use hotpair_replica::wire::Standing;
+
+use super::ledger::{Checked, Violation, ensure};
+use super::machine::{HostFlaw, Machine};
+use super::region::Role;
+use super::world::World;
+
+impl World {
+    pub(super) fn carry_out(&mut self, node: usize, action: Action) -> Checked {
+        let now = self.now;
+        let life = self.machines[node].life;
+        let id = self.machines[node].id;
+        let Machine { region, process: Some(process), flaw, .. } = &mut self.machines[node] else {
+            return Ok(());
+        };
+        let tick = process.clock.tick(now);
+        match action {
+            Action::BecomePrimary { epoch } => {
+                region.become_primary(epoch);
+                let region = &self.machines[node].region;
+                self.ledger.on_primary(epoch, id, life, region)?;
+                self.counts.promotions += 1;
+            }
+            Action::BecomeBackup { .. } => region.become_backup(),
+            Action::Fence => region.role = Role::Fenced,
+            Action::Release(seq) => {
+                ensure!(seq >= region.released, "released goes from {} to {seq}", region.released);
+                region.released = seq;
+            }
+            Action::SetGathering { required } => region.gathering_required = required,
+            Action::StartSnapshot => self.machines[node].start_copying(),
+            Action::StopSnapshot => process.copying = None,
+            Action::ApplyBatch(batch, receipt) => {
+                region.apply(batch.view(), false);
+                region.applied = batch.last;
+                let digest = batch.digest.map(|_| region.digest());
+                process.core.handle_applied(tick, receipt, digest);
+                let status = process.core.status();
+                if status.protected && status.standing == Standing::Backup {
+                    self.check_prefix(node, status.epoch)?;
+                }
+            }
+            Action::ApplyChunk(chunk, receipt) => {
+                region.apply(chunk.view(), *flaw != Some(HostFlaw::EqualCopyWins));
+                process.core.handle_applied(tick, receipt, None);
+            }
+            Action::Disconnect { connection, retry_after } => {
+                process.retry_from = now + retry_after.as_nanos() as u64;
+                if self.net.connection.as_ref().is_some_and(|c| c.id == connection) {
+                    self.break_connection();
+                }
+            }
+            Action::Event(event) => self.on_event(node, event)?,
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_prefix(&mut self, node: usize, epoch: u16) -> Checked {
+        self.counts.checked += 1;
+        let [a, b] = &self.machines;
+        let (backup, primary) = if node == 0 { (a, b) } else { (b, a) };
+        let primary = (primary.region.role == Role::Primary(epoch)).then_some(&primary.region);
+        self.ledger.check_prefix(epoch, &backup.region, primary)
+    }
+
+    pub(super) fn on_event(&mut self, node: usize, event: Event) -> Checked {
+        self.trace(|| format!("node {node}: {event:?}"));
+        match event {
+            Event::Solo { .. } => self.counts.solos += 1,
+            Event::Admitted { .. } => self.counts.admissions += 1,
+            Event::Superseded { .. } => self.counts.superseded += 1,
+            Event::Undetermined { .. } => self.counts.undetermined += 1,
+            Event::Resumed { .. } => self.counts.resumed += 1,
+            Event::TransferStopped => self.counts.transfers_stopped += 1,
+            Event::DigestDiffers { .. } | Event::Fault(_) | Event::Refused { .. } => {
+                return Err(Violation(format!("node {node}: {event:?}")));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
