@@ -20,6 +20,7 @@ use crate::supervisor;
 /// safety, 6 timed out, 78 bad configuration.
 #[derive(Debug, Parser)]
 #[command(name = "hotpair", version, max_term_width = 100)]
+#[command(after_help = "HOTPAIR_LOG=info (or debug) in the environment shows more on stderr.")]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,

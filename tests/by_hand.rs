@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::net::UdpSocket;
+use std::net::{TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -76,7 +76,10 @@ packet_bytes_max = 128
         let mut command = Command::new(HOTPAIR);
         command.args(["witness", "--listen", &format!("{}:7400", self.ip), "--pki"]);
         command.arg(self.path("pki")).arg("--store").arg(self.path("witness"));
-        Running::start(command.stdin(Stdio::null()).stdout(Stdio::null()))
+        let witness = Running::start(command.stdin(Stdio::null()).stdout(Stdio::null()));
+        let address = (self.ip.as_str(), 7400);
+        eventually("the witness listens", || TcpStream::connect(address).is_ok());
+        witness
     }
 
     fn node(&self, config: &Path) -> Running {
@@ -221,4 +224,37 @@ fn a_certificate_of_another_pair_is_refused_by_name() {
     ended.exits(0).says("belongs to pair hand");
     let complaints = ended.stderr.matches("belongs to pair").count();
     assert!(complaints < 10, "no storm of complaints: {ended:#?}");
+}
+
+/// Goal: a primary that is stopped, not dead, keeps nobody waiting: the other takes over, and the
+/// stopped one is killed by its supervisor and comes back as back-up. A second node of the same
+/// configuration is refused all the while.
+#[test]
+fn a_stopped_node_is_replaced_and_a_second_one_refused() {
+    let site = Site::new(15);
+    let _witness = site.witness();
+    let configs = ["a", "b"].map(|node| site.config(node, &format!("bind = \"{}:0\"", site.ip)));
+    let a = site.node(&configs[0]);
+    eventually("node a is primary", || status(&site.regions[0])["role"] == "primary");
+    let b = site.node(&configs[1]);
+    eventually("the pair is protected", || status(&site.regions[0])["protected"] == true);
+
+    let second = hotpair(["node", "--config", &text(&configs[0])]);
+    second.exits(5).one_error().says("is used by process");
+    assert_eq!(status(&site.regions[0])["protected"], true, "nothing else was harmed");
+
+    let node = support::family(a.pid())
+        .into_iter()
+        .find(|pid| {
+            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.contains("node-inner")
+        })
+        .expect("the supervisor runs a node");
+    kill(Pid::from_raw(node), Signal::SIGSTOP).expect("it runs");
+    eventually("node b is primary", || status(&site.regions[1])["role"] == "primary");
+    eventually("the stopped node is killed", || !support::runs(node));
+    eventually("the pair is protected again", || status(&site.regions[1])["protected"] == true);
+    assert_eq!(status(&site.regions[0])["role"], "backup");
+    stop(a);
+    stop(b);
 }
