@@ -18,6 +18,7 @@
 mod bell;
 mod config;
 mod events;
+mod notices;
 mod reaping;
 mod roles;
 mod table;
@@ -30,7 +31,6 @@ use std::time::Duration;
 use hotpair_shm::{AttachError, Geometry, Kind, Reaped, Region, Role, monotonic_ns};
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::mpsc::{self, UnboundedSender};
 
 use crate::heartbeat::{Heartbeat, HeartbeatConfig, HeartbeatEvent};
 use crate::protocol::{self, Answer, Core, Member, NodeId, RequestId, Tick};
@@ -40,6 +40,7 @@ use crate::witness::WitnessClient;
 
 pub use config::{NodeConfig, NodeError};
 use events::EventSink;
+use notices::Teller;
 use reaping::Reaping;
 use table::Table;
 use turn::Turns;
@@ -56,13 +57,12 @@ enum Notice {
 
 /// Asks a running node to stop, from any thread.
 #[derive(Clone, Debug)]
-pub struct NodeStop(UnboundedSender<Notice>);
+pub struct NodeStop(Teller<Notice>);
 
 impl NodeStop {
     /// The node closes its connection and returns from [`Node::run`].
     pub fn stop(&self) {
-        // Fails when the node is gone already.
-        let _ = self.0.send(Notice::Stop);
+        self.0.tell(Notice::Stop);
     }
 }
 
@@ -70,7 +70,7 @@ impl NodeStop {
 pub struct Node {
     runtime: Runtime,
     turns: Turns,
-    tell: UnboundedSender<Notice>,
+    tell: Teller<Notice>,
 }
 
 impl std::fmt::Debug for Node {
@@ -87,7 +87,7 @@ impl Node {
     /// Each for one thing that is missing, taken, or does not fit.
     pub fn start(config: NodeConfig) -> Result<Self, NodeError> {
         let (ours, theirs) = node_ids(&config)?;
-        let (tell, notices) = mpsc::unbounded_channel();
+        let (tell, notices) = notices::channel();
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
@@ -129,7 +129,7 @@ impl Node {
         let witness = WitnessClient::start(config.witness, &config.credentials, {
             let tell = tell.clone();
             move |id, answer| {
-                let _ = tell.send(Notice::Answer(id, answer));
+                tell.tell(Notice::Answer(id, answer));
             }
         })?;
         let reaping = Reaping::start(region.clone(), teller(&tell, Notice::Reaped))
@@ -198,13 +198,12 @@ fn now() -> Tick {
 }
 
 fn teller<T: Send + 'static>(
-    tell: &UnboundedSender<Notice>,
+    tell: &Teller<Notice>,
     wrap: fn(T) -> Notice,
 ) -> impl FnMut(T) + Send + 'static {
     let tell = tell.clone();
     move |what| {
-        // Fails when the loop has ended: nobody wants to know any more.
-        let _ = tell.send(wrap(what));
+        tell.tell(wrap(what));
     }
 }
 
@@ -230,7 +229,7 @@ fn link_config(config: &NodeConfig) -> LinkConfig {
     }
 }
 
-fn heartbeat(config: &NodeConfig, tell: UnboundedSender<Notice>) -> Result<Heartbeat, NodeError> {
+fn heartbeat(config: &NodeConfig, tell: Teller<Notice>) -> Result<Heartbeat, NodeError> {
     let failed = |source| NodeError::Heartbeat { address: config.heartbeat_listen, source };
     let socket = UdpSocket::bind(config.heartbeat_listen).map_err(failed)?;
     let rhythm = HeartbeatConfig {

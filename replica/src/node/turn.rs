@@ -7,10 +7,10 @@ use std::time::Duration;
 use hotpair_shm::{Counter, NodeReport, Region, Seq as RegionSeq};
 use serde_json::json;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
 use super::events::{EventSink, describe};
+use super::notices::Notices;
 use super::reaping::Reaping;
 use super::table::{SnapshotError, Table};
 use super::{Notice, bell, now, roles};
@@ -39,7 +39,7 @@ pub(super) struct Parts {
     pub(super) witness: WitnessClient,
     pub(super) events: EventSink,
     pub(super) page: Option<NodeSeat>,
-    pub(super) notices: UnboundedReceiver<Notice>,
+    pub(super) notices: Notices<Notice>,
     pub(super) arbiter_wait: Duration,
     pub(super) role_change_max: Duration,
     /// Threads that only need to live as long as the loop.
@@ -106,7 +106,7 @@ impl Turns {
         tokio::select! {
             biased;
             event = self.parts.link.next() => self.on_link(event),
-            Some(notice) = self.parts.notices.recv() => going = self.on_notice(notice),
+            notice = self.parts.notices.next() => going = self.on_notice(notice),
             ready = bell.readable() => ready?.clear_ready(),
             // Lets the connection's own tasks run, which write what was queued.
             () = tokio::task::yield_now(), if next == Next::TurnAgain => {}
@@ -118,7 +118,7 @@ impl Turns {
         while let Some(event) = self.parts.link.next_ready() {
             self.on_link(event);
         }
-        while going && let Ok(notice) = self.parts.notices.try_recv() {
+        while going && let Some(notice) = self.parts.notices.next_ready() {
             going = self.on_notice(notice);
         }
         Ok(going)
