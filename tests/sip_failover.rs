@@ -66,8 +66,7 @@ fn call_and_kill(pair: &mut Pair) -> Outcome {
     let ready =
         |seen: &Seen| seen.placed >= u64::from(CALLS / 3) && seen.up >= 200 && seen.ringing >= 24;
     let seen = wait_for("calls are up and ringing", || {
-        pair.check_alive(0);
-        caller.seen().filter(ready)
+        caller.seen().filter(ready).filter(|_| pair.is_protected())
     });
     pair.kill_side(0);
     println!("killed the primary side with {} calls up and {} ringing", seen.up, seen.ringing);

@@ -65,7 +65,7 @@ impl Caller {
             "-nostdin", "-fd", "1", "-trace_stat", "-stf", "stat.csv", "-trace_counts",
             "-trace_err", "-error_file", "errors.log",
         ];
-        let process = Process::start(dir, "sipp", argv).unheard();
+        let process = Process::start(dir, "sipp", argv);
         Caller { process, dir: dir.to_owned(), started: Instant::now() }
     }
 

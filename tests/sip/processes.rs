@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -47,9 +46,7 @@ fn is_fresh(program: &Path) -> Option<bool> {
     Some(sources.split_whitespace().all(|path| changed(Path::new(path)) <= Some(built)))
 }
 
-/// One child. Its stderr is a file, its stdout too unless it is read with [`first_line`].
-///
-/// [`first_line`]: Self::first_line
+/// One child. What it writes goes to a file, in the order in which it comes.
 pub(crate) struct Process {
     name: String,
     child: Child,
@@ -64,32 +61,26 @@ impl Process {
         argv: impl IntoIterator<Item = impl AsRef<OsStr>>,
     ) -> Process {
         let log = dir.join(format!("{name}.log"));
-        let stderr = File::create(&log).expect("the test's directory is writable");
+        let append = File::options().create(true).append(true).open(&log);
+        let stderr = append.expect("the test's directory is writable");
+        let stdout = stderr.try_clone().expect("a file can be shared");
         let mut command = Command::new(hotpair());
         command.args(["under", "--parent", &std::process::id().to_string(), "--"]).args(argv);
-        command.current_dir(dir).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        command.current_dir(dir).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         let child = command.spawn().expect("the program under test can be started");
         Process { name: name.to_owned(), child, log }
     }
 
-    /// Waits for the first line on stdout; what follows goes nowhere.
+    /// Waits for the first whole line that it writes.
     pub(crate) fn first_line(&mut self) -> String {
-        let stdout = self.child.stdout.take().expect("it is asked for once");
-        let mut lines = BufReader::new(stdout).lines();
-        let line = lines.next().and_then(Result::ok);
-        // Somebody must go on reading, or the child would stop at a full pipe.
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        line.unwrap_or_else(|| panic!("{} ended without a word: {}", self.name, self.said()))
-    }
-
-    /// Lets it write to stdout without anybody reading.
-    pub(crate) fn unheard(mut self) -> Process {
-        if let Some(stdout) = self.child.stdout.take() {
-            std::thread::spawn(move || {
-                BufReader::new(stdout).split(b'\n').map_while(Result::ok).for_each(drop);
-            });
-        }
-        self
+        let name = self.name.clone();
+        wait_for(&format!("a word of {name}"), || {
+            let ended = self.ended();
+            let said = self.said();
+            let line = said.split_once('\n').map(|(line, _)| line.to_owned());
+            assert!(line.is_some() || ended.is_none(), "{name} ended without a word: {ended:?}");
+            line
+        })
     }
 
     /// Whether it has ended by itself, and how.
