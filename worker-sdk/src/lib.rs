@@ -73,3 +73,8 @@ pub use job::{Job, Packet};
 pub use space::Space;
 pub use wait::Wait;
 pub use worker::{Stopper, Worker};
+
+/// The first worker of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
