@@ -214,14 +214,15 @@ fn address_in(line: &str) -> SocketAddr {
 
 /// An address whose UDP and TCP port, and the UDP port above it, nobody has.
 ///
-/// Below the range from which the kernel draws: what is free now is not drawn before it is used.
+/// All of 127.0.0.0/8 is loopback: each process has an address of its own there, and below the range
+/// from which the kernel draws ports nobody is given one by chance.
 fn free_address() -> SocketAddr {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let own = u16::try_from(std::process::id() % 5_000).unwrap_or(0);
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let ip = [127, 64 | (high & 63), middle, low.clamp(1, 254)];
     loop {
-        let step = NEXT.fetch_add(2, Ordering::Relaxed) % 10_000;
-        let port = 20_000 + (own * 2 + step) % 10_000;
-        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let port = NEXT.fetch_add(2, Ordering::Relaxed);
+        let at = |port| SocketAddr::from((ip, port));
         let free = UdpSocket::bind(at(port)).is_ok()
             && UdpSocket::bind(at(port + 1)).is_ok()
             && TcpListener::bind(at(port)).is_ok();
