@@ -255,7 +255,10 @@ impl Core {
             return;
         };
         primary.tables += 1;
-        let with_digest = primary.link == Link::Following && primary.tables >= primary.digest_from;
+        // In local mode the back-up has nothing that could be compared.
+        let with_digest = primary.link == Link::Following
+            && primary.tables >= primary.digest_from
+            && self.config.mode != Mode::Local;
         let digest = digest.filter(|_| with_digest);
         if digest.is_some() {
             primary.digest_from = primary.tables + limits.digest_every;
