@@ -16,7 +16,7 @@ use crate::geometry::{BLOCK_HEADER_BYTES, Geometry, SizeClass};
 use crate::sync::{AtomicU32, AtomicU64};
 
 /// Changed with any change of the layout or of the meaning of a word.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 /// The newline exposes copies damaged by text-mode transfer.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"HOTPAIR\n");
@@ -145,8 +145,8 @@ pub(crate) struct SlotRow {
     pub(crate) incarnation: AtomicU32,
     /// `queue:8 | priority:8`.
     pub(crate) placing: AtomicU32,
-    /// `placing + 1` of the ready lane that is believed to hold this slot.
-    pub(crate) hinted: AtomicU32,
+    /// `placing + 1` of the lane in which an ended object of this slot has left a hint; kept by a back-up.
+    pub(crate) left_hint: AtomicU32,
     _pad: u32,
 }
 
@@ -169,8 +169,8 @@ pub(crate) struct BlockRow {
     pub(crate) shape: AtomicU32,
     /// Incarnation of the home object.
     pub(crate) incarnation: AtomicU32,
-    /// crc32c over prefix and data of a value.
-    pub(crate) crc: AtomicU32,
+    /// Checksum over prefix and data of a value; see [`crate::value`].
+    pub(crate) sum: AtomicU32,
     _pad: AtomicU32,
     /// Message: when it arrived, in monotonic nanoseconds.
     pub(crate) stamp: AtomicU64,
@@ -199,9 +199,7 @@ pub(crate) struct EntryRow {
     pub(crate) floor: AtomicU64,
     /// The role word under which the commit's claim began.
     pub(crate) role: AtomicU64,
-    /// The claimed slot plus one, zero for a commit that claimed nothing.
-    pub(crate) slot: AtomicU32,
-    pub(crate) operation_count: AtomicU32,
+    pub(crate) operation_count: AtomicU64,
     _pad: [u64; 3],
     pub(crate) operations: [OperationRow; OPERATIONS_MAX],
 }
@@ -358,7 +356,7 @@ pub(crate) const fn layout_hash() -> u64 {
         size_of::<SlotRow>(),
         offset_of!(SlotRow, inbox),
         offset_of!(SlotRow, index_next),
-        offset_of!(SlotRow, hinted),
+        offset_of!(SlotRow, left_hint),
         size_of::<BlockRow>(),
         offset_of!(BlockRow, next),
         offset_of!(BlockRow, shape),

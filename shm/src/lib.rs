@@ -34,34 +34,43 @@
 mod applier;
 mod bell;
 mod claim;
+mod commit;
+mod conflict;
 mod counters;
 mod deliver;
 mod egress;
 mod endpoint;
 mod gather;
 mod geometry;
+mod held;
 mod inbox;
 mod index;
 mod inspect;
 mod layout;
 mod map;
+mod object;
 mod participant;
 mod pool;
 mod process;
+mod ready;
 mod reap;
 mod region;
 mod ring;
 mod robust;
 mod role;
 mod sync;
+mod together;
 mod tx;
+mod value;
 mod words;
 
 pub use applier::{Applier, ApplyError};
 pub use bell::{Bell, SLEEP_MAX};
 pub use claim::{
-    Claim, CommitError, CreateObjectError, ENDPOINT_BYTES, MESSAGES_PER_CLAIM, Message, ReadyObject,
+    AlsoError, Claim, CreateObjectError, MESSAGES_PER_CLAIM, Message, OTHERS_PER_CLAIM, Other,
+    OtherObject, ReadyObject,
 };
+pub use commit::CommitError;
 pub use counters::Counter;
 pub use deliver::{DeliverError, Delivered, Delivery, InboundPacket};
 pub use egress::EmittedPacket;
@@ -79,4 +88,6 @@ pub use process::monotonic_ns;
 pub use reap::{Reaped, Reaper, Sweeper};
 pub use region::{AttachError, CreateError, PortId, QueueId, Region};
 pub use role::Holdout;
+pub use together::NeverStill;
+pub use value::ENDPOINT_BYTES;
 pub use words::{Role, RoleEpoch, Seq};

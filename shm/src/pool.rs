@@ -4,7 +4,7 @@
 //! something free (after a death; [`restore_hints`] sets it again). Each participant keeps a magazine of
 //! blocks per class, so that a commit does not touch shared bitmaps.
 
-use crate::map::Map;
+use crate::map::{Block, Map};
 use crate::sync::{AtomicU64, Ordering};
 use crate::words::{BlockState, BlockWord, SlotState, SlotWord};
 
@@ -149,20 +149,25 @@ impl Supply {
     }
 
     /// Takes a private block whose payload holds `bytes`.
-    pub(crate) fn take_block(&mut self, map: &Map, bytes: usize) -> Result<u32, OutOf> {
+    #[inline]
+    pub(crate) fn take_block<'m>(
+        &mut self,
+        map: &'m Map,
+        bytes: usize,
+    ) -> Result<Block<'m>, OutOf> {
         let classes = &map.layout().classes;
-        let largest = classes.last().map_or(0, |class| class.payload_bytes as usize);
-        let fits = classes.iter().position(|class| class.payload_bytes as usize >= bytes);
-        let Some(fits) = fits else {
+        let Some(fits) = classes.iter().position(|class| class.payload_bytes as usize >= bytes)
+        else {
+            let largest = classes.last().map_or(0, |class| class.payload_bytes as usize);
             return Err(OutOf::TooLarge { bytes, largest });
         };
         for class in fits..classes.len() {
             if self.magazines[class].is_empty() {
                 self.refill(map, class);
             }
-            if let Some(index) = self.magazines[class].pop() {
-                self.set_own(map, index, BlockState::Private);
-                return Ok(index);
+            if let Some(block) = self.magazines[class].pop().and_then(|index| map.block(index)) {
+                self.set_own(block, BlockState::Private);
+                return Ok(block);
             }
         }
         Err(OutOf::Blocks { bytes })
@@ -174,24 +179,30 @@ impl Supply {
     }
 
     /// Gives back a block of this participant that was never published.
+    #[inline]
     pub(crate) fn give_block(&mut self, map: &Map, index: u32) {
         let Some((class, _)) = map.class_of(index) else {
             return;
         };
+        let Some(block) = map.block(index) else {
+            return;
+        };
         if self.magazines[class].len() < MAGAZINE_MAX {
-            self.set_own(map, index, BlockState::Cached);
+            self.set_own(block, BlockState::Cached);
             self.magazines[class].push(index);
-        } else if let Some(block) = map.block(index) {
+        } else {
             let word = BlockWord(block.row.word.load(Ordering::Relaxed));
             free_block(map, index, word);
         }
     }
 
+    #[inline]
     pub(crate) fn retire(&mut self, seq: u64, index: u32) {
         self.retired.push_back((seq, index));
     }
 
     /// Takes back what was gathered. Commits of one participant have rising seqs.
+    #[inline]
     pub(crate) fn reclaim(&mut self, map: &Map, gathered: u64) {
         while let Some(&(seq, index)) = self.retired.front() {
             if seq > gathered {
@@ -264,11 +275,10 @@ impl Supply {
     }
 
     /// A plain store: the block is this participant's, so nobody else swaps its word.
-    fn set_own(&self, map: &Map, index: u32, state: BlockState) {
-        if let Some(block) = map.block(index) {
-            let word = BlockWord(block.row.word.load(Ordering::Relaxed));
-            block.row.word.store(word.next(state, self.owner, 0).0, Ordering::Relaxed);
-        }
+    #[inline]
+    fn set_own(&self, block: Block<'_>, state: BlockState) {
+        let word = BlockWord(block.row.word.load(Ordering::Relaxed));
+        block.row.word.store(word.next(state, self.owner, 0).0, Ordering::Relaxed);
     }
 }
 
