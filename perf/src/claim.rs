@@ -12,11 +12,11 @@ mod plain;
 
 use std::time::Duration;
 
-use hotpair_shm::Region;
+use hotpair_shm::{Region, SizeClass};
 
 use crate::failover::write_files;
 use crate::histogram::Histogram;
-use crate::objects::{Hand, geometry};
+use crate::objects::{Hand, MESSAGE_BYTES, geometry};
 use crate::options::Options;
 use crate::registry::{Bench, BenchError};
 use crate::report::{LatencyReport, Report, Unit};
@@ -58,8 +58,13 @@ fn measure(
 ) -> Result<Report, BenchError> {
     let scratch = Scratch::new(bench.name);
     let objects = order.len() as u32;
-    let region = Region::create(&scratch.path, &geometry(objects, 4))
-        .map_err(BenchError::setup("create the region"))?;
+    let mut geometry = geometry(objects, 4);
+    if objects > HOT_OBJECTS {
+        // Each is made ready by a message before the first is claimed.
+        geometry.classes.push(SizeClass { payload_bytes: MESSAGE_BYTES, count: objects });
+    }
+    let region =
+        Region::create(&scratch.path, &geometry).map_err(BenchError::setup("create the region"))?;
     region.become_primary(1);
     let mut hand = Hand::join(&region)?;
     hand.create(objects)?;

@@ -44,7 +44,8 @@ pub(crate) struct Helper {
 }
 
 impl Helper {
-    /// Starts one for `part` on `core` and returns once it is ready.
+    /// Starts one for `part` on `core` and returns once it is ready. To be called from a thread that
+    /// lives as long as the process: the kernel kills the helper with the thread that started it.
     pub(crate) fn start(
         options: &Options,
         core: Core,

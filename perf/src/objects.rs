@@ -15,7 +15,7 @@ pub(crate) const VALUE_BYTES: usize = 256;
 pub(crate) const BLOCK_BYTES: u32 = (16 + VALUE_BYTES as u32).next_multiple_of(64);
 
 /// Bytes of a block that holds a short message.
-const MESSAGE_BYTES: u32 = 64;
+pub(crate) const MESSAGE_BYTES: u32 = 64;
 
 /// Commits of one participant that may wait to be gathered. Entries, and the blocks that they retire,
 /// are reused once the ring is full, since no node gathers in a bench: a larger ring would measure the
@@ -27,18 +27,14 @@ const MAGAZINE: u32 = 64;
 
 const QUEUE: &str = "hot";
 
-/// Room for `objects` objects of [`VALUE_BYTES`], a message for each, and `participants` that work on
-/// them.
+/// Room for `objects` objects of [`VALUE_BYTES`] and for `participants` that work on them.
 pub(crate) fn geometry(objects: u32, participants: u16) -> Geometry {
     let mut spare = 0;
     spare += u32::from(participants) * MAGAZINE; // in the hands of participants
     spare += u32::from(participants) * TX_ENTRIES; // waits to be gathered
     Geometry {
         slots: objects,
-        classes: vec![
-            SizeClass { payload_bytes: MESSAGE_BYTES, count: objects + spare },
-            SizeClass { payload_bytes: BLOCK_BYTES, count: objects + spare },
-        ],
+        classes: vec![SizeClass { payload_bytes: BLOCK_BYTES, count: objects + spare }],
         queues: vec![QueueSpec { name: QUEUE.to_owned(), lanes: 1 }],
         ports: Vec::new(),
         participants,

@@ -25,7 +25,7 @@ use hotpair_shm::{Geometry, Participant, ReadyObject, Reaper, Region, SizeClass,
 use crate::failover::write_files;
 use crate::helper::{Core, Helper, obey_asleep};
 use crate::histogram::Histogram;
-use crate::objects::{Hand, geometry};
+use crate::objects::{Hand, MESSAGE_BYTES, geometry, nothing_ready};
 use crate::options::Options;
 use crate::page::Page;
 use crate::registry::{Bench, BenchError};
@@ -51,7 +51,7 @@ const READY_MAX: Duration = Duration::from_secs(10);
 fn roomy(objects: u32) -> Geometry {
     Geometry {
         classes: vec![
-            SizeClass { payload_bytes: 64, count: 8 * 1024 }, // messages
+            SizeClass { payload_bytes: MESSAGE_BYTES, count: 8 * 1024 }, // messages
             SizeClass { payload_bytes: BLOCK_BYTES, count: objects + 1024 },
         ],
         max_attempts: 10_000, // the objects are innocent
@@ -157,7 +157,7 @@ pub(crate) fn hold(page: &Page, arguments: &[String]) -> Result<(), BenchError> 
     let mut held = Vec::new();
     while held.len() < CLAIMS as usize {
         let ready = hand.worker.claim_ready(hand.queue);
-        held.push(ready.ok_or_else(crate::objects::nothing_ready)?);
+        held.push(ready.ok_or_else(nothing_ready)?);
     }
     idle(page)?;
     settle(&mut hand.worker, held)
