@@ -59,6 +59,9 @@ mod ring;
 mod robust;
 mod role;
 mod sync;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;
 mod together;
 mod tx;
 mod value;

@@ -1,0 +1,73 @@
+//! Death at every instruction: a child is executed step by step through each operation on the region, and
+//! after each instruction the region is recovered as if the child had died there.
+//!
+//! A death leaves nothing but the bytes of the region. So a copy of them, recovered as after a death, tells
+//! what a kill at that instruction would lead to, and an instruction that changed no byte leads to the
+//! same as the one before. Samples of real kills confirm that the copies tell the truth.
+//!
+//! After each recovery: every block is in exactly one place, every message and packet is there once,
+//! every commit happened wholly or not at all, a death was counted once, each key leads to its object,
+//! each ready object can be claimed, and a second reaper finds nothing to do.
+//!
+//! The long form, with more samples and more schedules:
+//! `HOTPAIR_INSTRUCTIONS=all cargo test -p hotpair-shm --test instructions -- --nocapture`
+
+mod common;
+#[path = "instructions/copy.rs"]
+mod copy;
+#[path = "instructions/every.rs"]
+mod every;
+#[path = "instructions/facts.rs"]
+mod facts;
+#[path = "instructions/operations.rs"]
+mod operations;
+#[path = "instructions/tracer.rs"]
+mod tracer;
+
+use every::{Company, every_instruction, real_death};
+use hotpair_shm::Region;
+use operations::{OPERATIONS, Operation};
+use tracer::{PROBE, TASK, be_traced, is_permitted, mark, stay_on_one_processor};
+
+/// Not a test of its own: what the children of the tests below run.
+#[test]
+fn child() {
+    let Ok(task) = std::env::var(TASK) else { return };
+    let (name, path) = task.split_once(' ').expect("an operation and a path");
+    be_traced();
+    if name == PROBE {
+        return mark();
+    }
+    let region = Region::attach(path.as_ref()).expect("the parent's region");
+    (operations::by_name(name).child)(&region);
+}
+
+fn is_long() -> bool {
+    std::env::var("HOTPAIR_INSTRUCTIONS").is_ok_and(|form| form == "all")
+}
+
+fn try_all(operations: &[Operation], company: Company) {
+    if !is_permitted() {
+        return;
+    }
+    stay_on_one_processor();
+    for operation in operations {
+        let tried = every_instruction(operation, company);
+        let (instants, images) = (tried.instants, tried.images);
+        println!("{} {company:?}: {instants} instants, {images} images", operation.name);
+        let samples = if is_long() { 100 } else { 4 };
+        for sample in 0..samples {
+            real_death(operation, company, instants * sample / samples);
+        }
+    }
+}
+
+#[test]
+fn each_instruction_of_each_operation_alone() {
+    try_all(OPERATIONS, Company::Solo);
+}
+
+#[test]
+fn each_instruction_of_each_operation_with_a_node() {
+    try_all(OPERATIONS, Company::Node);
+}
