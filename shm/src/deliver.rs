@@ -172,9 +172,11 @@ impl Participant {
         let region = self.region.clone();
         let map: &Map = &region.map;
         let hash = region.key_hash(queue.0, key);
-        let begun = monotonic_ns();
+        let mut begun = None;
         loop {
-            let waited = Duration::from_nanos(monotonic_ns() - begun);
+            // From the first try on: who is preempted before it has not waited for anybody.
+            let now = monotonic_ns();
+            let waited = Duration::from_nanos(now - *begun.get_or_insert(now));
             if waited > DELIVER_WAIT {
                 return Err(DeliverError::Busy);
             }

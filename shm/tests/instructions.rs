@@ -21,13 +21,22 @@ mod every;
 mod facts;
 #[path = "instructions/operations.rs"]
 mod operations;
+#[path = "instructions/random.rs"]
+mod random;
+#[path = "instructions/reaping.rs"]
+mod reaping;
+#[path = "instructions/stopped.rs"]
+mod stopped;
 #[path = "instructions/tracer.rs"]
 mod tracer;
 
 use every::{Company, every_instruction, real_death};
 use hotpair_shm::Region;
-use operations::{OPERATIONS, Operation};
-use tracer::{PROBE, TASK, be_traced, is_permitted, mark, stay_on_one_processor};
+use operations::{OPERATIONS, Operation, SEATS};
+use random::Random;
+use reaping::{count_images, reap_step_by_step};
+use stopped::{Ends, Meanwhile, stop_and_go_on};
+use tracer::{PROBE, REFUSED, TASK, be_traced, is_permitted, mark, stay_on_one_processor};
 
 /// Not a test of its own: what the children of the tests below run.
 #[test]
@@ -39,7 +48,9 @@ fn child() {
         return mark();
     }
     let region = Region::attach(path.as_ref()).expect("the parent's region");
-    (operations::by_name(name).child)(&region);
+    if !(operations::by_name(name).child)(&region) {
+        std::process::exit(REFUSED);
+    }
 }
 
 fn is_long() -> bool {
@@ -70,4 +81,56 @@ fn each_instruction_of_each_operation_alone() {
 #[test]
 fn each_instruction_of_each_operation_with_a_node() {
     try_all(OPERATIONS, Company::Node);
+}
+
+#[test]
+fn each_instruction_of_sitting_down_and_leaving() {
+    try_all(SEATS, Company::Solo);
+    try_all(SEATS, Company::Node);
+}
+
+#[test]
+fn each_instruction_of_the_reaper() {
+    if !is_permitted() {
+        return;
+    }
+    stay_on_one_processor();
+    for name in ["commit-all", "withdraw", "deliver", "deliver-new", "egress", "leave"] {
+        let operation = operations::by_name(name);
+        for company in [Company::Solo, Company::Node] {
+            let images = count_images(operation, company);
+            // In the short form every victim dies at another place of its operation.
+            let victims = if is_long() { 20.min(images) } else { 1 };
+            for victim in 1..=victims {
+                let image = images * victim / (victims + 1);
+                let tried = reap_step_by_step(operation, company, image);
+                println!(
+                    "reap {name} {company:?}, dead after image {image} of {images}: \
+                     {} instants, {} images",
+                    tried.instants, tried.images
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_process_stopped_at_any_instruction_harms_nothing() {
+    if !is_permitted() {
+        return;
+    }
+    stay_on_one_processor();
+    let mut random = Random::seeded("a_process_stopped");
+    let samples = if is_long() { 200 } else { 3 };
+    for operation in OPERATIONS {
+        let ends = Ends::of(operation);
+        let images = count_images(operation, Company::Node);
+        for meanwhile in [Meanwhile::Work, Meanwhile::RoleChange, Meanwhile::Wipe] {
+            let refused = (0..samples)
+                .filter(|_| stop_and_go_on(operation, images, &ends, meanwhile, &mut random))
+                .count();
+            let name = operation.name;
+            println!("{name} stopped, {meanwhile:?}: {samples} instants, {refused} refused");
+        }
+    }
 }

@@ -95,7 +95,11 @@ fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String>
 
 /// Lets reapers (and the node, if there is one) do all they have to, and checks what is left.
 pub(crate) fn recover(region: &Region) -> Result<Facts, String> {
-    let mut replay = Replay::new(region);
+    recover_after(region, Replay::new(region))
+}
+
+/// The same where the node has gathered before.
+pub(crate) fn recover_after(region: &Region, mut replay: Replay) -> Result<Facts, String> {
     let mut reaper = Reaper::new(region.clone());
     let mut passes = 0;
     loop {
@@ -119,7 +123,7 @@ pub(crate) fn recover(region: &Region) -> Result<Facts, String> {
 }
 
 /// The back-up's view: the state as the effect of all gathered commits, in their order.
-struct Replay {
+pub(crate) struct Replay {
     gatherer: Option<Gatherer>,
     /// Per slot: key, value, whether a timer is set.
     objects: BTreeMap<u32, (Vec<u8>, Vec<u8>, bool)>,
@@ -128,13 +132,14 @@ struct Replay {
 }
 
 impl Replay {
-    fn new(region: &Region) -> Replay {
+    pub(crate) fn new(region: &Region) -> Replay {
         let gatherer = region.node_alive().then(|| Gatherer::new(region.clone()));
         Replay { gatherer, objects: BTreeMap::new(), emitted: 0, last: Seq::ZERO }
     }
 
-    fn gather(&mut self) {
-        let Some(gatherer) = &mut self.gatherer else { return };
+    /// Whether an undecided commit holds up the order.
+    pub(crate) fn gather(&mut self) -> bool {
+        let Some(gatherer) = &mut self.gatherer else { return false };
         let (objects, emitted, last) = (&mut self.objects, &mut self.emitted, &mut self.last);
         gatherer.gather(usize::MAX, |commit| {
             assert!(commit.seq > *last, "{} after {last}", commit.seq);
@@ -151,6 +156,7 @@ impl Replay {
             }
         });
         gatherer.collect_sent(|_, _| {});
+        gatherer.is_held_up()
     }
 
     fn compare(&self, region: &Region) -> Result<(), String> {

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use hotpair_shm::{
-    Claim, Delivery, Endpoint, Geometry, Kind, Participant, PortId, QueueId, QueueSpec, Reaper,
-    Region, SizeClass,
+    Claim, CommitError, DeliverError, Delivery, Endpoint, Geometry, Kind, Participant, PortId, QueueId, QueueSpec, Reaper,
+    Region, Seq, SizeClass,
 };
 
 use super::tracer::mark;
@@ -15,8 +15,9 @@ pub(crate) struct Operation {
     pub(crate) name: &'static str,
     /// Fills the region, in a seat that is given up afterwards.
     pub(crate) prepare: fn(&mut Setting),
-    /// In the child: everything, with a mark before and after what is to be executed step by step.
-    pub(crate) child: fn(&Region),
+    /// In the child: everything, with a mark before and after what is to be executed step by step. False:
+    /// somebody was faster, or the role had changed, and nothing was done.
+    pub(crate) child: fn(&Region) -> bool,
     /// What is found if the child died before its first instruction, and after its last. At every instant
     /// between, it is one of the two, and never the first again once it was the second.
     pub(crate) before: &'static str,
@@ -68,13 +69,39 @@ impl Setting {
     }
 
     pub(crate) fn send(&mut self, key: Option<&str>, message: &str) {
+        assert!(self.try_send(key, message), "nobody is in the way");
+    }
+
+    /// False if the delivery was refused because somebody is in the way or the role has changed.
+    pub(crate) fn try_send(&mut self, key: Option<&str>, message: &str) -> bool {
         let packet = self.seat.packet_of(message.as_bytes(), Endpoint::NONE).expect("a free block");
         let to = Delivery { queue: self.work, key: key.map(str::as_bytes) };
-        self.seat.deliver(to, packet).expect("nobody is in the way");
+        match self.seat.deliver(to, packet) {
+            Ok(_) => true,
+            Err((DeliverError::Busy | DeliverError::NotPrimary, packet)) => {
+                self.seat.discard(packet);
+                false
+            }
+            Err((error, _)) => panic!("{message}: {error}"),
+        }
     }
 
     pub(crate) fn claim(&mut self) -> Claim<'_> {
         self.seat.claim(self.work).expect("an object is ready")
+    }
+}
+
+/// Whether a commit happened. It may be refused, but only because of others.
+pub(crate) fn is_done(commit: Result<Seq, CommitError>) -> bool {
+    match commit {
+        Ok(_) => true,
+        Err(
+            CommitError::Fenced
+            | CommitError::NewMessages
+            | CommitError::KeyTaken
+            | CommitError::Busy,
+        ) => false,
+        Err(error) => panic!("{error}"),
     }
 }
 
@@ -108,9 +135,10 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         child: |region| {
             let mut worker = Setting::worker(region);
             mark();
-            let claim = worker.claim();
+            let work = worker.work;
+            let claim = worker.seat.claim(work);
             mark();
-            claim.give_back();
+            claim.is_some()
         },
         before: "work/a=old ready [one two]; {others}packets []",
         after: "work/a=old ready [one two] failed 1; {others}packets []",
@@ -124,8 +152,9 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             let mut claim = worker.claim();
             mark();
             claim.set_value(b"new").expect("a block");
-            claim.commit().expect("nobody is in the way");
+            let done = is_done(claim.commit());
             mark();
+            done
         },
         before: "work/a=old ready [one two] failed 1; {others}packets []",
         after: "work/a=new; {others}packets []",
@@ -145,8 +174,9 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             claim.create(done, Some(b"a"), b"record", true).expect("room");
             claim.create(done, None, b"keyless", true).expect("room");
             claim.set_timer(HOUR);
-            claim.commit().expect("nobody is in the way");
+            let done = is_done(claim.commit());
             mark();
+            done
         },
         before: "work/a=old ready [one two] failed 1; {others}packets []",
         after: "done/=keyless ready; done/a=record ready; work/a=new timer; {others}packets [p1 p2]",
@@ -162,8 +192,9 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             mark();
             claim.emit(out, Endpoint::NONE, b"bye").expect("a block");
             claim.withdraw();
-            claim.commit().expect("nobody is in the way");
+            let done = is_done(claim.commit());
             mark();
+            done
         },
         before: "work/a=old ready [one two] failed 1; {others}packets []",
         after: "{others}packets [bye]",
@@ -180,8 +211,9 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             claim.create(work, Some(b"new"), b"successor", false).expect("room");
             claim.create(done, Some(b"a"), b"record", false).expect("room");
             claim.withdraw();
-            claim.commit().expect("nobody is in the way");
+            let done = is_done(claim.commit());
             mark();
+            done
         },
         before: "work/a=old ready [one two] failed 1; {others}packets []",
         after: "done/a=record; {others}work/new=successor; packets []",
@@ -195,8 +227,9 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             let mut claim = worker.claim();
             mark();
             claim.stay_ready();
-            claim.commit().expect("nobody is in the way");
+            let done = is_done(claim.commit());
             mark();
+            done
         },
         before: "work/a=old ready [one two] failed 1; {others}packets []",
         after: "work/a=old ready; {others}packets []",
@@ -215,6 +248,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             mark();
             claim.give_back();
             mark();
+            true
         },
         before: "work/a=old ready [one two] failed 1; {others}packets []",
         after: "work/a=old ready [one two]; {others}packets []",
@@ -229,6 +263,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             mark();
             claim.fail();
             mark();
+            true
         },
         before: "work/a=old ready [one two] failed 1; {others}packets []",
         after: "work/a=old ready [one two] failed 1; {others}packets []",
@@ -247,6 +282,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             mark();
             claim.fail();
             mark();
+            true
         },
         before: "work/a=old parked [one two] failed 3; {others}packets []",
         after: "work/a=old parked [one two] failed 3; {others}packets []",
@@ -258,8 +294,9 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         child: |region| {
             let mut port = Setting::join(region, Kind::Port, "stepped");
             mark();
-            port.send(Some("a"), "three");
+            let done = port.try_send(Some("a"), "three");
             mark();
+            done
         },
         before: "work/a=old ready [one two]; {others}packets []",
         after: "work/a=old ready [one two three]; {others}packets []",
@@ -271,8 +308,9 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         child: |region| {
             let mut port = Setting::join(region, Kind::Port, "stepped");
             mark();
-            port.send(Some("c"), "wake");
+            let done = port.try_send(Some("c"), "wake");
             mark();
+            done
         },
         before: "work/a=old ready [one two]; {others}packets []",
         after: "work/a=old ready [one two]; work/c=idle ready [wake]; \
@@ -285,8 +323,9 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         child: |region| {
             let mut port = Setting::join(region, Kind::Port, "stepped");
             mark();
-            port.send(Some("new"), "first");
+            let done = port.try_send(Some("new"), "first");
             mark();
+            done
         },
         before: "work/a=old ready [one two]; {others}packets []",
         after: "work/a=old ready [one two]; {others}work/new= ready [first]; packets []",
@@ -298,8 +337,9 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         child: |region| {
             let mut port = Setting::join(region, Kind::Port, "stepped");
             mark();
-            port.send(None, "first");
+            let done = port.try_send(None, "first");
             mark();
+            done
         },
         before: "work/a=old ready [one two]; {others}packets []",
         after: "work/= ready [first]; work/a=old ready [one two]; {others}packets []",
@@ -315,8 +355,9 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             mark();
             claim.emit(out, Endpoint::NONE, b"answer").expect("a block");
             claim.withdraw();
-            claim.commit().expect("nobody is in the way");
+            let done = is_done(claim.commit());
             mark();
+            done
         },
         before: "work/= ready [alone] failed 1; packets []",
         after: "packets [answer]",
@@ -329,11 +370,18 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             let mut port = Setting::join(region, Kind::Port, "stepped");
             let out = port.out;
             mark();
-            let first = port.seat.take_emitted(out).expect("a released packet");
-            let second = port.seat.take_emitted(out).expect("another");
-            port.seat.sent(first);
-            port.seat.put_back(second);
+            let first = port.seat.take_emitted(out);
+            let second = port.seat.take_emitted(out);
+            let mut done = false;
+            if let Some(packet) = first {
+                done = port.seat.may_send(&packet);
+                if done { port.seat.sent(packet) } else { port.seat.put_back(packet) }
+            }
+            if let Some(packet) = second {
+                port.seat.put_back(packet);
+            }
             mark();
+            done
         },
         before: "work/a=old; {others}packets [p1 p2]",
         after: "work/a=old; {others}packets [p2]",
@@ -362,10 +410,11 @@ pub(crate) const SEATS: &[Operation] = &[
             let worker = region.join(Kind::Worker, "stepped").expect("a free seat");
             mark();
             drop(worker);
+            true
         },
         before: "work/a=old ready [one two]; {others}packets []",
         after: "work/a=old ready [one two]; {others}packets []",
-        least: (3000, 10),
+        least: (3000, 6),
     },
     Operation {
         name: "leave",
@@ -383,6 +432,7 @@ pub(crate) const SEATS: &[Operation] = &[
             mark();
             drop(port);
             mark();
+            true
         },
         before: "work/a=new; {others}packets [p1 p2]",
         after: "work/a=new; {others}packets [p1 p2]",
@@ -399,6 +449,7 @@ pub(crate) const REAP: Operation = Operation {
         mark();
         reaper.run_once();
         mark();
+        true
     },
     before: "",
     after: "",

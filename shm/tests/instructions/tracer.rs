@@ -20,6 +20,9 @@ pub(crate) const TASK: &str = "HOTPAIR_INSTRUCTIONS_CHILD";
 /// The operation that only marks itself.
 pub(crate) const PROBE: &str = "probe";
 
+/// How a child ends whose operation was refused: a success and a panic are other codes.
+pub(crate) const REFUSED: i32 = 3;
+
 /// What the child did when it was resumed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stop {
