@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use hotpair_shm::{
-    Claim, CommitError, DeliverError, Delivery, Endpoint, Geometry, Kind, Participant, PortId, QueueId, QueueSpec, Reaper,
-    Region, Seq, SizeClass,
+    Claim, CommitError, DeliverError, Delivery, Endpoint, Geometry, Kind, Participant, PortId,
+    QueueId, QueueSpec, Reaper, Region, Seq, SizeClass,
 };
 
+use super::pairs;
 use super::tracer::mark;
 
 /// One operation.
@@ -458,7 +459,7 @@ pub(crate) const REAP: Operation = Operation {
 
 /// The operation of this name, for the child.
 pub(crate) fn by_name(name: &str) -> &'static Operation {
-    let all = OPERATIONS.iter().chain(SEATS).chain([&REAP]);
+    let all = OPERATIONS.iter().chain(SEATS).chain(pairs::OPERATIONS).chain([&REAP]);
     let mut all = all.filter(|operation| operation.name == name);
     all.next().unwrap_or_else(|| panic!("no operation {name}"))
 }
