@@ -129,19 +129,21 @@ pub(crate) struct Replay {
     objects: BTreeMap<u32, (Vec<u8>, Vec<u8>, bool)>,
     emitted: usize,
     last: Seq,
+    /// How many there were.
+    pub(crate) commits: u64,
 }
 
 impl Replay {
     pub(crate) fn new(region: &Region) -> Replay {
         let gatherer = region.node_alive().then(|| Gatherer::new(region.clone()));
-        Replay { gatherer, objects: BTreeMap::new(), emitted: 0, last: Seq::ZERO }
+        Replay { gatherer, objects: BTreeMap::new(), emitted: 0, last: Seq::ZERO, commits: 0 }
     }
 
     /// Whether an undecided commit holds up the order.
     pub(crate) fn gather(&mut self) -> bool {
         let Some(gatherer) = &mut self.gatherer else { return false };
         let (objects, emitted, last) = (&mut self.objects, &mut self.emitted, &mut self.last);
-        gatherer.gather(usize::MAX, |commit| {
+        let turn = gatherer.gather(usize::MAX, |commit| {
             assert!(commit.seq > *last, "{} after {last}", commit.seq);
             *last = commit.seq;
             *emitted += commit.emits.len();
@@ -156,6 +158,7 @@ impl Replay {
             }
         });
         gatherer.collect_sent(|_, _| {});
+        self.commits += turn.commits as u64;
         gatherer.is_held_up()
     }
 

@@ -160,6 +160,9 @@ pub(crate) fn stop_and_go_on(
         sent = others.work(Some("late"));
     } else {
         region.begin_change(2);
+        // Everything is decided now, and nothing that was not may be decided later.
+        others.gather();
+        let decided = others.replay.commits;
         if !region.holdouts().is_empty() {
             let child = child.take().expect("nobody has taken it yet");
             match meanwhile {
@@ -169,8 +172,8 @@ pub(crate) fn stop_and_go_on(
         }
         others.reap();
         assert_eq!(region.quiesce(Duration::from_secs(60)), [], "{context}");
-        // Of the older epoch nothing comes after this.
         others.gather();
+        assert_eq!(others.replay.commits, decided, "{context}: committed after the change");
         region.void_claims();
         if meanwhile == Meanwhile::Wipe {
             region.wipe().expect("random numbers");
