@@ -132,7 +132,7 @@ fn a_process_stopped_at_any_instruction_harms_nothing() {
     }
     stay_on_one_processor();
     let mut random = Random::seeded("a_process_stopped");
-    let samples = if is_long() { 200 } else { 2 };
+    let samples = if is_long() { 60 } else { 2 };
     for operation in OPERATIONS {
         let ends = Ends::of(operation);
         let images = count_images(operation, Company::Node);
@@ -153,7 +153,7 @@ fn two_processes_at_a_time_by_turns() {
     }
     stay_on_one_processor();
     let mut random = Random::seeded("two_processes");
-    let schedules = if is_long() { 1000 } else { 3 };
+    let schedules = if is_long() { 100 } else { 3 };
     for pair in PAIRS {
         for company in [Company::Solo, Company::Node] {
             // See `each_instruction_of_the_reaper`.
