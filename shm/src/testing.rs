@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::claim::checksum;
+use crate::value::checksum;
 use crate::inbox::Chain;
 use crate::index::next_of;
 use crate::map::Map;
@@ -177,7 +177,7 @@ impl Audit<'_> {
             self.report(format!("slot {slot}: its value is newer than its last change"));
         }
         let sum = self.map.held(index).map(|(key, value)| checksum(key, value));
-        if sum != Some(block.row.crc.load(Ordering::Relaxed)) {
+        if sum != Some(block.row.sum.load(Ordering::Relaxed)) {
             self.report(format!("slot {slot}: the checksum of its value is wrong"));
         }
     }

@@ -143,7 +143,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         },
         before: "work/a=old ready [one two]; {others}packets []",
         after: "work/a=old ready [one two] failed 1; {others}packets []",
-        least: (300, 10),
+        least: (300, 9),
     },
     Operation {
         name: "commit",
@@ -182,6 +182,46 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         before: "work/a=old ready [one two] failed 1; {others}packets []",
         after: "done/=keyless ready; done/a=record ready; work/a=new timer; {others}packets [p1 p2]",
         least: (3000, 60),
+    },
+    Operation {
+        name: "several",
+        prepare: busy_object,
+        child: |region| {
+            let mut worker = Setting::worker(region);
+            let (work, out) = (worker.work, worker.out);
+            let mut claim = worker.claim();
+            let changed = claim.also(work, b"c").expect("idle");
+            let ended = claim.also(work, b"d").expect("idle");
+            mark();
+            claim.set_value(b"new").expect("a block");
+            claim.other(changed).set_value(b"too").expect("a block");
+            claim.other(ended).withdraw();
+            claim.emit(out, Endpoint::NONE, b"p").expect("a block");
+            let done = is_done(claim.commit());
+            mark();
+            done
+        },
+        before: "work/a=old ready [one two] failed 1; work/c=idle ready failed 1; \
+                 work/d=idle ready failed 1; work/e=idle; packets []",
+        after: "work/a=new; work/c=too; work/e=idle; packets [p]",
+        least: (3000, 60),
+    },
+    Operation {
+        name: "also",
+        prepare: busy_object,
+        child: |region| {
+            let mut worker = Setting::worker(region);
+            let work = worker.work;
+            let mut claim = worker.claim();
+            mark();
+            let done = claim.also(work, b"c").is_ok();
+            mark();
+            done
+        },
+        before: "work/a=old ready [one two] failed 1; {others}packets []",
+        after: "work/a=old ready [one two] failed 1; work/c=idle ready failed 1; work/d=idle; \
+                work/e=idle; packets []",
+        least: (200, 2),
     },
     Operation {
         name: "withdraw",
