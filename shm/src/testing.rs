@@ -7,13 +7,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::value::checksum;
 use crate::inbox::Chain;
 use crate::index::next_of;
 use crate::map::Map;
 use crate::participant::{SeatState, SeatWord};
 use crate::region::Region;
 use crate::sync::{AtomicU64, Ordering};
+use crate::value::checksum;
 use crate::words::{
     BlockState, BlockWord, BucketWord, EntryState, EntryWord, InboxWord, SlotState, SlotWord,
 };
