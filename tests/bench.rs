@@ -146,6 +146,16 @@ fn a_sleeper_is_woken() {
 }
 
 #[test]
+fn an_urgent_object_waits_less_than_in_one_lane() {
+    if !two_cores() {
+        return;
+    }
+    let json = bench("queue-wait --seconds 1s");
+    is_latency(&json, "us");
+    assert!(json["peer"].is_null(), "{json}");
+}
+
+#[test]
 fn a_dead_worker_is_reaped() {
     if !two_cores() {
         return;

@@ -130,7 +130,7 @@ impl Service {
             .port
             .packet_of(b"begin", Endpoint::NONE)
             .map_err(BenchError::setup("take a block"))?;
-        let to = Delivery { queue: service.queue, key: Some(b"object") };
+        let to = Delivery { queue: service.queue, key: Some(b"object"), priority: 0 };
         service
             .port
             .deliver(to, message)

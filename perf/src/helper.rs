@@ -16,7 +16,7 @@ use nix::unistd::{Pid, getppid};
 use crate::options::Options;
 use crate::page::{Page, SharedPage};
 use crate::registry::BenchError;
-use crate::{contend, handoff, reap};
+use crate::{contend, handoff, queue_wait, reap};
 
 /// The hidden command of the program.
 const COMMAND: &str = "bench-helper";
@@ -32,6 +32,7 @@ type Part = fn(&Page, &[String]) -> Result<(), BenchError>;
 const PARTS: &[(&str, Part)] = &[
     ("send", handoff::send),
     ("work", contend::work_along),
+    ("arrive", queue_wait::arrive),
     ("hold", reap::hold),
     ("map", reap::map),
 ];

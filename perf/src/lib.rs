@@ -31,6 +31,7 @@ mod options;
 mod pace;
 mod page;
 mod pair;
+mod queue_wait;
 mod reap;
 mod registry;
 mod report;

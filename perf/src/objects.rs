@@ -86,7 +86,7 @@ impl Hand {
             .worker
             .packet_of(data, Endpoint::NONE)
             .map_err(BenchError::setup("take a block"))?;
-        let to = Delivery { queue: self.queue, key: Some(&object.to_le_bytes()) };
+        let to = Delivery { queue: self.queue, key: Some(&object.to_le_bytes()), priority: 0 };
         self.worker
             .deliver(to, message)
             .map_err(|(error, _)| BenchError::setup("deliver a message")(error))?;

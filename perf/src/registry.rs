@@ -4,7 +4,7 @@ use std::io;
 
 use crate::options::Options;
 use crate::report::Report;
-use crate::{claim, commit_ack, contend, failover, handoff, memory, reap};
+use crate::{claim, commit_ack, contend, failover, handoff, memory, queue_wait, reap};
 
 /// A question that can be answered by measuring.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +53,11 @@ const BENCHES: &[Bench] = &[
         name: "wake",
         question: "a message to an object in one process, claimed by a sleeping worker, one way",
         run: handoff::waking,
+    },
+    Bench {
+        name: "queue-wait",
+        question: "wait of the urgent lane for a worker at 90 % load, 100 us a service",
+        run: queue_wait::run,
     },
     Bench {
         name: "reap",

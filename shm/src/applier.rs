@@ -233,6 +233,7 @@ fn put(
         new.row.word.store(private.next(BlockState::Value, 0, slot).0, Ordering::Release);
     }
     // A hint that stands in the lane stays there until somebody claims: the next state must know of it.
+    row.placing.store(placing, Ordering::Relaxed);
     let hinted = is_hinted(seen) || row.left_hint.load(Ordering::Relaxed) == placing + 1;
     row.left_hint.store(0, Ordering::Relaxed);
     let state = match (ready, hinted) {

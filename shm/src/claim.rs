@@ -16,9 +16,9 @@ use crate::geometry::KEY_BYTES_MAX;
 use crate::held::{Held, Timer};
 use crate::inbox;
 use crate::index::{self, Lookup};
-use crate::layout::SlotRow;
+use crate::layout::{CLAIM_HINTS, SlotRow};
 use crate::map::Map;
-use crate::object::{release_reserved, reserve_object};
+use crate::object::{placing_of, release_reserved, reserve_object};
 use crate::participant::Participant;
 use crate::pool::OutOf;
 use crate::process::monotonic_ns;
@@ -32,6 +32,10 @@ pub const MESSAGES_PER_CLAIM: usize = 16;
 
 /// Objects that one commit can change besides the one that was ready.
 pub const OTHERS_PER_CLAIM: usize = 15;
+
+/// Of so many claims of a worker one begins with another lane than the most urgent, each lane in its turn: so
+/// the first object of any lane waits for at most `TURNS_PER_LANE * lanes` claims of each worker.
+pub const TURNS_PER_LANE: u32 = 16;
 
 /// What a worker has asked for in the claim that it holds; kept by the participant, so that a claim
 /// allocates nothing.
@@ -56,6 +60,7 @@ pub(crate) struct Create {
     pub(crate) word: SlotWord,
     pub(crate) block: Option<u32>,
     pub(crate) queue: QueueId,
+    pub(crate) placing: u32,
     pub(crate) key: Vec<u8>,
     pub(crate) ready: bool,
     pub(crate) incarnation: u32,
@@ -69,6 +74,8 @@ pub struct Claim<'p> {
     pub(crate) participant: &'p mut Participant,
     pub(crate) role: RoleEpoch,
     pub(crate) held: Held,
+    /// Where the reaper's hints of this claim begin.
+    pub(crate) hint: u8,
     pub(crate) settled: bool,
     failed: bool,
     conflict: bool,
@@ -82,6 +89,7 @@ pub struct ReadyObject {
     before: SlotWord,
     word: SlotWord,
     role: RoleEpoch,
+    hint: u8,
 }
 
 /// One message of a claim, in the region.
@@ -126,11 +134,16 @@ impl Participant {
         if !self.conflicts.is_empty() {
             self.conflicts.hint_due(&self.region);
         }
-        for priority in 0..self.region.map.lane_count(queue.0) {
+        let lanes = self.region.map.lane_count(queue.0);
+        let first = if lanes > 1 { self.first_lane(lanes) } else { 0 };
+        for step in 0..lanes {
+            let priority = (first + step) % lanes;
             // Each hint is taken once, so this ends with the lane.
             while let Some(slot) = self.region.map.lane(queue.0, priority).and_then(|l| l.pop()) {
                 if let Some((before, word)) = self.claim_slot(slot) {
-                    return Some(ReadyObject { slot, before, word, role });
+                    let hint = self.next_hint;
+                    self.next_hint = hint.wrapping_add(1);
+                    return Some(ReadyObject { slot, before, word, role, hint });
                 }
             }
         }
@@ -138,15 +151,34 @@ impl Participant {
         None
     }
 
+    /// Where to look first: in the most urgent lane, but for every [`TURNS_PER_LANE`]th claim, which begins
+    /// with another lane each time.
+    #[inline]
+    fn first_lane(&mut self, lanes: u8) -> u8 {
+        self.lane_turn = self.lane_turn.wrapping_add(1);
+        match self.lane_turn.is_multiple_of(TURNS_PER_LANE) {
+            true => (self.lane_turn / TURNS_PER_LANE % u32::from(lanes)) as u8,
+            false => 0,
+        }
+    }
+
     /// The second half of [`claim`](Self::claim).
     #[inline]
     pub fn hold(&mut self, ready: ReadyObject) -> Claim<'_> {
-        let ReadyObject { slot, before, word, role } = ready;
+        let ReadyObject { slot, before, word, role, hint } = ready;
         self.take_messages(slot);
         self.count(Counter::Claims);
         let row = self.region.map.slot(slot).expect("a claimed slot exists");
         let held = Held::new(row, slot, word, before.is(SlotState::Ready));
-        Claim { held, role, settled: false, failed: false, conflict: false, participant: self }
+        Claim {
+            held,
+            role,
+            hint,
+            settled: false,
+            failed: false,
+            conflict: false,
+            participant: self,
+        }
     }
 
     /// Takes a slot that a hint has named, if it is ready.
@@ -165,14 +197,15 @@ impl Participant {
             }
             return None;
         }
-        self.take_slot(row, slot, 0, seen).map(|mine| (seen, mine))
+        self.take_slot(row, slot, self.next_hint, seen).map(|mine| (seen, mine))
     }
 
     /// The claim itself: one swap.
     #[inline]
-    fn take_slot(&self, row: &SlotRow, slot: u32, hint: usize, seen: SlotWord) -> Option<SlotWord> {
+    fn take_slot(&self, row: &SlotRow, slot: u32, hint: u8, seen: SlotWord) -> Option<SlotWord> {
         // The reaper looks here first; a hint that names a slot of somebody else is harmless.
-        self.row().claims[hint].store(slot + 1, Ordering::Relaxed);
+        let hint = &self.row().claims[usize::from(hint) % CLAIM_HINTS];
+        hint.store(slot + 1, Ordering::Relaxed);
         let mine = seen.next(SlotState::Claimed, self.owner(), seen.block());
         // ORDER slot/1.
         let swapped =
@@ -291,6 +324,12 @@ impl<'p> Claim<'p> {
         self.held.stay_ready = true;
     }
 
+    /// Puts the object into another priority lane of its queue, from this commit on: 0 is the most urgent. A
+    /// priority beyond the queue's lanes means the last one.
+    pub fn set_priority(&mut self, priority: u8) {
+        self.held.set_priority(&self.participant.region.map, priority);
+    }
+
     /// Ends the object with this commit.
     pub fn withdraw(&mut self) {
         self.held.withdraw = true;
@@ -318,10 +357,23 @@ impl<'p> Claim<'p> {
         Ok(())
     }
 
-    /// Creates an object with this commit. `ready`: it is ready at once, without a message.
+    /// Creates an object with this commit, in the most urgent lane. `ready`: it is ready at once, without a
+    /// message.
     pub fn create(
         &mut self,
         queue: QueueId,
+        key: Option<&[u8]>,
+        value: &[u8],
+        ready: bool,
+    ) -> Result<(), CreateObjectError> {
+        self.create_in(queue, 0, key, value, ready)
+    }
+
+    /// The same, in the lane of `priority`; see [`set_priority`](Self::set_priority).
+    pub fn create_in(
+        &mut self,
+        queue: QueueId,
+        priority: u8,
         key: Option<&[u8]>,
         value: &[u8],
         ready: bool,
@@ -337,8 +389,8 @@ impl<'p> Claim<'p> {
         {
             return Err(CreateObjectError::Exists);
         }
-        let reserved = reserve_object(self.participant, queue, hash)?;
-        let placing = u32::from(queue.0);
+        let reserved = reserve_object(self.participant, queue, priority, hash)?;
+        let placing = placing_of(queue, priority);
         let block = if key.is_empty() && value.is_empty() {
             None
         } else {
@@ -356,6 +408,7 @@ impl<'p> Claim<'p> {
             word: reserved.word,
             block,
             queue,
+            placing,
             key: key.to_vec(),
             ready,
             incarnation: reserved.incarnation,
@@ -375,7 +428,7 @@ impl<'p> Claim<'p> {
         if place == OTHERS_PER_CLAIM {
             return Err(AlsoError::TooMany);
         }
-        match self.take_other(queue, key, place + 1) {
+        match self.take_other(queue, key, self.hint.wrapping_add(place as u8 + 1)) {
             Ok(held) => {
                 self.participant.work.others.push(held);
                 Ok(Other(place))
@@ -387,7 +440,7 @@ impl<'p> Claim<'p> {
         }
     }
 
-    fn take_other(&self, queue: QueueId, key: &[u8], hint: usize) -> Result<Held, AlsoError> {
+    fn take_other(&self, queue: QueueId, key: &[u8], hint: u8) -> Result<Held, AlsoError> {
         let participant = &*self.participant;
         let region = &participant.region;
         let hash = region.key_hash(queue.0, key);
@@ -484,6 +537,11 @@ impl<'c> OtherObject<'c> {
         self.held.stay_ready = true;
     }
 
+    /// See [`Claim::set_priority`].
+    pub fn set_priority(&mut self, priority: u8) {
+        self.held.set_priority(&self.region.map, priority);
+    }
+
     /// See [`Claim::withdraw`]; the commit is refused if a message waits for the object.
     pub fn withdraw(&mut self) {
         self.held.withdraw = true;
@@ -533,7 +591,7 @@ impl Claim<'_> {
             self.participant.count(Counter::Conflicts);
         }
         self.participant.count(if parked { Counter::Parked } else { Counter::GivenBack });
-        self.participant.forget_claims(others);
+        self.participant.forget_claims(self.hint, others);
         self.participant.leave();
     }
 }
@@ -541,9 +599,10 @@ impl Claim<'_> {
 impl Participant {
     /// Takes the names of the claim's objects out of the reaper's list.
     #[inline]
-    pub(crate) fn forget_claims(&self, others: usize) {
-        for hint in &self.row().claims[..=others] {
-            hint.store(0, Ordering::Relaxed);
+    pub(crate) fn forget_claims(&self, first: u8, others: usize) {
+        for at in 0..=others {
+            let place = (usize::from(first) + at) % CLAIM_HINTS;
+            self.row().claims[place].store(0, Ordering::Relaxed);
         }
     }
 }

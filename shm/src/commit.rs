@@ -104,6 +104,7 @@ impl Claim<'_> {
             }
             tx::settle_claim(map, held.slot, row);
             tx::raise_last_seq(row, seq.to_bits());
+            tx::place(row, held.placing);
             tx::publish_slot(row, after);
             retire_block(old, owner, seq);
             if held.stay_ready {
@@ -145,6 +146,7 @@ impl Claim<'_> {
         let Participant { region, supply, work, .. } = &mut *self.participant;
         for held in std::iter::once(&mut self.held).chain(&mut work.others) {
             let (deadline, changed) = held.deadline(region);
+            let changed = held.needs_block(changed);
             if held.withdraw || deadline == 0 && !changed {
                 continue;
             }
@@ -216,13 +218,13 @@ impl Claim<'_> {
         }
         let (others, created) = (work.others.len(), work.creates.len() as u64);
         work.clear();
-        let participant = &*self.participant;
+        let (participant, hint) = (&*self.participant, self.hint);
         participant.count(Counter::Commits);
         if withdrawn + created > 0 {
             participant.add(Counter::Withdrawn, withdrawn);
             participant.add(Counter::Created, created);
         }
-        participant.forget_claims(others);
+        participant.forget_claims(hint, others);
         participant.leave();
     }
 }
@@ -302,7 +304,7 @@ fn draft_create(draft: &mut Draft, region: &Region, create: &Create) {
         expected: create.word.0,
         new: create.word.next(state, 0, create.block).0,
         incarnation: create.incarnation,
-        placing: u32::from(create.queue.0),
+        placing: create.placing,
     });
     if !create.key.is_empty() {
         draft.inserts.push(Insert {

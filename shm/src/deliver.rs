@@ -14,14 +14,14 @@ use crate::geometry::KEY_BYTES_MAX;
 use crate::inbox::{self, PushError};
 use crate::index::{self, Lookup};
 use crate::map::Map;
-use crate::object::{Reserved, release_reserved, reserve_object};
+use crate::object::{Reserved, placing_of, release_reserved, reserve_object};
 use crate::participant::Participant;
 use crate::pool::OutOf;
 use crate::process::monotonic_ns;
 use crate::region::{QueueId, Region};
 use crate::sync::Ordering;
 use crate::tx::{self, COMMIT_STALL, Draft, Insert, Operation, Refusal, Target};
-use crate::value::{fill_block, seal, value_block};
+use crate::value::{seal, value_block};
 use crate::words::{BlockState, BlockWord, InboxWord, RoleEpoch, SlotState};
 
 /// Bytes before the data of a packet: its endpoint, padded so that data is aligned.
@@ -81,6 +81,8 @@ pub struct Delivery<'k> {
     pub queue: QueueId,
     /// Its key; `None` for an object of the message's own.
     pub key: Option<&'k [u8]>,
+    /// Lane of an object that is created for the message: 0 is the most urgent.
+    pub priority: u8,
 }
 
 /// What a delivery did.
@@ -126,15 +128,14 @@ impl Participant {
     /// A packet with a copy of `data`.
     pub fn packet_of(&mut self, data: &[u8], source: Endpoint) -> Result<InboundPacket, OutOf> {
         let mut packet = self.packet(data.len())?;
-        fill_block(&self.region.map, packet.block, &source.to_bytes(), data);
+        packet.buffer_mut()[..data.len()].copy_from_slice(data);
         packet.fill(data.len(), source);
         Ok(packet)
     }
 
     /// Gives a packet's block back.
     pub fn discard(&mut self, packet: InboundPacket) {
-        let region = self.region.clone();
-        self.supply.give_block(&region.map, packet.block);
+        self.supply.give_block(&self.region.map, packet.block);
     }
 
     /// Hands a packet to its object as a message, and creates the object if there is none.
@@ -157,7 +158,7 @@ impl Participant {
         if let Some(block) = self.region.map.block(packet.block) {
             block.row.id.store(id, Ordering::Relaxed);
         }
-        let result = self.deliver_under(role, to.queue, key, packet.block);
+        let result = self.deliver_under(role, to, key, packet.block);
         self.leave();
         result.map_err(|error| (error, packet))
     }
@@ -165,46 +166,44 @@ impl Participant {
     fn deliver_under(
         &mut self,
         role: RoleEpoch,
-        queue: QueueId,
+        to: Delivery<'_>,
         key: &[u8],
         block: u32,
     ) -> Result<Delivered, DeliverError> {
-        let region = self.region.clone();
-        let map: &Map = &region.map;
-        let hash = region.key_hash(queue.0, key);
+        let queue = to.queue;
+        let hash = self.region.key_hash(queue.0, key);
+        // From the first try on: who is preempted before it has not waited for anybody.
         let mut begun = None;
+        let mut waited = Duration::ZERO;
         loop {
-            // From the first try on: who is preempted before it has not waited for anybody.
-            let now = monotonic_ns();
-            let waited = Duration::from_nanos(now - *begun.get_or_insert(now));
+            let map: &Map = &self.region.map;
             if waited > DELIVER_WAIT {
                 return Err(DeliverError::Busy);
             }
-            if region.role() != role {
+            if self.region.role() != role {
                 return Err(DeliverError::NotPrimary);
             }
-            let found = if key.is_empty() {
-                None
-            } else {
-                match index::lookup(map, hash, queue.0, key) {
-                    Lookup::Found { slot, incarnation } => Some((slot, incarnation)),
-                    Lookup::Absent { .. } => None,
-                    Lookup::Undecided { bucket, word } => {
-                        index::settle(map, bucket, word, waited > COMMIT_STALL);
-                        std::hint::spin_loop();
-                        continue;
-                    }
-                    Lookup::Unstable => continue,
+            let looked_up = match key {
+                [] => None,
+                _ => Some(index::lookup(map, hash, queue.0, key)),
+            };
+            let found = match looked_up {
+                Some(Lookup::Found { slot, incarnation }) => Ok(Some((slot, incarnation))),
+                Some(Lookup::Absent { .. }) | None => Ok(None),
+                Some(Lookup::Undecided { bucket, word }) => {
+                    index::settle(map, bucket, word, waited > COMMIT_STALL);
+                    Err(())
                 }
+                Some(Lookup::Unstable) => Err(()),
             };
             match found {
-                Some((slot, incarnation)) => match self.link(slot, incarnation, block) {
+                Ok(Some((slot, incarnation))) => match self.link(slot, incarnation, block) {
                     Ok(()) => return Ok(Delivered::ToExisting),
                     Err(PushError::Full) => return Err(DeliverError::InboxFull),
                     // Being withdrawn: it may stay, or its key will be free.
-                    Err(PushError::Gone | PushError::Closed) => std::hint::spin_loop(),
+                    Err(PushError::Gone | PushError::Closed) => {}
                 },
-                None => match self.create_for(role, queue, key, hash, block) {
+                Ok(None) => match self.create_for(role, to, key, hash, block) {
                     Ok(()) => return Ok(Delivered::ToNew),
                     // Somebody else created it: the message goes there.
                     Err(CreateFailure::Refused(Refusal::KeyTaken)) => {}
@@ -214,7 +213,11 @@ impl Participant {
                     Err(CreateFailure::Refused(_)) => return Err(DeliverError::Busy),
                     Err(CreateFailure::OutOf(out_of)) => return Err(out_of.into()),
                 },
+                Err(()) => {}
             }
+            std::hint::spin_loop();
+            let now = monotonic_ns();
+            waited = Duration::from_nanos(now - *begun.get_or_insert(now));
         }
     }
 
@@ -249,15 +252,16 @@ impl Participant {
     fn create_for(
         &mut self,
         role: RoleEpoch,
-        queue: QueueId,
+        to: Delivery<'_>,
         key: &[u8],
         hash: u64,
         block: u32,
     ) -> Result<(), CreateFailure> {
         let region = self.region.clone();
         let map: &Map = &region.map;
-        let Reserved { slot, word, incarnation } = reserve_object(self, queue, hash)?;
-        let placing = u32::from(queue.0);
+        let Delivery { queue, priority, .. } = to;
+        let Reserved { slot, word, incarnation } = reserve_object(self, queue, priority, hash)?;
+        let placing = placing_of(queue, priority);
         let value = if key.is_empty() {
             None
         } else {

@@ -5,7 +5,7 @@ use crate::map::{Block, Map};
 use crate::pool::{OutOf, Supply};
 use crate::process::monotonic_ns;
 use crate::region::Region;
-use crate::value::value_block;
+use crate::value::{set_placing, value_block};
 use crate::words::SlotWord;
 
 /// What becomes of the object's timer.
@@ -25,7 +25,10 @@ pub(crate) struct Held {
     /// It was ready without a message: so it is again if it is given back.
     pub(crate) was_ready: bool,
     pub(crate) incarnation: u32,
+    /// `queue:8 | priority:8`, as it will be committed.
     pub(crate) placing: u32,
+    /// It changes its lane: the value's block says which, so it needs a new one.
+    moved: bool,
     /// The private block with the new value.
     pub(crate) value: Option<u32>,
     pub(crate) timer: Timer,
@@ -43,11 +46,28 @@ impl Held {
             was_ready,
             incarnation: row.incarnation.load(Relaxed),
             placing: row.placing.load(Relaxed),
+            moved: false,
             value: None,
             timer: Timer::Untouched,
             withdraw: false,
             stay_ready: false,
         }
+    }
+
+    /// The lane from this commit on.
+    pub(crate) fn set_priority(&mut self, map: &Map, priority: u8) {
+        let placing = self.placing & 0xff | u32::from(priority) << 8;
+        self.moved |= placing != self.placing;
+        self.placing = placing;
+        if let Some(block) = self.value.and_then(|index| map.block(index)) {
+            set_placing(block, placing);
+        }
+    }
+
+    /// Whether the commit changes what the value's block says besides the value.
+    #[inline]
+    pub(crate) fn needs_block(&self, deadline_changed: bool) -> bool {
+        deadline_changed || self.moved && self.word.block().is_some()
     }
 
     /// Key and committed value.

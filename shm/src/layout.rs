@@ -25,7 +25,7 @@ pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"HOTPAIR\n");
 pub(crate) const OPERATIONS_MAX: usize = 62;
 
 /// Hints of the objects a participant has claimed.
-pub(crate) const CLAIM_HINTS: usize = 64;
+pub(crate) const CLAIM_HINTS: usize = 128;
 
 /// Counters a participant keeps; see [`crate::counters`].
 pub(crate) const COUNTERS: usize = 32;
@@ -125,7 +125,7 @@ pub(crate) struct ParticipantRow {
     /// Slot plus one.
     pub(crate) claims: [AtomicU32; CLAIM_HINTS],
     pub(crate) counters: [AtomicU64; COUNTERS],
-    _tail: [u64; 44],
+    _tail: [u64; 12],
 }
 
 /// One row of the state table.

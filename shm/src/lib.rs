@@ -71,7 +71,7 @@ pub use applier::{Applier, ApplyError};
 pub use bell::{Bell, SLEEP_MAX};
 pub use claim::{
     AlsoError, Claim, CreateObjectError, MESSAGES_PER_CLAIM, Message, OTHERS_PER_CLAIM, Other,
-    OtherObject, ReadyObject,
+    OtherObject, ReadyObject, TURNS_PER_LANE,
 };
 pub use commit::CommitError;
 pub use counters::Counter;

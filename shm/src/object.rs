@@ -13,10 +13,16 @@ pub(crate) struct Reserved {
     pub(crate) incarnation: u32,
 }
 
+/// `queue:8 | priority:8`.
+pub(crate) fn placing_of(queue: QueueId, priority: u8) -> u32 {
+    u32::from(queue.0) | u32::from(priority) << 8
+}
+
 /// Takes a free slot and gives it its next incarnation, the hash of its key and an empty, open inbox.
 pub(crate) fn reserve_object(
     participant: &mut Participant,
     queue: QueueId,
+    priority: u8,
     key_hash: u64,
 ) -> Result<Reserved, OutOf> {
     let region = participant.region.clone();
@@ -25,7 +31,7 @@ pub(crate) fn reserve_object(
     // The row is this participant's while it is Reserved: plain stores.
     let incarnation = row.incarnation.load(Ordering::Relaxed).wrapping_add(1);
     row.incarnation.store(incarnation, Ordering::Relaxed);
-    row.placing.store(queue.0.into(), Ordering::Relaxed);
+    row.placing.store(placing_of(queue, priority), Ordering::Relaxed);
     row.attempts.store(0, Ordering::Relaxed);
     row.key_hash.store(key_hash, Ordering::Relaxed);
     row.inbox.store(InboxWord::new(incarnation, false, 0, None).0, Ordering::SeqCst);

@@ -124,6 +124,10 @@ pub struct Participant {
     pub(crate) message_count: u64,
     pub(crate) work: Work,
     pub(crate) conflicts: Conflicts,
+    /// Claims of this participant from queues with several lanes.
+    pub(crate) lane_turn: u32,
+    /// Where the next claim is noted for the reaper.
+    pub(crate) next_hint: u8,
     /// Room for the next commit's draft, kept so that a commit allocates nothing.
     pub(crate) draft: Draft,
     socket: Option<UnixDatagram>,
@@ -186,6 +190,8 @@ impl Region {
             message_count: 0,
             work: Work::default(),
             conflicts: Conflicts::default(),
+            lane_turn: 0,
+            next_hint: 0,
             draft: Draft::default(),
             socket: None,
             keeper: Some(keeper),

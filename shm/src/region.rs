@@ -181,7 +181,7 @@ impl Region {
         self.header().incarnation.word.load(Ordering::SeqCst)
     }
 
-    /// What this region is used for now.
+    /// The role that this region has at present.
     #[inline]
     pub fn role(&self) -> RoleEpoch {
         // ORDER role/2 SeqCst, pairs with role/1 in role.rs: see there.

@@ -581,6 +581,7 @@ pub(crate) fn apply(map: &Map, seq: u64, steps: impl Iterator<Item = Operation>,
                     settle_claim(map, index, row);
                 }
                 raise_last_seq(row, seq);
+                place(row, operation.placing);
                 if by == By::Owner {
                     publish_slot(row, SlotWord(operation.new));
                     continue;
@@ -630,6 +631,14 @@ pub(crate) fn raise_last_seq(row: &SlotRow, seq: u64) {
     // slot writes it, so there is nobody to race with.
     if row.last_seq.load(Ordering::Relaxed) < seq {
         row.last_seq.store(seq, Ordering::Release);
+    }
+}
+
+/// The object is in this lane from now on. Only whoever holds the slot writes it.
+#[inline]
+pub(crate) fn place(row: &SlotRow, placing: u32) {
+    if row.placing.load(Ordering::Relaxed) != placing {
+        row.placing.store(placing, Ordering::Relaxed);
     }
 }
 

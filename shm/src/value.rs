@@ -27,6 +27,12 @@ fn fill(map: &Map, block: Block<'_>, prefix: &[u8], data: &[u8], placing: u32) {
     block.row.deadline.store(0, Ordering::Relaxed);
 }
 
+/// Says in which lane the home of a private block is.
+pub(crate) fn set_placing(block: Block<'_>, placing: u32) {
+    let prefix = block.row.shape.load(Ordering::Relaxed) & 0xffff;
+    block.row.shape.store(prefix | placing << 16, Ordering::Relaxed);
+}
+
 /// A private block that holds a value; `placing` and `incarnation` are its home's.
 #[inline]
 pub(crate) fn value_block<'m>(

@@ -80,7 +80,7 @@ fn receive(region: &Region, first: u64) {
                 std::thread::sleep(Duration::from_millis(1));
                 continue;
             };
-            match port.deliver(Delivery { queue, key }, packet) {
+            match port.deliver(Delivery { queue, key, priority: 0 }, packet) {
                 Ok(_) => break,
                 Err((_, packet)) => {
                     port.discard(packet);

@@ -217,7 +217,7 @@ fn limits_are_errors_and_lose_nothing() {
     for _ in 0..100 {
         send(&mut port, Some(b"a"), b"x");
     }
-    let to = Delivery { queue: work, key: Some(b"a") };
+    let to = Delivery { queue: work, key: Some(b"a"), priority: 0 };
     let packet = port.packet_of(b"one too many", Endpoint::NONE).expect("a block");
     let (error, packet) = port.deliver(to, packet).expect_err("the inbox is full");
     assert_eq!(error, DeliverError::InboxFull);
@@ -227,8 +227,9 @@ fn limits_are_errors_and_lose_nothing() {
         send(&mut port, Some(&n.to_le_bytes()), b"x");
     }
     let packet = port.packet_of(b"x", Endpoint::NONE).expect("a block");
-    let (error, packet) =
-        port.deliver(Delivery { queue: work, key: None }, packet).expect_err("no slot");
+    let (error, packet) = port
+        .deliver(Delivery { queue: work, key: None, priority: 0 }, packet)
+        .expect_err("no slot");
     assert_eq!(error, DeliverError::OutOf(OutOf::Slots { slots: 64 }));
     port.discard(packet);
 
@@ -275,7 +276,7 @@ fn nobody_claims_delivers_or_sends_unless_primary() {
     assert!(worker.claim(work).is_none());
     let packet = port.packet_of(b"x", Endpoint::NONE).expect("a block");
     let (error, packet) = port
-        .deliver(Delivery { queue: work, key: Some(b"a") }, packet)
+        .deliver(Delivery { queue: work, key: Some(b"a"), priority: 0 }, packet)
         .expect_err("the role is changing");
     assert_eq!(error, DeliverError::NotPrimary);
     port.discard(packet);

@@ -119,6 +119,12 @@ impl<'w> Job<'w> {
         Ok(self.claim.create(queue, key, value, true)?)
     }
 
+    /// Puts the object into another priority lane of its queue, from the commit on: 0 is the most urgent, and
+    /// a priority beyond the queue's lanes means the last one.
+    pub fn set_priority(&mut self, priority: u8) {
+        self.claim.set_priority(priority);
+    }
+
     /// Ends the object with the commit.
     pub fn withdraw(&mut self) {
         self.claim.withdraw();

@@ -33,7 +33,7 @@
 //! # let from = std::net::SocketAddr::from(([127, 0, 0, 1], 5060));
 //! # let packet = port.packet_of(b"INVITE", from.into())?;
 //! # let calls = region.queue("calls").expect("the queue of the geometry");
-//! # port.deliver(Delivery { queue: calls, key: Some(b"call-1") }, packet).map_err(|(e, _)| e)?;
+//! # port.deliver(Delivery { queue: calls, key: Some(b"call-1"), priority: 0 }, packet).map_err(|(e, _)| e)?;
 //! # let demo = name.as_str();
 //! let space = Space::attach(demo)?; // the region's name, as in `hotpair status demo`
 //! let mut worker = space.worker("calls")?;

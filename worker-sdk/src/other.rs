@@ -71,6 +71,11 @@ impl<'j> OtherJob<'j> {
         self.object.stay_ready();
     }
 
+    /// See [`Job::set_priority`].
+    pub fn set_priority(&mut self, priority: u8) {
+        self.object.set_priority(priority);
+    }
+
     /// Ends the object with the commit, which is refused if a message waits for the object.
     pub fn withdraw(&mut self) {
         self.object.withdraw();

@@ -128,7 +128,7 @@ impl Ingress {
                 return;
             }
         };
-        match seat.participant.deliver(Delivery { queue: seat.queue, key }, block) {
+        match seat.participant.deliver(Delivery { queue: seat.queue, key, priority: 0 }, block) {
             Ok(delivered) => {
                 seat.participant.count(Counter::Delivered);
                 counters.delivered(delivered == Delivered::ToNew);

@@ -63,7 +63,7 @@ impl ObjectSender {
     /// Delivers to an object, which is made if it is not there. Waits for room.
     fn deliver(&mut self, object: u32, message: &[u8]) -> Result<(), BenchError> {
         let key = object.to_le_bytes();
-        let to = Delivery { queue: self.queue, key: Some(&key) };
+        let to = Delivery { queue: self.queue, key: Some(&key), priority: 0 };
         let mut packet = loop {
             match self.port.packet_of(message, Endpoint::NONE) {
                 Ok(packet) => break packet,

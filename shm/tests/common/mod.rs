@@ -60,5 +60,5 @@ pub(crate) fn small() -> Geometry {
 pub(crate) fn send(port: &mut Participant, key: Option<&[u8]>, data: &[u8]) -> Delivered {
     let queue = port.region().queue("work").expect("the queue of the test geometry");
     let packet = port.packet_of(data, Endpoint::NONE).expect("a free block");
-    port.deliver(Delivery { queue, key }, packet).expect("room for a message")
+    port.deliver(Delivery { queue, key, priority: 0 }, packet).expect("room for a message")
 }

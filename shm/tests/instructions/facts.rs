@@ -188,7 +188,7 @@ pub(crate) fn work_off(region: &Region, facts: &Facts, keys: &[&str]) -> Result<
     let work = region.queue("work").expect("the queue of the test geometry");
     for key in keys {
         let packet = everybody.packet_of(b"probe", Endpoint::NONE).map_err(|e| e.to_string())?;
-        let to = Delivery { queue: work, key: Some(key.as_bytes()) };
+        let to = Delivery { queue: work, key: Some(key.as_bytes()), priority: 0 };
         let delivered = everybody.deliver(to, packet);
         let object =
             expected.iter_mut().find(|object| object.queue == "work" && object.key == *key);

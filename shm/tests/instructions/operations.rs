@@ -76,7 +76,7 @@ impl Setting {
     /// False if the delivery was refused because somebody is in the way or the role has changed.
     pub(crate) fn try_send(&mut self, key: Option<&str>, message: &str) -> bool {
         let packet = self.seat.packet_of(message.as_bytes(), Endpoint::NONE).expect("a free block");
-        let to = Delivery { queue: self.work, key: key.map(str::as_bytes) };
+        let to = Delivery { queue: self.work, key: key.map(str::as_bytes), priority: 0 };
         match self.seat.deliver(to, packet) {
             Ok(_) => true,
             Err((DeliverError::Busy | DeliverError::NotPrimary, packet)) => {

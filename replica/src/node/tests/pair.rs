@@ -205,7 +205,7 @@ impl Service {
         let queue = self.port.region().queue("work").expect("of the geometry");
         let out = self.port.region().port("out").expect("of the geometry");
         let packet = self.port.packet_of(text.as_bytes(), Endpoint::NONE).expect("a block");
-        self.port.deliver(Delivery { queue, key }, packet).expect("room");
+        self.port.deliver(Delivery { queue, key, priority: 0 }, packet).expect("room");
         let mut claim = self.worker.claim(queue).expect("one is ready");
         let mut value = claim.value().to_vec();
         value.extend_from_slice(text.as_bytes());
