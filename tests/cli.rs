@@ -7,7 +7,7 @@ use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use hotpair_shm::{Geometry, Region};
+use hotpair_shm::{Geometry, Kind, Region};
 use support::{HOTPAIR, RegionName, hotpair, loopback, write_config};
 
 const DOCUMENTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/hotpair.toml");
@@ -144,6 +144,39 @@ fn status_and_dump_work_when_everybody_is_dead() {
     with_region(&name, "dump --json --region REGION").exits(0);
     let ended = with_region(&name, "dump --queue nosuch --region REGION");
     ended.exits(1).one_error().says("it has: default");
+}
+
+/// Goal: `region verify` tells order from damage by its exit code, and the living from the left-over.
+#[test]
+fn a_region_is_verified() {
+    use std::os::unix::fs::FileExt;
+    let name = RegionName::new("verify");
+    with_region(&name, "region verify REGION").exits(3).one_error();
+    let region = Region::create(&name.path(), &small()).expect("there is room");
+    with_region(&name, "region verify REGION").exits(0);
+    let seat = region.join(Kind::Other, "somebody").expect("a seat");
+    with_region(&name, "region verify REGION").exits(0);
+    let pid = std::process::id().to_string();
+    with_region(&name, "region verify --strict REGION").exits(5).one_error().says(&pid);
+    drop(seat);
+    let clean = with_region(&name, "region verify --strict --json REGION");
+    clean.exits(0);
+    assert_eq!(clean.json()["clean"], true);
+    hotpair(["region", "verify", &name.path().to_string_lossy()]).exits(0);
+
+    // Far behind the tables, among the blocks.
+    let file = fs::OpenOptions::new().write(true).open(name.path()).expect("writable");
+    let bytes = file.metadata().expect("own file").len();
+    file.write_all_at(&[0xff; 8192], bytes / 4 * 3 / 64 * 64).expect("written");
+    let damaged = with_region(&name, "region verify REGION");
+    damaged.exits(7);
+    assert!(damaged.stdout.contains("which no process writes"), "{damaged:#?}");
+    let damaged = with_region(&name, "region verify --json REGION");
+    damaged.exits(7);
+    let json = damaged.json();
+    assert_eq!((&json["v"], &json["clean"]), (&1.into(), &false.into()));
+    assert_eq!(json["findings"][0]["kind"], "block_nonsense");
+    assert!(json["findings"][0]["place"]["block"].is_u64(), "{json}");
 }
 
 #[test]

@@ -55,6 +55,7 @@ mod robust;
 mod role;
 mod sync;
 mod tx;
+mod verify;
 mod words;
 
 pub use applier::{Applier, ApplyError};
@@ -79,4 +80,5 @@ pub use process::monotonic_ns;
 pub use reap::{Reaped, Reaper, Sweeper};
 pub use region::{AttachError, CreateError, PortId, QueueId, Region};
 pub use role::Holdout;
+pub use verify::{Checked, Finding, Mode, Place, Report, SeenBlock, SeenSlot, Wrong};
 pub use words::{Role, RoleEpoch, Seq};

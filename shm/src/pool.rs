@@ -34,6 +34,12 @@ fn set_bit(bitmap: &[AtomicU64], index: u32) {
     bitmap[index as usize / 64].fetch_or(1 << (index % 64), Ordering::Relaxed);
 }
 
+/// Whether the hint of `index` is set.
+pub(crate) fn is_marked(bitmap: &[AtomicU64], index: u32) -> bool {
+    let word = bitmap.get(index as usize / 64).map_or(0, |word| word.load(Ordering::Relaxed));
+    word >> (index % 64) & 1 == 1
+}
+
 /// Clears a set bit and returns its number; looks at each word once, from `cursor` on.
 fn take_bit(bitmap: &[AtomicU64], cursor: &mut usize) -> Option<u32> {
     for step in 0..bitmap.len() {

@@ -204,6 +204,16 @@ impl Region {
         Seq::from_bits(self.header().gathered.word.load(Ordering::Acquire))
     }
 
+    /// Whether the header still describes the region that was mapped.
+    pub(crate) fn describes_itself(&self) -> bool {
+        let header = self.header();
+        header.magic.load(Ordering::Acquire) == MAGIC
+            && header.format_version.load(Ordering::Relaxed) == FORMAT_VERSION
+            && header.layout_hash.load(Ordering::Relaxed) == layout_hash()
+            && header.region_bytes.load(Ordering::Relaxed) == self.map.layout().region_bytes
+            && read_geometry(header) == *self.geometry()
+    }
+
     pub(crate) fn header(&self) -> &Header {
         self.map.header()
     }
