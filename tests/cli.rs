@@ -179,6 +179,24 @@ fn a_region_is_verified() {
     assert!(json["findings"][0]["place"]["block"].is_u64(), "{json}");
 }
 
+/// Goal: a rebuild takes nothing from the living, says who they are, and what it did.
+#[test]
+fn a_region_is_rebuilt_when_nobody_uses_it() {
+    let name = RegionName::new("rebuild");
+    with_region(&name, "region rebuild REGION").exits(3).one_error();
+    let region = Region::create(&name.path(), &small()).expect("there is room");
+    let pid = std::process::id().to_string();
+    with_region(&name, "region rebuild REGION").exits(5).one_error().says(&pid);
+    drop(region);
+    let rebuilt = with_region(&name, "region rebuild --json REGION");
+    rebuilt.exits(0);
+    let json = rebuilt.json();
+    let all = small().slots;
+    assert_eq!((&json["v"], &json["free_slots"]), (&1.into(), &all.into()), "{json}");
+    with_region(&name, "region rebuild REGION").exits(0);
+    with_region(&name, "region verify --strict REGION").exits(0);
+}
+
 #[test]
 fn too_little_shared_memory_is_said_before_the_start() {
     let name = RegionName::new("huge");

@@ -21,6 +21,9 @@ pub(crate) const FORMAT_VERSION: u32 = 1;
 /// The newline exposes copies damaged by text-mode transfer.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"HOTPAIR\n");
 
+/// Bit of [`Header::incompatible`]: its hints are being built again, and nobody may use them.
+pub(crate) const REBUILDING: u32 = 1;
+
 /// Operations of one commit: what fits into an entry of 2 KiB.
 pub(crate) const OPERATIONS_MAX: usize = 62;
 

@@ -161,6 +161,13 @@ impl Map {
         self.ring(&self.layout.sent_ring)
     }
 
+    /// Every ring of the region.
+    pub(crate) fn rings(&self) -> impl Iterator<Item = Ring<'_>> {
+        let Layout { lanes, port_rings, sent_ring, .. } = &self.layout;
+        let places = lanes.iter().flatten().chain(port_rings).chain([sent_ring]);
+        places.map(|place| self.ring(place))
+    }
+
     fn ring(&self, place: &RingPlace) -> Ring<'_> {
         let row: &RingRow = self.at(place.offset);
         let cells = self.words(place.offset + size_of::<RingRow>() as u64, place.capacity as usize);

@@ -19,7 +19,7 @@ use std::time::Duration;
 use crate::bell::{self, Bell};
 use crate::counters::Counter;
 use crate::egress::Outbox;
-use crate::layout::ParticipantRow;
+use crate::layout::{ParticipantRow, REBUILDING};
 use crate::map::Map;
 use crate::pool::{OutOf, Supply};
 use crate::process;
@@ -132,6 +132,9 @@ impl Region {
         if !self.map.is_writable() {
             return Err(JoinError::ReadOnly);
         }
+        if self.is_being_rebuilt() {
+            return Err(JoinError::Rebuilding);
+        }
         let start_time = process::own_start_time().map_err(JoinError::Os)?;
         let seat = match self.take_seat() {
             Some(seat) => seat,
@@ -142,6 +145,12 @@ impl Region {
             }
         };
         let row = self.map.participant(seat).expect("a seat just taken exists");
+        // ORDER rebuild/2 SeqCst, pairs with rebuild/1 in rebuild.rs.
+        if self.is_being_rebuilt() {
+            let word = SeatWord(row.word.load(Ordering::Relaxed));
+            row.word.store(word.with(SeatState::Free).0, Ordering::Release);
+            return Err(JoinError::Rebuilding);
+        }
         if kind == Kind::Node {
             let before = self.header().node_seat.load(Ordering::SeqCst);
             let free = before == 0 || !self.node_alive();
@@ -198,8 +207,13 @@ impl Region {
                 return false;
             }
             let mine = SeatWord::new(SeatState::Joining, seen.generation() + 1, std::process::id());
-            row.word.compare_exchange(seen.0, mine.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            // ORDER rebuild/2 SeqCst, pairs with rebuild/1: seated first, then the mark is looked for.
+            row.word.compare_exchange(seen.0, mine.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
         })
+    }
+
+    fn is_being_rebuilt(&self) -> bool {
+        self.header().incompatible.load(Ordering::SeqCst) & REBUILDING != 0
     }
 
     fn all_taken(&self) -> JoinError {
@@ -407,6 +421,9 @@ pub enum JoinError {
         /// That process.
         pid: u32,
     },
+    /// Its hints are being rebuilt.
+    #[error("the region is being rebuilt, or its rebuild was interrupted")]
+    Rebuilding,
     /// Observers look, they do not join.
     #[error("the region is mapped for looking only")]
     ReadOnly,

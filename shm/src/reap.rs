@@ -113,7 +113,8 @@ impl Reaper {
             Some(SeatState::Live) => {
                 let announced = row.lock.owner_died();
                 let start = row.start_time.load(Ordering::Relaxed);
-                (announced || patrol) && (dead(start) || patrol && self.has_moved_on(word.pid()))
+                (announced || patrol)
+                    && (dead(start) || patrol && has_moved_on(&self.region, word.pid()))
             }
             Some(SeatState::Joining) => {
                 let since = match self.joining.get(&seat) {
@@ -125,16 +126,10 @@ impl Reaper {
                 };
                 // No start time yet, so a reused pid cannot be told apart at once.
                 let late = now - since > JOIN_MAX.as_nanos() as u64;
-                dead(0) || late && self.has_moved_on(word.pid())
+                dead(0) || late && has_moved_on(&self.region, word.pid())
             }
             _ => false,
         }
-    }
-
-    /// A process that did `exec`, or another process of the same pid: the region is not its business.
-    fn has_moved_on(&self, pid: u32) -> bool {
-        let inode = self.region.inode();
-        inode != 0 && !process::maps_file(pid, inode)
     }
 
     /// The urgent part: entries, the message in the air, claims.
@@ -264,6 +259,12 @@ impl Reaper {
             false
         });
     }
+}
+
+/// A process that did `exec`, or another process of the same pid: the region is not its business.
+pub(crate) fn has_moved_on(region: &Region, pid: u32) -> bool {
+    let inode = region.inode();
+    inode != 0 && !process::maps_file(pid, inode)
 }
 
 /// Finishes what the dead had committed and aborts what it had not.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::geometry::{Geometry, GeometryError, QueueSpec, SizeClass};
-use crate::layout::{FORMAT_VERSION, Header, MAGIC, NameRow, layout_hash};
+use crate::layout::{FORMAT_VERSION, Header, MAGIC, NameRow, REBUILDING, layout_hash};
 use crate::map::Map;
 use crate::pool;
 use crate::process;
@@ -95,15 +95,21 @@ impl Region {
 
     /// Maps an existing region for work.
     pub fn attach(path: &Path) -> Result<Region, AttachError> {
-        Self::open(path, true)
+        Self::open(path, true, 0)
+    }
+
+    /// Maps a region whose hints may be half-built.
+    pub(crate) fn attach_to_rebuild(path: &Path) -> Result<Region, AttachError> {
+        Self::open(path, true, REBUILDING)
     }
 
     /// Maps an existing region for looking only: works when every process of it is dead.
     pub fn observe(path: &Path) -> Result<Region, AttachError> {
-        Self::open(path, false)
+        Self::open(path, false, REBUILDING)
     }
 
-    fn open(path: &Path, writable: bool) -> Result<Region, AttachError> {
+    /// `tolerated`: bits of [`Header::incompatible`] that do not matter to the caller.
+    fn open(path: &Path, writable: bool, tolerated: u32) -> Result<Region, AttachError> {
         let os = |action| move |source| AttachError::Os { action, path: path.into(), source };
         let file =
             OpenOptions::new().read(true).write(writable).open(path).map_err(
@@ -113,7 +119,7 @@ impl Region {
                 },
             )?;
         let actual = file.metadata().map_err(os("measure"))?.len();
-        let facts = read_header(path, &file, actual)?;
+        let facts = read_header(path, &file, actual, tolerated)?;
         let map = Map::new(&file, path, facts.geometry, writable).map_err(os("map"))?;
         if writable {
             let ours = process::pid_namespace().map_err(os("read the pid namespace for"))?;
@@ -323,7 +329,12 @@ struct HeaderFacts {
 }
 
 /// Believes nothing: each claim of the header is compared before the next one is used.
-fn read_header(path: &Path, file: &File, actual: u64) -> Result<HeaderFacts, AttachError> {
+fn read_header(
+    path: &Path,
+    file: &File,
+    actual: u64,
+    tolerated: u32,
+) -> Result<HeaderFacts, AttachError> {
     let path_buf = || path.to_path_buf();
     if actual < 4096 {
         return Err(AttachError::NotARegion { path: path_buf() });
@@ -351,7 +362,11 @@ fn read_header(path: &Path, file: &File, actual: u64) -> Result<HeaderFacts, Att
     if found != layout_hash() {
         return Err(AttachError::Build { path: path_buf(), found, ours: layout_hash() });
     }
-    let unknown = header.incompatible.load(relaxed);
+    let features = header.incompatible.load(relaxed) & !tolerated;
+    if features & REBUILDING != 0 {
+        return Err(AttachError::HalfRebuilt { path: path_buf() });
+    }
+    let unknown = features & !REBUILDING;
     if unknown != 0 {
         return Err(AttachError::Features { path: path_buf(), unknown });
     }
@@ -513,6 +528,12 @@ pub enum AttachError {
         path: PathBuf,
         /// The unknown bits.
         unknown: u32,
+    },
+    /// Its hints are being rebuilt, or whoever did it was killed half-way.
+    #[error("{} is being rebuilt, or its rebuild was interrupted", .path.display())]
+    HalfRebuilt {
+        /// The file.
+        path: PathBuf,
     },
     /// The file was cut or extended after creation.
     #[error("{} is {actual} bytes, its header says {claimed}", .path.display())]

@@ -1,5 +1,6 @@
 //! `hotpair region`: the files in /dev/shm.
 
+mod rebuild;
 mod verify;
 
 use std::path::PathBuf;
@@ -28,6 +29,14 @@ pub(crate) enum Action {
         #[arg(long)]
         force: bool,
     },
+    /// Drop every hint of a region that nobody lives in, and build it again from the truth
+    Rebuild {
+        /// Name of the region, or path of its file
+        name: String,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Check every word of a region against what must hold; exit code 7 if something is wrong
     Verify {
         /// Name of the region, or path of its file
@@ -46,6 +55,7 @@ pub(crate) fn run(action: &Action) -> Outcome {
     match action {
         Action::List { json } => list(*json),
         Action::Remove { name, force } => remove(name, *force),
+        Action::Rebuild { name, json } => rebuild::run(name, *json),
         Action::Verify { name, strict, json } => verify::run(name, *strict, *json),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::layout::OPERATIONS_MAX;
+use crate::layout::{OPERATIONS_MAX, REBUILDING};
 use crate::map::Map;
 use crate::participant::{SeatState, SeatWord};
 use crate::process::{self, Life};
@@ -73,6 +73,9 @@ impl Look<'_> {
     fn header(&mut self) {
         if !self.region.describes_itself() {
             self.report.add(Place::Header, Wrong::Geometry);
+        }
+        if self.region.header().incompatible.load(Ordering::SeqCst) & REBUILDING != 0 {
+            self.report.add(Place::Header, Wrong::HalfRebuilt);
         }
         let expected = self.map.layout().region_bytes;
         if let Err(AttachError::Length { actual: found, .. }) = Region::observe(self.region.path())

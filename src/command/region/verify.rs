@@ -1,6 +1,6 @@
 //! `hotpair region verify`: is every word of a region as it must be?
 
-use hotpair_shm::{Finding, Mode, Place, Region, Report};
+use hotpair_shm::{Finding, Mode, Place, Region, Report, Wrong};
 use serde_json::{Value, json};
 
 use crate::exit::Exit;
@@ -45,6 +45,9 @@ fn print(region: &Region, report: &Report) -> Result<(), Failure> {
         1 => "1 finding".to_owned(),
         many => format!("{many} findings"),
     };
+    if report.findings.iter().any(|finding| matches!(finding.wrong, Wrong::HalfRebuilt)) {
+        print_data("`hotpair region rebuild` finishes what was interrupted\n")?;
+    }
     print_data(&format!(
         "region {}: {verdict}; {} objects in {} slots, {} keys, {} messages, {} packets, {} blocks, \
          {} entries, {} looks\n",
