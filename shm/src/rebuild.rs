@@ -25,12 +25,12 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::index::chain_word;
 use crate::layout::REBUILDING;
 use crate::map::Map;
-use crate::participant::{Participant, SeatState, SeatWord};
+use crate::participant::{SeatState, SeatWord};
 use crate::process::{self, Life, monotonic_ns};
 use crate::reap::{self, Reaper};
 use crate::region::{AttachError, Region, load_name};
 use crate::sync::Ordering;
-use crate::words::{BucketWord, InboxWord, SlotWord};
+use crate::words::{BucketWord, InboxWord, SlotState, SlotWord};
 
 /// How long another reaper may take to finish what it is at.
 const REAPER_WAIT: Duration = Duration::from_secs(2);
@@ -122,19 +122,11 @@ impl Region {
     /// was interrupted.
     pub fn rebuild(path: &Path) -> Result<Rebuilt, RebuildError> {
         let region = Region::attach_to_rebuild(path).map_err(RebuildError::Attach)?;
-        rebuild(&region, None)
+        rebuild(&region)
     }
 }
 
-impl Participant {
-    /// Rebuilds the hints of this participant's region, in which nobody else may live: for a node that
-    /// starts over a region that others have left.
-    pub fn rebuild(&mut self) -> Result<Rebuilt, RebuildError> {
-        rebuild(&self.region.clone(), Some(self.seat))
-    }
-}
-
-fn rebuild(region: &Region, own: Option<u8>) -> Result<Rebuilt, RebuildError> {
+fn rebuild(region: &Region) -> Result<Rebuilt, RebuildError> {
     let path = region.path().to_path_buf();
     let os = |source| RebuildError::Os { path: path.clone(), source };
     let file = std::fs::File::open(region.path()).map_err(os)?;
@@ -148,7 +140,7 @@ fn rebuild(region: &Region, own: Option<u8>) -> Result<Rebuilt, RebuildError> {
     // ORDER rebuild/1 SeqCst, pairs with rebuild/2 in participant.rs: either a joiner sees the mark, or its
     // seat is seen here.
     let before = mark.fetch_or(REBUILDING, Ordering::SeqCst);
-    let living = occupants(region, own);
+    let living = occupants(region);
     if let Some(occupant) = living.first() {
         if before & REBUILDING == 0 {
             mark.fetch_and(!REBUILDING, Ordering::SeqCst);
@@ -156,7 +148,7 @@ fn rebuild(region: &Region, own: Option<u8>) -> Result<Rebuilt, RebuildError> {
         return Err(RebuildError::Occupied { occupant: occupant.clone(), count: living.len() });
     }
     let mut rebuilt = Rebuilt::default();
-    alone(region, || drop_hints(region, own))?;
+    alone(region, || drop_hints(region))?;
     let mut reaper = Reaper::new(region.clone());
     for _ in 0..REAPER_PASSES {
         let reaped = reaper.run_once();
@@ -171,16 +163,16 @@ fn rebuild(region: &Region, own: Option<u8>) -> Result<Rebuilt, RebuildError> {
     alone(region, || {
         settle::settle(region, &mut rebuilt);
         // What the reaper pushed and offered is built in order now.
-        drop_hints(region, own);
+        drop_hints(region);
         restore::restore(region, &mut rebuilt);
     })?;
     mark.fetch_and(!REBUILDING, Ordering::SeqCst);
     Ok(rebuilt)
 }
 
-/// Who lives in a region, besides `own`. A process that did `exec` lives elsewhere.
-fn occupants(region: &Region, own: Option<u8>) -> Vec<Occupant> {
-    let seats = (0..region.geometry().participants as u8).filter(|&seat| Some(seat) != own);
+/// Who lives in a region. A process that did `exec` lives elsewhere.
+fn occupants(region: &Region) -> Vec<Occupant> {
+    let seats = 0..region.geometry().participants as u8;
     seats
         .filter_map(|seat| {
             let row = region.map.participant(seat)?;
@@ -215,7 +207,7 @@ fn alone(region: &Region, work: impl FnOnce()) -> Result<(), RebuildError> {
 
 /// Empties every hint. Words with a generation get the next one, so that what an entry of the dead expects
 /// is not there any more.
-fn drop_hints(region: &Region, own: Option<u8>) {
+fn drop_hints(region: &Region) {
     let map: &Map = &region.map;
     let header = map.header();
     for ring in map.rings() {
@@ -235,7 +227,7 @@ fn drop_hints(region: &Region, own: Option<u8>) {
         let word = SlotWord(row.word.load(Ordering::Acquire));
         let incarnation = row.incarnation.load(Ordering::Relaxed);
         // A reserved slot becomes an object by the entry of its dead creator, or free.
-        let closed = word.is(crate::words::SlotState::Free);
+        let closed = word.is(SlotState::Free);
         row.inbox.store(InboxWord::new(incarnation, closed, 0, None).0, Ordering::SeqCst);
         let chain = row.index_next.load(Ordering::Relaxed);
         row.index_next.store(chain_word(chain, None), Ordering::Relaxed);
@@ -248,7 +240,7 @@ fn drop_hints(region: &Region, own: Option<u8>) {
     }
     let bells = header.queue_bells.iter().chain(&header.port_bells).chain([&header.node_bell]);
     bells.for_each(|bell| bell.word.store(0, Ordering::SeqCst));
-    for seat in (0..map.geometry().participants as u8).filter(|&seat| Some(seat) != own) {
+    for seat in 0..map.geometry().participants as u8 {
         if let Some(row) = map.participant(seat) {
             row.bell.store(0, Ordering::SeqCst);
             row.claims.iter().for_each(|hint| hint.store(0, Ordering::Relaxed));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::endpoint::Endpoint;
 use crate::geometry::{Geometry, QueueSpec, SizeClass};
-use crate::participant::Kind;
+use crate::participant::{Kind, Participant};
 use crate::sync::AtomicU64;
 use crate::verify::Mode;
 use crate::{Delivery, JoinError, PortId, QueueId};
@@ -224,7 +224,7 @@ fn whatever_becomes_of_the_hints_everything_comes_back() {
         if random.below(3) == 0 {
             // Killed half-way: the mark is there, some hints are gone.
             test.0.header().incompatible.fetch_or(REBUILDING, Ordering::SeqCst);
-            drop_hints(&test.0, None);
+            drop_hints(&test.0);
             let refused = Region::attach(test.0.path()).expect_err("half-rebuilt");
             assert!(matches!(refused, AttachError::HalfRebuilt { .. }), "{refused}");
             let refused = test.0.join(Kind::Worker, "worker").expect_err("half-rebuilt");
@@ -260,14 +260,6 @@ fn a_region_with_somebody_in_it_is_left_alone() {
     Region::attach(test.0.path()).expect("not marked");
     drop(worker);
     Region::rebuild(test.0.path()).expect("nobody lives");
-    let mut node = test.0.join(Kind::Node, "node").expect("a seat");
-    deliver(&mut node, Some(b"a"), 1);
-    let rebuilt = node.rebuild().expect("nobody else lives");
-    assert_eq!((rebuilt.objects, rebuilt.messages, rebuilt.ready), (1, 1, 1));
-    assert_eq!(test.0.verify(Mode::Online).findings, []);
-    deliver(&mut node, Some(b"a"), 2);
-    let claim = node.claim(QUEUE).expect("ready");
-    assert_eq!(claim.messages().len(), 2);
 }
 
 /// Goal: two at a time do not get in each other's way.
