@@ -76,7 +76,8 @@ impl Region {
         let placing = row.placing.load(Ordering::Relaxed);
         let (queue, priority) = (placing as u8, (placing >> 8) as u8);
         // A hint that an earlier object of the slot left in the same lane serves as well.
-        if row.hinted.swap(placing + 1, Ordering::SeqCst) == placing + 1 && !again {
+        let hint = placing.wrapping_add(1);
+        if row.hinted.swap(hint, Ordering::SeqCst) == hint && !again {
             return;
         }
         let Some(lane) = self.map.lane(queue, priority) else {
@@ -256,7 +257,9 @@ impl Participant {
                 // A pusher may be turning Linking into Linked right now: look until it stands still.
                 loop {
                     let seen = BlockWord(block.row.word.load(Ordering::Acquire));
-                    if !seen.is_waiting_for(slot) {
+                    // Taken by us already: the chain was scribbled into a circle.
+                    let twice = seen.is(BlockState::Taken) && seen.owner() == owner;
+                    if twice || !seen.is_waiting_for(slot) {
                         return false;
                     }
                     if inbox::mark(map, index, seen, BlockState::Taken, owner) {
@@ -369,10 +372,10 @@ impl<'p> Claim<'p> {
             self.write_value(None)?;
         }
         let block = self.draft.value.expect("just written");
-        let shape = self.map().block(block).and_then(|block| block.shape().ok());
         let payload = self.map().private_mut(block).expect("a private block exists");
-        let shape = shape.expect("this process has written its shape");
-        Ok(&mut payload[shape.data..shape.data + shape.len])
+        // Written by this process, but in memory that others write too.
+        let shape = self.map().block(block).map(|block| block.shape()).transpose()?;
+        Ok(shape.map_or(&mut [], |shape| &mut payload[shape.data..shape.data + shape.len]))
     }
 
     /// Replaces the value; its length may change.
@@ -641,7 +644,7 @@ pub(crate) fn give_back(
     let mut attempts = row.attempts.load(Ordering::Relaxed);
     if failed && attempts >> 32 != word.generation() {
         // Tagged with the claim's generation: the same failure is counted once, whoever counts.
-        let counted = word.generation() << 32 | u64::from(attempts as u32 + 1);
+        let counted = word.generation() << 32 | u64::from((attempts as u32).saturating_add(1));
         if row
             .attempts
             .compare_exchange(attempts, counted, Ordering::SeqCst, Ordering::SeqCst)

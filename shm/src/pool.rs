@@ -4,7 +4,7 @@
 //! something free (after a death; [`restore_hints`] sets it again). Each participant keeps a magazine of
 //! blocks per class, so that a commit does not touch shared bitmaps.
 
-use crate::map::Map;
+use crate::map::{BadBlock, Map};
 use crate::sync::{AtomicU64, Ordering};
 use crate::words::{BlockState, BlockWord, SlotState, SlotWord};
 
@@ -121,6 +121,9 @@ pub enum OutOf {
         /// Payload of the largest class.
         largest: usize,
     },
+    /// The block that was to be used has been damaged since it was written.
+    #[error(transparent)]
+    Damaged(#[from] BadBlock),
     /// Every slot holds an object.
     #[error("all {slots} objects of the region are in use")]
     Slots {
@@ -166,9 +169,10 @@ impl Supply {
             if self.magazines[class].is_empty() {
                 self.refill(map, class);
             }
-            if let Some(index) = self.magazines[class].pop() {
-                self.set_own(map, index, BlockState::Private);
-                return Ok(index);
+            while let Some(index) = self.magazines[class].pop() {
+                if self.set_own(map, index, BlockState::Private) {
+                    return Ok(index);
+                }
             }
         }
         Err(OutOf::Blocks { bytes })
@@ -185,11 +189,11 @@ impl Supply {
             return;
         };
         if self.magazines[class].len() < MAGAZINE_MAX {
-            self.set_own(map, index, BlockState::Cached);
-            self.magazines[class].push(index);
-        } else if let Some(block) = map.block(index) {
-            let word = BlockWord(block.row.word.load(Ordering::Relaxed));
-            free_block(map, index, word);
+            if self.set_own(map, index, BlockState::Cached) {
+                self.magazines[class].push(index);
+            }
+        } else {
+            free_own(map, index, self.owner);
         }
     }
 
@@ -235,9 +239,7 @@ impl Supply {
         self.reclaim(map, gathered);
         for magazine in &mut self.magazines {
             for index in magazine.drain(..) {
-                if let Some(block) = map.block(index) {
-                    free_block(map, index, BlockWord(block.row.word.load(Ordering::Relaxed)));
-                }
+                free_own(map, index, self.owner);
             }
         }
     }
@@ -269,11 +271,25 @@ impl Supply {
         }
     }
 
-    /// A plain store: the block is this participant's, so nobody else swaps its word.
-    fn set_own(&self, map: &Map, index: u32, state: BlockState) {
-        if let Some(block) = map.block(index) {
-            let word = BlockWord(block.row.word.load(Ordering::Relaxed));
+    /// A plain store: the block is this participant's, so nobody else swaps its word. False for a block
+    /// that bears another name, by damage: it is left to whoever that is.
+    fn set_own(&self, map: &Map, index: u32, state: BlockState) -> bool {
+        let Some(block) = map.block(index) else { return false };
+        let word = BlockWord(block.row.word.load(Ordering::Relaxed));
+        let own = word.owner() == self.owner;
+        if own {
             block.row.word.store(word.next(state, self.owner, 0).0, Ordering::Relaxed);
+        }
+        own
+    }
+}
+
+/// Frees a block unless, by damage, it does not bear its owner's name.
+fn free_own(map: &Map, index: u32, owner: u8) {
+    if let Some(block) = map.block(index) {
+        let word = BlockWord(block.row.word.load(Ordering::Relaxed));
+        if word.owner() == owner {
+            free_block(map, index, word);
         }
     }
 }
