@@ -271,7 +271,7 @@ impl Participant {
     pub fn add(&self, counter: Counter, amount: u64) {
         // Only this process writes its counters, so a load and a store lose nothing.
         let figure = &self.row().counters[counter as usize];
-        figure.store(figure.load(Ordering::Relaxed) + amount, Ordering::Relaxed);
+        figure.store(figure.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
     }
 
     /// Declares that something is about to be held under the present role; `None` unless that is primary.

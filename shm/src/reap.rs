@@ -79,11 +79,10 @@ impl Reaper {
     /// Looks at every seat once and hands on what the dead have left.
     pub fn run_once(&mut self) -> Reaped {
         let region = self.region.clone();
-        let lock = &region.header().reap_lock;
         let mut reaped = Reaped::default();
-        if !lock.try_lock() {
+        let Some(_alone) = region.header().reap_lock.try_guard() else {
             return reaped; // another reaper is at it
-        }
+        };
         let now = monotonic_ns();
         let patrol = now - self.patrolled > PATROL.as_nanos() as u64;
         if patrol {
@@ -95,7 +94,6 @@ impl Reaper {
             }
         }
         self.clean(&mut reaped);
-        lock.unlock();
         reaped
     }
 
@@ -169,7 +167,11 @@ impl Reaper {
         }
         let region = self.region.clone();
         let owners: u64 = self.pending.iter().fold(0, |bits, &(seat, _)| bits | 1 << seat);
-        let is_dead = |owner: u8| owner > 0 && owners >> (owner - 1) & 1 == 1;
+        // An owner beyond the last seat is nobody's: no correct process wrote it.
+        let is_dead = |owner: u8| {
+            let seat = owner.checked_sub(1);
+            seat.and_then(|seat| owners.checked_shr(seat.into())).is_some_and(|bits| bits & 1 == 1)
+        };
         let mut kept: u64 = 0;
         for slot in 0..region.geometry().slots {
             let Some(row) = region.map.slot(slot) else {

@@ -193,15 +193,17 @@ fn occupants(region: &Region) -> Vec<Occupant> {
 fn alone(region: &Region, work: impl FnOnce()) -> Result<(), RebuildError> {
     let lock = &region.header().reap_lock;
     let begun = monotonic_ns();
-    while !lock.try_lock() {
+    let _locked = loop {
+        if let Some(locked) = lock.try_guard() {
+            break locked;
+        }
         let waited = Duration::from_nanos(monotonic_ns() - begun);
         if waited > REAPER_WAIT {
             return Err(RebuildError::Reaping { waited });
         }
         std::thread::sleep(Duration::from_millis(1));
-    }
+    };
     work();
-    lock.unlock();
     Ok(())
 }
 

@@ -114,7 +114,8 @@ impl<'m> Ring<'m> {
 
     fn advance(&self, index: &AtomicU64, from: u64) {
         // Whoever loses this race finds the index already moved.
-        let _ = index.compare_exchange(from, from + 1, Ordering::SeqCst, Ordering::SeqCst);
+        let _ =
+            index.compare_exchange(from, from.wrapping_add(1), Ordering::SeqCst, Ordering::SeqCst);
     }
 }
 

@@ -249,7 +249,7 @@ impl Participant {
         // ORDER entry/1 SeqCst, pairs with watermark/1: position, then Drawing, then the seq is drawn.
         // A gatherer that read `commit_seq` first and still finds the old position knows that this
         // entry's seq lies above what it read.
-        row.next_position.store(position + 1, Ordering::SeqCst);
+        row.next_position.store(position.wrapping_add(1), Ordering::SeqCst);
         entry.word.store(idle.with(EntryState::Drawing).0, Ordering::SeqCst);
         Ok((entry, position))
     }
@@ -284,7 +284,7 @@ impl Participant {
         draft.last.iter().copied().for_each(&mut write);
         entry.operation_count.store(at as u32, Ordering::Relaxed);
 
-        let drawn = map.header().commit_seq.word.fetch_add(1, Ordering::SeqCst) + 1;
+        let drawn = map.header().commit_seq.word.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
         let seq = Seq::from_bits(drawn);
         if seq.epoch() != draft.role.epoch() {
             return Err(Refusal::Fenced);
@@ -310,7 +310,9 @@ impl Participant {
         let used = entry.seq.load(Ordering::Relaxed);
         let committed =
             EntryWord(entry.word.load(Ordering::Relaxed)).state() == Some(EntryState::Applied);
-        if !committed || used <= self.region.gathered().to_bits() {
+        // A position that nobody has drawn is damage, and nothing to wait for.
+        let nonsense = used > self.region.commit_seq().to_bits();
+        if !committed || used <= self.region.gathered().to_bits() || nonsense {
             return Ok(());
         }
         let begun = monotonic_ns();
