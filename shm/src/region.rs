@@ -2,13 +2,16 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::mem::offset_of;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::geometry::{Geometry, GeometryError, QueueSpec, SizeClass};
-use crate::layout::{FORMAT_VERSION, Header, MAGIC, NameRow, REBUILDING, layout_hash};
+use crate::layout::{
+    FORMAT_VERSION, Header, MAGIC, MutexPlace, NameRow, ParticipantRow, REBUILDING, layout_hash,
+};
 use crate::map::Map;
 use crate::pool;
 use crate::process;
@@ -217,7 +220,21 @@ impl Region {
             && header.format_version.load(Ordering::Relaxed) == FORMAT_VERSION
             && header.layout_hash.load(Ordering::Relaxed) == layout_hash()
             && header.region_bytes.load(Ordering::Relaxed) == self.map.layout().region_bytes
+            && check_counts(header).is_ok()
             && read_geometry(header) == *self.geometry()
+    }
+
+    /// Where the C library keeps its mutexes, in bytes of the file. It trusts what stands there, so tests
+    /// that damage a region spare them.
+    #[doc(hidden)]
+    pub fn mutex_places(&self) -> Vec<std::ops::Range<u64>> {
+        let seat = |seat: u64| {
+            let row = self.map.layout().participants + seat * size_of::<ParticipantRow>() as u64;
+            row + offset_of!(ParticipantRow, lock) as u64
+        };
+        let seats = (0..u64::from(self.geometry().participants)).map(seat);
+        let places = seats.chain([offset_of!(Header, reap_lock) as u64]);
+        places.map(|at| at..at + size_of::<MutexPlace>() as u64).collect()
     }
 
     pub(crate) fn header(&self) -> &Header {
@@ -383,6 +400,7 @@ fn read_header(
         return Err(AttachError::OtherBoot { path: path_buf() });
     }
     let geometry = read_geometry(header);
+    check_counts(header).map_err(|source| AttachError::Geometry { path: path_buf(), source })?;
     let wanted = geometry
         .region_bytes()
         .map_err(|source| AttachError::Geometry { path: path_buf(), source })?;
@@ -390,6 +408,27 @@ fn read_header(
         return Err(AttachError::Length { path: path_buf(), actual, claimed: wanted });
     }
     Ok(HeaderFacts { geometry })
+}
+
+/// Refuses what [`read_geometry`] would cut off.
+fn check_counts(header: &Header) -> Result<(), GeometryError> {
+    let lanes = header.queues.iter().map(|row| ("lanes of a queue", &row.lanes, 8));
+    let counts = [
+        ("size classes", &header.class_count, Geometry::CLASSES_MAX as u32),
+        ("queues", &header.queue_count, Geometry::QUEUES_MAX as u32),
+        ("ports", &header.port_count, Geometry::PORTS_MAX as u32),
+        ("participants", &header.participants, Geometry::PARTICIPANTS_MAX.into()),
+        ("max_attempts", &header.max_attempts, u16::MAX.into()),
+        ("inbox_limit", &header.inbox_limit, u16::MAX.into()),
+    ];
+    for (what, count, most) in counts.into_iter().chain(lanes) {
+        let value = count.load(Ordering::Relaxed);
+        if value > most {
+            let (value, most) = (value.into(), most.into());
+            return Err(GeometryError::Range { what, value, least: 0, most });
+        }
+    }
+    Ok(())
 }
 
 fn read_geometry(header: &Header) -> Geometry {
