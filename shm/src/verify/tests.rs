@@ -224,3 +224,66 @@ fn findings_are_bounded() {
     }
     assert_eq!((report.findings.len(), report.more), (FINDINGS_MAX, 4000));
 }
+
+/// Goal: an inbox that runs in a circle neither doubles a message nor holds anybody up.
+#[test]
+fn an_inbox_in_a_circle_gives_each_message_once() {
+    let test = scratch("circle");
+    let map: &Map = &test.0.map;
+    furnish(&test.0);
+    let (slot, _, newest, oldest) = places(&test.0);
+    map.block(oldest).expect("exists").row.next.store(newest + 1, Ordering::SeqCst);
+    let mut worker = test.0.join(Kind::Worker, "worker").expect("a seat");
+    let claim = worker.claim(QueueId(0)).expect("ready");
+    let mut messages: Vec<&[u8]> = claim.messages().map(|message| message.payload()).collect();
+    messages.sort_unstable();
+    assert_eq!(messages, [b"second".as_slice(), b"third"]);
+    drop(claim);
+
+    // Nothing in the circle waits any more, and the claimer has to get rid of it.
+    let claim = worker.claim(QueueId(0)).expect("ready");
+    block_word(&test.0, newest, |word| word.next(BlockState::Free, 0, 0));
+    map.block(newest).expect("exists").row.next.store(newest + 1, Ordering::SeqCst);
+    claim.commit().expect("nobody is in the way");
+    let row = map.slot(slot).expect("exists");
+    assert_eq!(InboxWord(row.inbox.load(Ordering::SeqCst)).newest(), None);
+}
+
+/// Goal: a chain of the key index that runs in a circle is given up soon, with an error.
+#[test]
+fn a_key_in_a_circle_is_refused_not_looked_for_forever() {
+    let test = scratch("index");
+    furnish(&test.0);
+    let (slot, ..) = places(&test.0);
+    let row = test.0.map.slot(slot).expect("exists");
+    row.index_next.store(chain_word(0, Some(slot)), Ordering::SeqCst);
+    let mut port = test.0.join(Kind::Port, "port").expect("a seat");
+    let home = |key: &[u8]| test.0.map.bucket(test.0.key_hash(0, key)).0;
+    let key = (0..1000_u32)
+        .map(u32::to_le_bytes)
+        .find(|key| home(key) == home(b"a"))
+        .expect("one of a thousand keys falls into one of sixteen buckets");
+    let packet = port.packet_of(b"lost", Endpoint::NONE).expect("a free block");
+    let to = Delivery { queue: QueueId(0), key: Some(&key) };
+    let (error, packet) = port.deliver(to, packet).expect_err("the chain has no end");
+    assert_eq!(error, crate::DeliverError::Busy);
+    port.discard(packet);
+}
+
+/// Goal: a block that bears another's name by damage is never given to two.
+#[test]
+fn a_block_of_another_name_is_not_used() {
+    let test = scratch("name");
+    let mut worker = test.0.join(Kind::Worker, "worker").expect("a seat");
+    let first = worker.take_block(64).expect("a free block");
+    worker.supply.give_block(&test.0.map, first);
+    block_word(&test.0, first, |word| word.next(BlockState::Private, 4, 0));
+    let second = worker.take_block(64).expect("another free block");
+    assert_ne!(first, second);
+    drop(worker);
+    let word = test.0.map.block(first).expect("exists").row.word.load(Ordering::SeqCst);
+    assert!(
+        BlockWord(word).is(BlockState::Private),
+        "not freed by one whose name it does not bear"
+    );
+}
