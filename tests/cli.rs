@@ -7,7 +7,7 @@ use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use hotpair_shm::{Geometry, Kind, Region};
+use hotpair_shm::{Delivery, Endpoint, Geometry, Kind, Region};
 use support::{HOTPAIR, RegionName, hotpair, loopback, write_config};
 
 const DOCUMENTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/hotpair.toml");
@@ -195,6 +195,42 @@ fn a_region_is_rebuilt_when_nobody_uses_it() {
     assert_eq!((&json["v"], &json["free_slots"]), (&1.into(), &all.into()), "{json}");
     with_region(&name, "region rebuild REGION").exits(0);
     with_region(&name, "region verify --strict REGION").exits(0);
+}
+
+/// Goal: who dies of a file that was cut under it says which.
+#[test]
+fn a_region_that_is_cut_while_it_is_used_is_named() {
+    use std::io::Read;
+    use std::os::unix::process::ExitStatusExt;
+    let name = RegionName::new("cut");
+    let region = Region::create(&name.path(), &Geometry::for_objects(4000)).expect("there is room");
+    region.become_primary(1);
+    let queue = region.queue("default").expect("the queue of the geometry");
+    let mut port = region.join(Kind::Port, "port").expect("a seat");
+    for key in 0..4000_u32 {
+        let packet = port.packet_of(b"packet", Endpoint::NONE).expect("a free block");
+        let to = Delivery { queue, key: Some(&key.to_le_bytes()) };
+        port.deliver(to, packet).expect("there is room");
+    }
+    drop((port, region));
+
+    // More than a pipe holds, so it is in the middle of it until somebody reads on.
+    let mut dump = Command::new(HOTPAIR)
+        .args(["dump", "--json", "--region", &name.0])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut out = dump.stdout.take().expect("piped");
+    out.read_exact(&mut [0; 1]).expect("the first object");
+    let file = fs::OpenOptions::new().write(true).open(name.path()).expect("writable");
+    file.set_len(4096).expect("cut");
+    let _ = out.read_to_end(&mut Vec::new());
+    let ended = dump.wait_with_output().expect("own child");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.signal(), Some(7), "{said}");
+    assert!(said.contains("was cut while it was in use"), "{said}");
+    assert!(said.contains(&name.path().display().to_string()), "{said}");
 }
 
 #[test]

@@ -26,7 +26,12 @@
 //! # Whom we trust
 //! Participants run as the same user. They may crash at any instruction. They are not hostile: nothing
 //! stops a process that owns the mapping from scribbling over it. Even so each index and length read
-//! from the region is checked before use.
+//! from the region is checked before use: damage is an error, or nothing, never a panic or a loop.
+//!
+//! Two things cannot be checked. The C library follows pointers that it keeps in the mutexes of seats and
+//! of the reaper: whoever scribbles over those may crash the process that holds them. And whoever cuts
+//! the file under a mapping, which is measured only when it is made, ends its users by SIGBUS; the
+//! `hotpair` program says which file it was.
 //!
 //! # What is deliberately absent
 //! No pointer in the region, no allocation after creation, no lock, no wait without bound, no network.
