@@ -95,7 +95,7 @@ enum Command {
     /// Check or show a configuration
     #[command(subcommand)]
     Config(command::config::Action),
-    /// List, remove, check or rebuild regions of this host
+    /// List, remove, check, rebuild or size regions of this host
     #[command(subcommand)]
     Region(command::region::Action),
     /// Measure how fast it is here, and how far from what the machine can do

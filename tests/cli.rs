@@ -179,6 +179,39 @@ fn a_region_is_verified() {
     assert!(json["findings"][0]["place"]["block"].is_u64(), "{json}");
 }
 
+/// Goal: what is suggested can stand in a configuration, and is more than was used.
+#[test]
+fn a_geometry_is_suggested() {
+    let name = RegionName::new("suggest");
+    with_region(&name, "region suggest REGION").exits(3).one_error();
+    let region = Region::create(&name.path(), &small()).expect("there is room");
+    region.become_primary(1);
+    let queue = region.queue("default").expect("the queue of the geometry");
+    let mut port = region.join(Kind::Port, "port").expect("a seat");
+    for key in 0..1000_u32 {
+        let packet = port.packet_of(&[7; 1000], Endpoint::NONE).expect("a free block");
+        let to = Delivery { queue, key: Some(&key.to_le_bytes()) };
+        port.deliver(to, packet).expect("there is room");
+    }
+    drop(port);
+    let json = with_region(&name, "region suggest --json REGION").json();
+    assert!(json["slots"]["high"].as_u64() >= Some(1000), "{json}");
+    let large = &json["classes"][1];
+    assert_eq!((&large["payload_bytes"], &large["refused"]), (&2048.into(), &0.into()), "{json}");
+    assert!(large["suggested"].as_u64() >= Some(1250), "{json}");
+
+    let ended = with_region(&name, "region suggest REGION");
+    ended.exits(0);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("suggested.toml");
+    let text = fs::read_to_string(DOCUMENTED).expect("the documented file is there");
+    let before = text.split_once("[region]").expect("there is one").0;
+    let after = text.split_once("# A queue is a class").expect("there is one").1;
+    let own = ended.stdout.replace("slots =", "name = \"suggested\"\nslots =");
+    fs::write(&file, format!("{before}{own}\n#{after}")).expect("written");
+    hotpair(["config", "check", &file.to_string_lossy()]).exits(0);
+}
+
 /// Goal: a rebuild takes nothing from the living, says who they are, and what it did.
 #[test]
 fn a_region_is_rebuilt_when_nobody_uses_it() {

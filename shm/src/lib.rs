@@ -61,6 +61,7 @@ mod robust;
 mod role;
 mod sync;
 mod tx;
+mod usage;
 mod verify;
 mod words;
 
@@ -87,5 +88,6 @@ pub use reap::{Reaped, Reaper, Sweeper};
 pub use rebuild::{Occupant, RebuildError, Rebuilt};
 pub use region::{AttachError, CreateError, PortId, QueueId, Region};
 pub use role::Holdout;
+pub use usage::{Level, Usage};
 pub use verify::{Checked, Finding, Mode, Place, Report, SeenBlock, SeenSlot, Wrong};
 pub use words::{Role, RoleEpoch, Seq};

@@ -17,6 +17,7 @@ use crate::layout::{
 };
 use crate::ring::Ring;
 use crate::sync::{AtomicU64, Ordering};
+use crate::usage::UsageRow;
 
 /// A type that any process may write at any time.
 ///
@@ -36,6 +37,8 @@ unsafe impl Shared for BlockRow {}
 unsafe impl Shared for EntryRow {}
 // SAFETY: atomics only, any bits are valid.
 unsafe impl Shared for RingRow {}
+// SAFETY: atomics only, any bits are valid.
+unsafe impl Shared for UsageRow {}
 // SAFETY: atomics only, any bits are valid.
 unsafe impl Shared for AtomicU64 {}
 
@@ -117,6 +120,10 @@ impl Map {
             return None;
         }
         Some(self.at(self.layout.participants + u64::from(seat) * 1024))
+    }
+
+    pub(crate) fn usage(&self) -> &UsageRow {
+        self.at(self.layout.usage)
     }
 
     #[inline]

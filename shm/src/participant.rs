@@ -365,14 +365,17 @@ impl Participant {
 
 /// A private block; if there is none, after looking at what has been gathered meanwhile.
 pub(crate) fn take_block(region: &Region, supply: &mut Supply, bytes: usize) -> Result<u32, OutOf> {
-    match supply.take_block(&region.map, bytes) {
-        Err(OutOf::Blocks { .. }) if supply.has_retired() => {
-            let gathered = crate::gather::raise_if_free(region);
-            supply.reclaim(&region.map, gathered.to_bits());
-            supply.take_block(&region.map, bytes)
-        }
-        other => other,
+    let map: &Map = &region.map;
+    let mut taken = supply.take_block(map, bytes);
+    if matches!(taken, Err(OutOf::Blocks { .. })) && supply.has_retired() {
+        let gathered = crate::gather::raise_if_free(region);
+        supply.reclaim(map, gathered.to_bits());
+        taken = supply.take_block(map, bytes);
     }
+    if matches!(taken, Err(OutOf::Blocks { .. })) {
+        map.usage().refuse_block(map, bytes);
+    }
+    taken
 }
 
 impl Drop for Participant {

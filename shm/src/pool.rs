@@ -6,6 +6,7 @@
 
 use crate::map::{BadBlock, Map};
 use crate::sync::{AtomicU64, Ordering};
+use crate::usage::Turn;
 use crate::words::{BlockState, BlockWord, SlotState, SlotWord};
 
 /// Blocks of one class that a participant keeps for itself.
@@ -38,6 +39,12 @@ fn set_bit(bitmap: &[AtomicU64], index: u32) {
 pub(crate) fn is_marked(bitmap: &[AtomicU64], index: u32) -> bool {
     let word = bitmap.get(index as usize / 64).map_or(0, |word| word.load(Ordering::Relaxed));
     word >> (index % 64) & 1 == 1
+}
+
+/// How many of `total` have no hint that they are free.
+pub(crate) fn used_bits(bitmap: &[AtomicU64], total: u32) -> u32 {
+    let free: u32 = bitmap.iter().map(|word| word.load(Ordering::Relaxed).count_ones()).sum();
+    total.saturating_sub(free)
 }
 
 /// Clears a set bit and returns its number; looks at each word once, from `cursor` on.
@@ -139,6 +146,8 @@ pub(crate) struct Supply {
     magazines: Vec<Vec<u32>>,
     cursors: Vec<usize>,
     slot_cursor: usize,
+    turns: Vec<Turn>,
+    slot_turn: Turn,
     /// Blocks that this participant's commits retired, oldest first, with the seq that did it.
     retired: std::collections::VecDeque<(u64, u32)>,
 }
@@ -153,6 +162,8 @@ impl Supply {
             magazines: (0..classes).map(|_| Vec::with_capacity(MAGAZINE_MAX)).collect(),
             cursors: (0..classes).map(|class| share(map.class_bitmap(class).len())).collect(),
             slot_cursor: share(map.slot_bitmap().len()),
+            turns: (0..classes).map(|_| Turn::default()).collect(),
+            slot_turn: Turn::default(),
             retired: std::collections::VecDeque::new(),
         }
     }
@@ -171,6 +182,9 @@ impl Supply {
             }
             while let Some(index) = self.magazines[class].pop() {
                 if self.set_own(map, index, BlockState::Private) {
+                    if class > fits {
+                        map.usage().classes[fits].spill();
+                    }
                     return Ok(index);
                 }
             }
@@ -228,9 +242,12 @@ impl Supply {
                 .compare_exchange(seen.0, mine.0, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
             {
+                let total = map.geometry().slots;
+                self.slot_turn.take(1, &map.usage().slots, map.slot_bitmap(), total);
                 return Ok((index, mine));
             }
         }
+        map.usage().slots.refuse();
         Err(OutOf::Slots { slots: map.geometry().slots })
     }
 
@@ -246,6 +263,9 @@ impl Supply {
 
     fn refill(&mut self, map: &Map, class: usize) {
         let first = map.layout().classes[class].first;
+        let total = map.layout().classes[class].count;
+        let marks = &map.usage().classes[class];
+        self.turns[class].take(REFILL, marks, map.class_bitmap(class), total);
         for _ in 0..REFILL {
             let Some(number) = take_bit(map.class_bitmap(class), &mut self.cursors[class]) else {
                 return;

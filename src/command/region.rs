@@ -1,6 +1,7 @@
 //! `hotpair region`: the files in /dev/shm.
 
 mod rebuild;
+mod suggest;
 mod verify;
 
 use std::path::PathBuf;
@@ -37,6 +38,14 @@ pub(crate) enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Propose sizes for a configuration from what the region has held
+    Suggest {
+        /// Name of the region, or path of its file
+        name: String,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Check every word of a region against what must hold; exit code 7 if something is wrong
     Verify {
         /// Name of the region, or path of its file
@@ -56,6 +65,7 @@ pub(crate) fn run(action: &Action) -> Outcome {
         Action::List { json } => list(*json),
         Action::Remove { name, force } => remove(name, *force),
         Action::Rebuild { name, json } => rebuild::run(name, *json),
+        Action::Suggest { name, json } => suggest::run(name, *json),
         Action::Verify { name, strict, json } => verify::run(name, *strict, *json),
     }
 }
