@@ -202,7 +202,7 @@ impl Healthy {
         for finding in region.verify(Mode::Strict).findings {
             drop(finding.to_string());
         }
-        if random.below(20) == 0 {
+        if random.below(200) == 0 {
             region.verify(Mode::Online);
         }
         let _ = (region.report(), region.node_pid(), region.is_torn(), region.is_current());
@@ -322,7 +322,7 @@ fn flipped_bits_stop_nobody() {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match number("SEED") {
         Some(one) => one..=one,
-        None => 1..=number("HOTPAIR_HOSTILE_SEEDS").unwrap_or(400),
+        None => 1..=number("HOTPAIR_HOSTILE_SEEDS").unwrap_or(200),
     };
     watch(&SEED);
     let quiet = std::panic::take_hook();
