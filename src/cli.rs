@@ -118,6 +118,8 @@ enum Command {
     DemoWorker(demo::worker::Options),
     #[command(hide = true)]
     DemoPort,
+    #[command(hide = true)]
+    BenchHelper { arguments: Vec<String> },
 }
 
 /// The configuration of a node.
@@ -170,5 +172,6 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::DemoClient(options) => demo::client::run(&options),
         Command::DemoWorker(options) => demo::worker::run(&options),
         Command::DemoPort => demo::port::run(),
+        Command::BenchHelper { arguments } => command::bench::help(&arguments),
     }
 }

@@ -24,15 +24,16 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 
 use crate::bell;
-use crate::claim::VALUE_BYTES;
 use crate::echo::{Echo, certificates};
 use crate::failover::write_files;
 use crate::histogram::Histogram;
+use crate::objects::VALUE_BYTES;
 use crate::options::Options;
 use crate::pace::Pace;
 use crate::pair::Pair;
 use crate::registry::{Bench, BenchError};
 use crate::report::{LatencyReport, Report, Unit};
+use crate::slices::{Span, in_turn};
 
 /// Name of the pair in its certificates.
 const CLUSTER: &str = "bench";
@@ -57,31 +58,24 @@ pub(crate) fn run(bench: &Bench, options: &Options) -> Result<Report, BenchError
     let pair = Pair::form(bench.name, certificates.path(), &geometry())?;
     let mut echo = Echo::start(certificates.path(), CLUSTER)?;
     let mut service = Service::new(pair.region(), options.busy_poll)?;
-    let (mut thing, mut limit) = (Histogram::new(), Histogram::new());
 
-    let measure = options.seconds.unwrap_or(SECONDS);
-    let begun = Instant::now();
-    let mut warm = false;
-    while begun.elapsed() < WARM_UP + measure {
-        if !warm && begun.elapsed() >= WARM_UP {
-            warm = true;
-            (thing, limit) = (Histogram::new(), Histogram::new());
-        }
-        slice(&mut thing, || service.commit_and_wait())?;
-        slice(&mut limit, || echo.round_trip(&mut [7; VALUE_BYTES]))?;
-    }
-    write_files(options, &thing)?;
+    let span = Span { warm_up: WARM_UP, measure: options.seconds.unwrap_or(SECONDS) };
+    let sides = in_turn(2, span, |side, histogram: &mut Histogram| match side {
+        0 => open_loop(histogram, || service.commit_and_wait()),
+        _ => open_loop(histogram, || echo.round_trip(&mut [7; VALUE_BYTES])),
+    })?;
+    write_files(options, &sides[0])?;
     Ok(Report::Latency(LatencyReport::new(
         bench.name,
         bench.question,
         Unit::Microseconds,
-        &thing,
+        &sides[0],
         "bare quinn echo of 256 B on a stream, same settings, sleeping",
-        &limit,
+        &sides[1],
     )))
 }
 
-fn slice(
+fn open_loop(
     histogram: &mut Histogram,
     mut operation: impl FnMut() -> Result<(), BenchError>,
 ) -> Result<(), BenchError> {

@@ -39,10 +39,7 @@ struct Timeline {
 }
 
 pub(crate) fn run(bench: &Bench, options: &Options) -> Result<Report, BenchError> {
-    let program = match &options.program {
-        Some(program) => program.clone(),
-        None => std::env::current_exe().map_err(BenchError::setup("find this program"))?,
-    };
+    let program = options.program()?;
     let runs = options.runs.unwrap_or(RUNS);
     let seconds = options.seconds.unwrap_or(Duration::from_secs(DEMO_SECONDS));
     let mut phases = Phases::default();

@@ -19,17 +19,31 @@
 mod bell;
 mod claim;
 mod commit_ack;
+mod contend;
 mod echo;
 mod failover;
+mod handoff;
+mod helper;
 mod histogram;
+mod memory;
+mod objects;
 mod options;
 mod pace;
+mod page;
 mod pair;
+mod reap;
 mod registry;
 mod report;
+mod ring;
 mod scratch;
+mod slices;
 
+pub use helper::help;
 pub use histogram::{Histogram, Summary};
-pub use options::{Options, Victim};
+pub use options::{BadSize, MessageSize, Options, UnknownVictim, Victim};
 pub use registry::{Bench, BenchError, find, registry};
-pub use report::{FailoverReport, LatencyReport, Limit, Report, Spread};
+pub use report::{
+    FailoverReport, LatencyReport, Limit, MemoryReport, Peer, RateLimit, RatePeer, RateReport,
+    Report, Spread,
+};
+pub use scratch::abandon;

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::registry::BenchError;
+
 /// How to run a bench. Each bench has its own default for what is `None`.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -10,6 +12,10 @@ pub struct Options {
     pub seconds: Option<Duration>,
     /// How often, where a run is a whole story (`failover`).
     pub runs: Option<u32>,
+    /// How many objects there are, where there are many (`claim-cold`, `memory`, `reap`).
+    pub objects: Option<u32>,
+    /// Bytes of a message (`handoff`, `handoff-rate`, `wake`).
+    pub size: Option<MessageSize>,
     /// Wait by polling instead of sleeping.
     pub busy_poll: bool,
     /// Whom `failover` kills.
@@ -20,6 +26,63 @@ pub struct Options {
     pub hlog: Option<PathBuf>,
     /// The `hotpair` program, for benches that run it; by default this very executable.
     pub program: Option<PathBuf>,
+}
+
+impl Options {
+    pub(crate) fn program(&self) -> Result<PathBuf, BenchError> {
+        match &self.program {
+            Some(program) => Ok(program.clone()),
+            None => std::env::current_exe().map_err(BenchError::setup("find this program")),
+        }
+    }
+}
+
+/// Bytes of a message: whole cache lines, from one to sixteen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageSize(usize);
+
+impl MessageSize {
+    /// One cache line.
+    pub(crate) const LINE: MessageSize = MessageSize(64);
+
+    pub(crate) fn bytes(self) -> usize {
+        self.0
+    }
+}
+
+impl std::fmt::Display for MessageSize {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            1024 => f.write_str("1 KiB"),
+            bytes => write!(f, "{bytes} B"),
+        }
+    }
+}
+
+/// Text that is no size of a message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no multiple of 64 bytes from 64B to 1KiB")]
+pub struct BadSize {
+    /// What was given.
+    pub text: String,
+}
+
+impl std::str::FromStr for MessageSize {
+    type Err = BadSize;
+
+    /// Reads `64B`, `1KiB` or plain bytes.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (digits, unit) = match (text.strip_suffix("KiB"), text.strip_suffix('B')) {
+            (Some(digits), _) => (digits, 1024),
+            (None, Some(digits)) => (digits, 1),
+            (None, None) => (text, 1),
+        };
+        let count: usize = digits.trim().parse().unwrap_or(0);
+        match count.saturating_mul(unit) {
+            bytes @ 64..=1024 if bytes.is_multiple_of(64) => Ok(MessageSize(bytes)),
+            _ => Err(BadSize { text: text.to_owned() }),
+        }
+    }
 }
 
 /// What dies in `failover`.
@@ -58,5 +121,20 @@ impl std::str::FromStr for Victim {
             .into_iter()
             .find(|victim| victim.as_str() == word)
             .ok_or_else(|| UnknownVictim { word: word.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_and_shown() {
+        let shown = ["64", "64B", "128 B", "1KiB", "1024"]
+            .map(|text| text.parse::<MessageSize>().map(|size| size.to_string()));
+        assert_eq!(shown, ["64 B", "64 B", "128 B", "1 KiB", "1 KiB"].map(|s| Ok(s.to_owned())));
+        for bad in ["", "0", "63B", "65", "2KiB", "-64", "64MiB", "99999999999999999999KiB"] {
+            assert_eq!(bad.parse::<MessageSize>(), Err(BadSize { text: bad.to_owned() }));
+        }
     }
 }

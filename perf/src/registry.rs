@@ -4,7 +4,7 @@ use std::io;
 
 use crate::options::Options;
 use crate::report::Report;
-use crate::{claim, commit_ack, failover};
+use crate::{claim, commit_ack, contend, failover, handoff, memory, reap};
 
 /// A question that can be answered by measuring.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,42 @@ const BENCHES: &[Bench] = &[
     Bench {
         name: "claim",
         question: "claim, read, write 256 B, commit by one hot worker",
-        run: claim::run,
+        run: claim::hot,
+    },
+    Bench {
+        name: "claim-cold",
+        question: "claim, read, write 256 B, commit, at random among 1,000,000 objects",
+        run: claim::cold,
+    },
+    Bench {
+        name: "handoff",
+        question: "a message to an object in one process, claimed in another, polling, one way",
+        run: handoff::polling,
+    },
+    Bench {
+        name: "handoff-rate",
+        question: "messages from one process to one worker in another",
+        run: handoff::rate,
+    },
+    Bench {
+        name: "contend",
+        question: "commits of two workers on one queue, 1 us of work in each claim",
+        run: contend::run,
+    },
+    Bench {
+        name: "wake",
+        question: "a message to an object in one process, claimed by a sleeping worker, one way",
+        run: handoff::waking,
+    },
+    Bench {
+        name: "reap",
+        question: "from the kill of a worker with 100 claims to all of them ready again",
+        run: reap::run,
+    },
+    Bench {
+        name: "memory",
+        question: "bytes of the region file for each of 1,000,000 objects of 256 B at work",
+        run: memory::run,
     },
     Bench {
         name: "commit-ack",

@@ -1,10 +1,17 @@
 //! What a bench found, for people and for programs.
 
+mod memory;
+mod rate;
+
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 
 use crate::histogram::{Histogram, Summary};
+
+pub use memory::MemoryReport;
+pub(crate) use rate::Tally;
+pub use rate::{RateLimit, RatePeer, RateReport};
 
 /// Version of the JSON form.
 const VERSION: u32 = 1;
@@ -15,8 +22,12 @@ const VERSION: u32 = 1;
 pub enum Report {
     /// How long an operation takes.
     Latency(LatencyReport),
+    /// How often something happens.
+    Rate(RateReport),
     /// How long a service is gone.
     Failover(FailoverReport),
+    /// How much memory something takes.
+    Memory(MemoryReport),
 }
 
 /// How long an operation takes, and how long the limit takes.
@@ -27,6 +38,9 @@ pub struct LatencyReport {
     #[serde(skip)]
     question: &'static str,
     unit: &'static str,
+    /// Nanoseconds of the unit.
+    #[serde(skip)]
+    scale: f64,
     n: u64,
     #[serde(serialize_with = "short")]
     p50: f64,
@@ -39,7 +53,7 @@ pub struct LatencyReport {
     limit: Limit,
     #[serde(serialize_with = "hundredths")]
     ratio: f64,
-    peer: Option<Limit>,
+    peer: Option<Peer>,
 }
 
 /// What the thing is compared with.
@@ -48,6 +62,16 @@ pub struct Limit {
     what: String,
     #[serde(serialize_with = "short")]
     p50: f64,
+}
+
+/// Another program at the same thing.
+#[derive(Clone, Debug, Serialize)]
+pub struct Peer {
+    what: String,
+    #[serde(serialize_with = "short")]
+    p50: f64,
+    #[serde(serialize_with = "hundredths")]
+    ratio: f64,
 }
 
 /// The unit that a report's figures are in.
@@ -91,6 +115,7 @@ impl LatencyReport {
             bench,
             question,
             unit: unit.name(),
+            scale: unit.ns(),
             n,
             p50: scale(p50),
             p99: scale(p99),
@@ -100,6 +125,15 @@ impl LatencyReport {
             ratio: p50 as f64 / limit_p50.max(1) as f64,
             peer: None,
         }
+    }
+
+    /// Adds another program's figures.
+    pub(crate) fn with_peer(mut self, peer: Option<(&str, &Histogram)>) -> Self {
+        self.peer = peer.map(|(what, peer)| {
+            let p50 = peer.summary().p50 as f64 / self.scale;
+            Peer { what: what.to_owned(), p50, ratio: self.p50 / p50.max(1.0 / self.scale) }
+        });
+        self
     }
 }
 
@@ -176,7 +210,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Report::Latency(report) => report.fmt(f),
+            Report::Rate(report) => report.fmt(f),
             Report::Failover(report) => report.fmt(f),
+            Report::Memory(report) => report.fmt(f),
         }
     }
 }
@@ -202,7 +238,13 @@ impl fmt::Display for LatencyReport {
             self.ratio
         )?;
         if let Some(peer) = &self.peer {
-            write!(f, "\n  peer: {}, p50 {} {unit}", peer.what, Short(peer.p50))?;
+            write!(
+                f,
+                "\n  peer: {}, p50 {} {unit}; ratio {:.2}",
+                peer.what,
+                Short(peer.p50),
+                peer.ratio
+            )?;
         }
         Ok(())
     }
@@ -246,6 +288,22 @@ impl fmt::Display for Short {
     }
 }
 
+/// A large figure, its digits in groups of three.
+struct Grouped(f64);
+
+impl fmt::Display for Grouped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = format!("{:.0}", self.0);
+        for (at, digit) in digits.chars().enumerate() {
+            if at > 0 && (digits.len() - at).is_multiple_of(3) {
+                f.write_str(",")?;
+            }
+            write!(f, "{digit}")?;
+        }
+        Ok(())
+    }
+}
+
 /// Whole numbers without `.0`, others with one decimal.
 fn short<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     let tenths = (value * 10.0).round() / 10.0;
@@ -253,6 +311,17 @@ fn short<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(tenths as u64)
     } else {
         serializer.serialize_f64(tenths)
+    }
+}
+
+fn whole<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(value.round() as u64)
+}
+
+fn maybe_hundredths<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => hundredths(value, serializer),
+        None => serializer.serialize_none(),
     }
 }
 
@@ -286,6 +355,30 @@ mod tests {
         );
         let text = report.to_string();
         assert!(text.contains("p50 300 ns") && text.contains("ratio 2.50"), "{text}");
+    }
+
+    #[test]
+    fn a_peer_stands_beside_the_limit() {
+        let thing = histogram(&[300]);
+        let report = LatencyReport::new(
+            "handoff",
+            "how long",
+            Unit::Nanoseconds,
+            &thing,
+            "one line",
+            &histogram(&[100]),
+        )
+        .with_peer(Some(("another", &histogram(&[600]))));
+        let json = serde_json::to_value(&report).expect("plain data");
+        let peer = serde_json::json!({"what": "another", "p50": 600, "ratio": 0.5});
+        assert_eq!((&json["ratio"], &json["peer"]), (&3.0.into(), &peer));
+        assert!(report.to_string().contains("peer: another, p50 600 ns; ratio 0.50"), "{report}");
+    }
+
+    #[test]
+    fn digits_are_grouped() {
+        let shown = [0.0, 12.0, 123.0, 1_234.4, 1_234_567.0].map(|n| Grouped(n).to_string());
+        assert_eq!(shown, ["0", "12", "123", "1,234", "1,234,567"]);
     }
 
     #[test]

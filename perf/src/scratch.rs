@@ -1,8 +1,12 @@
-//! A region for the length of a bench.
+//! Files for the length of a bench, and their removal however it ends.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hotpair_shm::Region;
+
+/// What [`abandon`] has to remove.
+static KEPT: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// A region's path under a name of our own; whatever is there is removed at the end.
 #[derive(Debug)]
@@ -14,13 +18,70 @@ impl Scratch {
     pub(crate) fn new(bench: &str) -> Self {
         let path = Region::path_for(&format!("bench-{bench}-{}", std::process::id()));
         // Left by a process of the same pid that was killed.
-        let _ = std::fs::remove_file(&path);
+        remove(&path);
+        kept().push(path.clone());
         Scratch { path }
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        remove(&self.path);
+        kept().retain(|path| *path != self.path);
+    }
+}
+
+/// Removes every file of the benches that run in this process: before it ends without them, because it
+/// was told to.
+pub fn abandon() {
+    kept().iter().for_each(|path| remove(path));
+}
+
+fn kept() -> MutexGuard<'static, Vec<PathBuf>> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes what begins with `path`: the file itself, one that is half-built under a temporary name, and
+/// what others make whose names we choose only the beginning of.
+fn remove(path: &Path) {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return;
+    };
+    let name = name.to_string_lossy();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let other = entry.file_name();
+        let other = other.to_string_lossy();
+        let rest = other.trim_start_matches('.').strip_prefix(&*name);
+        // `…-12` is not the beginning of `…-123`.
+        if rest.is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_digit())) {
+            let _ = match entry.file_type() {
+                Ok(kind) if kind.is_dir() => std::fs::remove_dir_all(entry.path()),
+                _ => std::fs::remove_file(entry.path()),
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: everything of ours goes, whoever named the rest of it, and nothing of a neighbour's.
+    #[test]
+    fn what_begins_with_the_name_is_removed() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = |name: &str| directory.path().join(name);
+        for name in ["x-12", ".x-12.77.new", "x-12_node", "x-123", "y-12"] {
+            std::fs::write(path(name), name).expect("written");
+        }
+        std::fs::create_dir(path("x-12.d")).expect("made");
+        remove(&path("x-12"));
+        let mut left: Vec<_> = std::fs::read_dir(directory.path())
+            .expect("it is there")
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["x-123", "y-12"]);
     }
 }

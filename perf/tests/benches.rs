@@ -7,12 +7,17 @@ use hotpair_perf::{Options, find};
 /// Regions that a bench of this process left.
 fn leftovers(bench: &str) -> Vec<String> {
     let start = format!("hotpair.bench-{bench}-");
-    let own = format!("-{}", std::process::id());
+    let own = std::process::id().to_string();
+    // A pair's regions are told apart by `a-` and `b-`.
+    let is_ours = |name: &String| {
+        name.strip_prefix(&start)
+            .is_some_and(|rest| rest.trim_start_matches(['a', 'b', '-']) == own)
+    };
     std::fs::read_dir("/dev/shm")
         .expect("a Linux host")
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| name.starts_with(&start) && name.ends_with(&own))
+        .filter(is_ours)
         .collect()
 }
 
@@ -42,6 +47,42 @@ fn claim_runs_and_leaves_nothing_behind() {
         assert!(bytes.starts_with(b"#") || bytes.starts_with(b" "), "{file}");
     }
     assert_eq!(leftovers("claim"), [""; 0]);
+}
+
+#[test]
+fn claim_cold_runs_on_a_few_objects() {
+    let options = Options {
+        seconds: Some(Duration::from_millis(200)),
+        objects: Some(5_000),
+        ..Options::default()
+    };
+    let report = find("claim-cold").expect("it is registered").run(&options).expect("room");
+    println!("{report}");
+    let json = serde_json::to_value(&report).expect("plain data");
+    assert_eq!((&json["bench"], &json["unit"]), (&"claim-cold".into(), &"ns".into()));
+    assert!(json["n"].as_u64().is_some_and(|n| n >= 2_000), "{json}");
+    assert!(json["limit"]["p50"].as_u64().is_some_and(|p50| p50 > 0), "{json}");
+    assert!(json["peer"].is_null(), "{json}");
+    assert_eq!(leftovers("claim-cold"), [""; 0]);
+}
+
+#[test]
+fn memory_fills_a_region_and_works_on_it() {
+    let options = Options {
+        seconds: Some(Duration::from_millis(200)),
+        objects: Some(50_000),
+        ..Options::default()
+    };
+    let bench = find("memory").expect("it is registered");
+    let report = bench.run(&options).unwrap_or_else(|error| panic!("{error}: {error:?}"));
+    println!("{report}");
+    let json = serde_json::to_value(&report).expect("plain data");
+    assert_eq!((&json["bench"], &json["unit"]), (&"memory".into(), &"bytes".into()));
+    assert_eq!(json["limit"], serde_json::json!({"what": "value size", "bytes": 256}));
+    let ratio = json["bytes_per_object"].as_f64().expect("a number") / 256.0;
+    assert!((ratio - json["ratio"].as_f64().expect("too")).abs() < 0.01, "{json}");
+    assert!(ratio > 1.0, "more than the values alone: {json}");
+    assert_eq!(leftovers("memory"), [""; 0]);
 }
 
 #[test]

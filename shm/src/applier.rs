@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 
-use crate::claim::{checksum, fill_block, seal, value_block};
 use crate::endpoint::Endpoint;
 use crate::gather::Change;
 use crate::index::{chain_word, next_of};
@@ -14,6 +13,7 @@ use crate::participant::Participant;
 use crate::pool::{self, OutOf};
 use crate::region::{PortId, Region};
 use crate::sync::Ordering;
+use crate::value::{ENDPOINT_BYTES, checksum, fill_block, seal_block, value_block};
 use crate::words::{BlockState, BlockWord, BucketWord, InboxWord, Seq, SlotState, SlotWord};
 
 /// Why a change could not be written. The back-up is not in step any more: it needs the state afresh.
@@ -119,12 +119,10 @@ impl Applier {
                     let block =
                         value_block(&region, &mut node.supply, key, value, placing, incarnation)
                             .map_err(out_of)?;
-                    if let Some(new) = region.map.block(block) {
-                        new.row.deadline.store(deadline.unwrap_or(0), Ordering::Relaxed);
-                        new.row.seq.store(seq.to_bits(), Ordering::Relaxed);
-                    }
-                    seal(&region.map, block);
-                    Some(block)
+                    block.row.deadline.store(deadline.unwrap_or(0), Ordering::Relaxed);
+                    block.row.seq.store(seq.to_bits(), Ordering::Relaxed);
+                    seal_block(&region.map, block);
+                    Some(block.index)
                 };
                 put(&region, slot, incarnation, placing, key, block, ready)?;
             }
@@ -148,7 +146,7 @@ impl Applier {
         if self.pending.contains_key(&(seq.to_bits(), ordinal)) {
             return Ok(()); // applied before, and applied again after a restart
         }
-        let bytes = crate::claim::ENDPOINT_BYTES + payload.len();
+        let bytes = ENDPOINT_BYTES + payload.len();
         let index =
             node.take_block(bytes).map_err(|source| ApplyError::OutOf { slot: 0, source })?;
         fill_block(&region.map, index, &endpoint.to_bytes(), payload);
@@ -219,11 +217,10 @@ fn put(
     let map: &Map = &region.map;
     let row = map.slot(slot).ok_or(ApplyError::SlotInUse { slot })?;
     let seen = SlotWord(row.word.load(Ordering::SeqCst));
-    let is_new = match seen.state() {
-        Some(SlotState::Free) => true,
-        Some(SlotState::Idle | SlotState::Ready | SlotState::Parked) => false,
-        _ => return Err(ApplyError::SlotInUse { slot }),
-    };
+    let is_new = seen.is(SlotState::Free);
+    if !is_new && !seen.is_claimable() && !seen.is(SlotState::Parked) {
+        return Err(ApplyError::SlotInUse { slot });
+    }
     if is_new {
         row.incarnation.store(incarnation, Ordering::Relaxed);
         row.placing.store(placing, Ordering::Relaxed);
@@ -235,7 +232,15 @@ fn put(
         let private = BlockWord(new.row.word.load(Ordering::Relaxed));
         new.row.word.store(private.next(BlockState::Value, 0, slot).0, Ordering::Release);
     }
-    let state = if ready { SlotState::Ready } else { SlotState::Idle };
+    // A hint that stands in the lane stays there until somebody claims: the next state must know of it.
+    let hinted =
+        is_hinted(seen) || row.left_hint.load(Ordering::Relaxed) == placing.wrapping_add(1);
+    row.left_hint.store(0, Ordering::Relaxed);
+    let state = match (ready, hinted) {
+        (true, _) => SlotState::Ready,
+        (false, true) => SlotState::Queued,
+        (false, false) => SlotState::Idle,
+    };
     swap(row, slot, seen, seen.next(state, 0, block))?;
     if let Some(old) = seen.block()
         && let Some(old_block) = map.block(old)
@@ -250,8 +255,16 @@ fn put(
         row.index_next.store(chain_word(chain, seen.first()), Ordering::Relaxed);
         head.store(seen.next(Some(slot), 0).0, Ordering::SeqCst);
     }
-    region.look_again(slot);
+    match state {
+        SlotState::Ready if !hinted => region.hint(slot, row),
+        _ => region.look_again(slot),
+    }
     Ok(())
+}
+
+/// Whether a hint of the slot stands in its lane.
+fn is_hinted(word: SlotWord) -> bool {
+    word.is(SlotState::Ready) || word.is(SlotState::Queued)
 }
 
 fn swap(
@@ -270,15 +283,20 @@ fn remove(region: &Region, slot: u32) -> Result<(), ApplyError> {
     let map: &Map = &region.map;
     let row = map.slot(slot).ok_or(ApplyError::SlotInUse { slot })?;
     let seen = SlotWord(row.word.load(Ordering::SeqCst));
-    match seen.state() {
-        Some(SlotState::Free) => return Ok(()),
-        Some(SlotState::Idle | SlotState::Ready | SlotState::Parked) => {}
-        _ => return Err(ApplyError::SlotInUse { slot }),
+    if seen.is(SlotState::Free) {
+        return Ok(());
+    }
+    if !seen.is_claimable() && !seen.is(SlotState::Parked) {
+        return Err(ApplyError::SlotInUse { slot });
     }
     let keyed =
         seen.block().and_then(|block| map.held(block)).is_some_and(|(key, _)| !key.is_empty());
     if keyed {
         unlink(map, slot, row.key_hash.load(Ordering::Relaxed));
+    }
+    if is_hinted(seen) {
+        let left = row.placing.load(Ordering::Relaxed).wrapping_add(1);
+        row.left_hint.store(left, Ordering::Relaxed);
     }
     swap(row, slot, seen, seen.next(SlotState::Free, 0, None))?;
     if let Some(old) = seen.block()
@@ -329,12 +347,12 @@ impl Region {
         for _ in 0..100 {
             let seen = SlotWord(row.word.load(Ordering::Acquire));
             let block = self.map.block(seen.block()?)?;
-            let crc = block.row.crc.load(Ordering::Relaxed);
+            let sum = block.row.sum.load(Ordering::Relaxed);
             prefix.clear();
             data.clear();
             let copied = block.copy_racy(&mut prefix, &mut data);
             if SlotWord(row.word.load(Ordering::Acquire)) == seen {
-                return Some(copied.is_ok() && checksum(&prefix, &data) == crc);
+                return Some(copied.is_ok() && checksum(&prefix, &data) == sum);
             }
         }
         None

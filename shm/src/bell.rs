@@ -42,6 +42,7 @@ pub enum Bell {
     Node,
 }
 
+#[inline]
 pub(crate) fn bits(map: &Map, bell: Bell) -> &AtomicU64 {
     let header = map.header();
     match bell {
@@ -79,10 +80,17 @@ pub(crate) fn disarm(map: &Map, bell: Bell, seat: u8) {
 
 impl Region {
     /// Wakes one sleeper of `bell`, if there is one.
+    #[inline]
     pub fn ring(&self, bell: Bell) {
-        let bits = bits(&self.map, bell);
         // ORDER bell/3 is the caller's; bell/4 here.
-        let mut asleep = bits.load(Ordering::SeqCst);
+        let asleep = bits(&self.map, bell).load(Ordering::SeqCst);
+        if asleep != 0 {
+            self.wake_one(bell, asleep);
+        }
+    }
+
+    fn wake_one(&self, bell: Bell, mut asleep: u64) {
+        let bits = bits(&self.map, bell);
         while asleep != 0 {
             let seat = next_after(LAST_RUNG.load(Ordering::Relaxed), asleep);
             if matches!(bell, Bell::Queue(_)) {

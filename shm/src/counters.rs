@@ -44,11 +44,13 @@ pub enum Counter {
     Reaped,
     /// Claims of dead participants made ready again.
     ReapedClaims,
+    /// Claims given back because somebody else had another object of the same commit.
+    Conflicts,
 }
 
 impl Counter {
     /// Every counter with the name it has in reports.
-    pub const ALL: [(Counter, &'static str); 20] = [
+    pub const ALL: [(Counter, &'static str); 21] = [
         (Counter::Claims, "claims"),
         (Counter::Commits, "commits"),
         (Counter::GivenBack, "given_back"),
@@ -69,5 +71,6 @@ impl Counter {
         (Counter::Parked, "parked"),
         (Counter::Reaped, "reaped"),
         (Counter::ReapedClaims, "reaped_claims"),
+        (Counter::Conflicts, "conflicts"),
     ];
 }

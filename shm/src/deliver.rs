@@ -8,19 +8,20 @@
 
 use std::time::Duration;
 
-use crate::claim::{Reserved, fill_block, release_reserved, reserve_object, seal, value_block};
 use crate::counters::Counter;
 use crate::endpoint::Endpoint;
 use crate::geometry::KEY_BYTES_MAX;
 use crate::inbox::{self, PushError};
 use crate::index::{self, Lookup};
 use crate::map::Map;
+use crate::object::{Reserved, release_reserved, reserve_object};
 use crate::participant::Participant;
 use crate::pool::OutOf;
 use crate::process::monotonic_ns;
 use crate::region::{QueueId, Region};
 use crate::sync::Ordering;
-use crate::tx::{COMMIT_STALL, Draft, Insert, Operation, Refusal, Target};
+use crate::tx::{self, COMMIT_STALL, Draft, Insert, Operation, Refusal, Target};
+use crate::value::{fill_block, seal, value_block};
 use crate::words::{BlockState, BlockWord, InboxWord, RoleEpoch, SlotState};
 
 /// Bytes before the data of a packet: its endpoint, padded so that data is aligned.
@@ -171,9 +172,11 @@ impl Participant {
         let region = self.region.clone();
         let map: &Map = &region.map;
         let hash = region.key_hash(queue.0, key);
-        let begun = monotonic_ns();
+        let mut begun = None;
         loop {
-            let waited = Duration::from_nanos(monotonic_ns() - begun);
+            // From the first try on: who is preempted before it has not waited for anybody.
+            let now = monotonic_ns();
+            let waited = Duration::from_nanos(now - *begun.get_or_insert(now));
             if waited > DELIVER_WAIT {
                 return Err(DeliverError::Busy);
             }
@@ -218,7 +221,7 @@ impl Participant {
     /// Links a private block as a message to an existing object.
     fn link(&mut self, slot: u32, incarnation: u32, block: u32) -> Result<(), PushError> {
         let region = &self.region;
-        let (Some(message), Some(row)) = (region.map.block(block), region.map.slot(slot)) else {
+        let Some(message) = region.map.block(block) else {
             return Err(PushError::Gone);
         };
         let private = BlockWord(message.row.word.load(Ordering::Relaxed));
@@ -237,8 +240,8 @@ impl Participant {
         }
         self.row().linking.store(0, Ordering::Release);
         pushed?;
-        // ORDER ready/2 SeqCst, pairs with ready/1: the push above, then this offer.
-        region.offer(slot, row, false);
+        // ORDER ready/2 SeqCst (the push above), pairs with ready/1 in here and ready/3 in tx.rs.
+        region.look_again(slot);
         Ok(())
     }
 
@@ -259,12 +262,12 @@ impl Participant {
             None
         } else {
             let value = value_block(&region, &mut self.supply, key, &[], placing, incarnation);
-            Some(value.inspect_err(|_| release_reserved(&region, slot, word))?)
+            Some(value.inspect_err(|_| release_reserved(&region, slot, word))?.index)
         };
-        let mut draft = Draft::new(role, None);
+        let mut draft = Draft::new(role);
         if let Some(value) = value {
             seal(map, value);
-            draft.first.extend(publish(map, value, BlockState::Value, slot));
+            draft.publish(map, value, BlockState::Value, slot);
         }
         if let (Some(message), Some(row)) = (map.block(block), map.slot(slot)) {
             message.row.incarnation.store(incarnation, Ordering::Relaxed);
@@ -273,7 +276,7 @@ impl Participant {
             let inbox = InboxWord::new(incarnation, false, 1, Some(block));
             row.inbox.store(inbox.0, Ordering::SeqCst);
         }
-        draft.first.extend(publish(map, block, BlockState::Linked, slot));
+        draft.publish(map, block, BlockState::Linked, slot);
         draft.first.push(Operation {
             target: Target::Slot(slot),
             expected: word.0,
@@ -284,7 +287,7 @@ impl Participant {
         if !key.is_empty() {
             draft.inserts.push(Insert { slot, queue: queue.0, hash, key: key.to_vec() });
         }
-        match self.commit_draft(&draft) {
+        match tx::commit(&region, self.seat, &mut draft) {
             Ok(_) => {
                 self.count(Counter::Created);
                 Ok(())
@@ -298,11 +301,6 @@ impl Participant {
             }
         }
     }
-}
-
-fn publish(map: &Map, index: u32, state: BlockState, home: u32) -> Option<Operation> {
-    let seen = BlockWord(map.block(index)?.row.word.load(Ordering::Relaxed));
-    Some(Operation::block(index, seen, seen.next(state, 0, home)))
 }
 
 enum CreateFailure {

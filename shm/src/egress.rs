@@ -177,12 +177,7 @@ impl Participant {
             .compare_exchange(packet.word.0, sent.0, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
         {
-            if region.node_alive() {
-                // A full ring: the node's scan finds what has no hint.
-                let _ = region.map.sent_ring().push(packet.index);
-            } else {
-                pool::free_block(&region.map, packet.index, sent);
-            }
+            hand_over_sent(&region, packet.index, sent);
         }
         self.one_less();
     }
@@ -214,17 +209,32 @@ impl Participant {
     }
 }
 
-/// Offers every emitted packet to its port again: after the death of a port process.
+/// Offers every emitted packet to its port again, and every sent one to the node: after the death of a
+/// port process, which may have come between a packet's word and its hint.
 pub(crate) fn restore_hints(region: &Region) {
     for index in 0..region.map.block_count() {
         let Some(block) = region.map.block(index) else {
             continue;
         };
         let word = BlockWord(block.row.word.load(Ordering::Acquire));
-        if word.is(BlockState::Emitted)
-            && let Some(ring) = region.map.port_ring(word.home())
-        {
-            let _ = ring.push(index);
+        match word.state() {
+            Some(BlockState::Emitted) => {
+                if let Some(ring) = region.map.port_ring(word.home()) {
+                    let _ = ring.push(index);
+                }
+            }
+            Some(BlockState::Sent) => hand_over_sent(region, index, word),
+            _ => {}
         }
+    }
+}
+
+/// A packet that left goes to the node, which tells the back-up; without a node nobody waits for it.
+fn hand_over_sent(region: &Region, index: u32, sent: BlockWord) {
+    if region.node_alive() {
+        // A full ring: the node's scan finds what has no hint.
+        let _ = region.map.sent_ring().push(index);
+    } else {
+        pool::free_block(&region.map, index, sent);
     }
 }

@@ -10,27 +10,22 @@ use crate::endpoint::Endpoint;
 use crate::map::Map;
 use crate::process::monotonic_ns;
 use crate::region::Region;
-use crate::sync::Ordering;
-use crate::tx::{COMMIT_STALL, Operation, Target};
+use crate::sync::{Ordering, fence};
+use crate::tx::{COMMIT_STALL, Target, steps_of};
 use crate::words::{BlockState, BlockWord, EntryState, EntryWord, Seq, SlotState, SlotWord};
 
 /// The position up to which every commit is decided: nothing at or below it can still appear.
 pub(crate) fn watermark(region: &Region) -> Seq {
     let map: &Map = &region.map;
-    // ORDER watermark/1 SeqCst, pairs with entry/1: `commit_seq` first, then the entries.
+    // ORDER watermark/1 SeqCst, pairs with draw/1: `commit_seq` first, then the entries. Who drew a seq up
+    // to the one read here had announced itself before.
     let mut bound = map.header().commit_seq.word.load(Ordering::SeqCst);
     for seat in 0..map.geometry().participants as u8 {
-        if let Some((_, entry, word)) = latest(map, seat) {
-            match word.state() {
-                // Its seq may be drawn already, but not below what was drawn before.
-                Some(EntryState::Drawing) => {
-                    bound = bound.min(entry.floor.load(Ordering::Relaxed));
-                }
-                Some(EntryState::Prepared) => {
-                    bound = bound.min(entry.seq.load(Ordering::Relaxed).saturating_sub(1));
-                }
-                _ => {}
-            }
+        if let Some((_, entry, word)) = latest(map, seat)
+            && word.state() == Some(EntryState::Drawing)
+        {
+            // Its seq may be drawn already, but not below what was drawn before.
+            bound = bound.min(entry.floor.load(Ordering::Relaxed));
         }
     }
     Seq::from_bits(bound).max(region.gathered())
@@ -209,6 +204,11 @@ impl Gatherer {
                     if word.position() == position =>
                 {
                     let seq = entry.seq.load(Ordering::Relaxed);
+                    // ORDER reuse/2 Acquire, pairs with reuse/1: that seq was this position's.
+                    fence(Ordering::Acquire);
+                    if entry.word.load(Ordering::Relaxed) >> 6 != position {
+                        continue;
+                    }
                     if seq > upto.to_bits() {
                         break;
                     }
@@ -232,7 +232,7 @@ impl Gatherer {
             let Some((position, entry, word)) = latest(map, seat) else {
                 continue;
             };
-            if !matches!(word.state(), Some(EntryState::Drawing | EntryState::Prepared)) {
+            if word.state() != Some(EntryState::Drawing) {
                 self.undecided.remove(&seat);
                 continue;
             }
@@ -308,8 +308,7 @@ impl Gatherer {
 /// Reads a committed entry. Its blocks are not reused before `gathered` reaches its seq.
 fn image<'r>(map: &'r Map, seq: Seq, entry: &crate::layout::EntryRow) -> GatheredCommit<'r> {
     let mut commit = GatheredCommit { seq, changes: Vec::new(), emits: Vec::new() };
-    let count = entry.operation_count.load(Ordering::Relaxed) as usize;
-    for operation in (0..count).map_while(|at| Operation::read(entry, at)) {
+    for operation in steps_of(entry) {
         match operation.target {
             Target::Slot(slot) => {
                 let incarnation = operation.incarnation;

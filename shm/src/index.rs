@@ -117,10 +117,8 @@ fn walk(map: &Map, word: BucketWord, hash: u64, queue: u8, key: &[u8]) -> Walk {
         };
         let seen = SlotWord(row.word.load(Ordering::Acquire));
         if row.key_hash.load(Ordering::Relaxed) == hash {
-            let is_object = matches!(
-                seen.state(),
-                Some(SlotState::Idle | SlotState::Ready | SlotState::Claimed | SlotState::Parked)
-            );
+            let is_object = matches!(seen.state(), Some(SlotState::Claimed | SlotState::Parked))
+                || seen.is_claimable();
             if !is_object {
                 return Walk::Changed;
             }
@@ -161,7 +159,7 @@ pub(crate) fn settle(map: &Map, bucket: u32, word: BucketWord, abort: bool) -> b
     if head.load(Ordering::SeqCst) != word.0 || seen.position() != position {
         return true;
     }
-    if abort && matches!(seen.state(), Some(EntryState::Drawing | EntryState::Prepared)) {
+    if abort && seen.state() == Some(EntryState::Drawing) {
         let aborted = seen.with(EntryState::Aborted);
         if entry
             .word

@@ -252,7 +252,7 @@ impl Region {
                     }
                     continue;
                 }
-                Some(SlotState::Idle) => ObjectState::Idle,
+                Some(SlotState::Idle | SlotState::Queued) => ObjectState::Idle,
                 Some(SlotState::Ready) => ObjectState::Ready,
                 Some(SlotState::Claimed) => ObjectState::Claimed,
                 Some(SlotState::Parked) => ObjectState::Parked,
@@ -381,7 +381,7 @@ impl Region {
             };
             let depth = crate::words::InboxWord(row.inbox.load(Ordering::Relaxed)).depth();
             match word.state() {
-                Some(SlotState::Idle) => {
+                Some(SlotState::Idle | SlotState::Queued) => {
                     let deadline = self.deadline(word);
                     if depth > 0 || deadline != 0 && deadline <= now {
                         queue.ready += 1;

@@ -17,7 +17,7 @@ use crate::sync::{AtomicU32, AtomicU64};
 use crate::usage::UsageRow;
 
 /// Changed with any change of the layout or of the meaning of a word.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 /// The newline exposes copies damaged by text-mode transfer.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"HOTPAIR\n");
@@ -149,8 +149,8 @@ pub(crate) struct SlotRow {
     pub(crate) incarnation: AtomicU32,
     /// `queue:8 | priority:8`.
     pub(crate) placing: AtomicU32,
-    /// `placing + 1` of the ready lane that is believed to hold this slot.
-    pub(crate) hinted: AtomicU32,
+    /// `placing + 1` of the lane in which an ended object of this slot has left a hint; kept by a back-up.
+    pub(crate) left_hint: AtomicU32,
     _pad: u32,
 }
 
@@ -173,8 +173,8 @@ pub(crate) struct BlockRow {
     pub(crate) shape: AtomicU32,
     /// Incarnation of the home object.
     pub(crate) incarnation: AtomicU32,
-    /// crc32c over prefix and data of a value.
-    pub(crate) crc: AtomicU32,
+    /// Checksum over prefix and data of a value; see [`crate::value`].
+    pub(crate) sum: AtomicU32,
     _pad: AtomicU32,
     /// Message: when it arrived, in monotonic nanoseconds.
     pub(crate) stamp: AtomicU64,
@@ -203,9 +203,7 @@ pub(crate) struct EntryRow {
     pub(crate) floor: AtomicU64,
     /// The role word under which the commit's claim began.
     pub(crate) role: AtomicU64,
-    /// The claimed slot plus one, zero for a commit that claimed nothing.
-    pub(crate) slot: AtomicU32,
-    pub(crate) operation_count: AtomicU32,
+    pub(crate) operation_count: AtomicU64,
     _pad: [u64; 3],
     pub(crate) operations: [OperationRow; OPERATIONS_MAX],
 }
@@ -365,7 +363,7 @@ pub(crate) const fn layout_hash() -> u64 {
         size_of::<SlotRow>(),
         offset_of!(SlotRow, inbox),
         offset_of!(SlotRow, index_next),
-        offset_of!(SlotRow, hinted),
+        offset_of!(SlotRow, left_hint),
         size_of::<BlockRow>(),
         offset_of!(BlockRow, next),
         offset_of!(BlockRow, shape),

@@ -39,20 +39,25 @@
 mod applier;
 mod bell;
 mod claim;
+mod commit;
+mod conflict;
 mod counters;
 mod deliver;
 mod egress;
 mod endpoint;
 mod gather;
 mod geometry;
+mod held;
 mod inbox;
 mod index;
 mod inspect;
 mod layout;
 mod map;
+mod object;
 mod participant;
 mod pool;
 mod process;
+mod ready;
 mod reap;
 mod rebuild;
 mod region;
@@ -60,16 +65,23 @@ mod ring;
 mod robust;
 mod role;
 mod sync;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;
+mod together;
 mod tx;
 mod usage;
+mod value;
 mod verify;
 mod words;
 
 pub use applier::{Applier, ApplyError};
 pub use bell::{Bell, SLEEP_MAX};
 pub use claim::{
-    Claim, CommitError, CreateObjectError, ENDPOINT_BYTES, MESSAGES_PER_CLAIM, Message, ReadyObject,
+    AlsoError, Claim, CreateObjectError, MESSAGES_PER_CLAIM, Message, OTHERS_PER_CLAIM, Other,
+    OtherObject, ReadyObject,
 };
+pub use commit::CommitError;
 pub use counters::Counter;
 pub use deliver::{DeliverError, Delivered, Delivery, InboundPacket};
 pub use egress::EmittedPacket;
@@ -88,6 +100,8 @@ pub use reap::{Reaped, Reaper, Sweeper};
 pub use rebuild::{Occupant, RebuildError, Rebuilt};
 pub use region::{AttachError, CreateError, PortId, QueueId, Region};
 pub use role::Holdout;
+pub use together::NeverStill;
 pub use usage::{Level, Usage};
+pub use value::ENDPOINT_BYTES;
 pub use verify::{Checked, Finding, Mode, Place, Report, SeenBlock, SeenSlot, Wrong};
 pub use words::{Role, RoleEpoch, Seq};

@@ -13,7 +13,7 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use crate::geometry::{BLOCK_HEADER_BYTES, Geometry};
 use crate::layout::{
-    BlockRow, EntryRow, Header, Layout, ParticipantRow, RingPlace, RingRow, SlotRow,
+    BlockRow, ClassPlace, EntryRow, Header, Layout, ParticipantRow, RingPlace, RingRow, SlotRow,
 };
 use crate::ring::Ring;
 use crate::sync::{AtomicU64, Ordering};
@@ -43,8 +43,17 @@ unsafe impl Shared for UsageRow {}
 unsafe impl Shared for AtomicU64 {}
 
 pub(crate) struct Map {
-    raw: MmapRaw,
+    /// Keeps the mapping.
+    _raw: MmapRaw,
+    /// Start and length of `raw`: asking it costs a branch in every access.
+    base: *mut u8,
+    length: usize,
     layout: Layout,
+    /// Per queue, where its lanes begin in `lanes`, and how many they are.
+    queue_lanes: [(u16, u8); Geometry::QUEUES_MAX],
+    lanes: Vec<RingPlace>,
+    /// The first of the layout's classes.
+    smallest: ClassPlace,
     geometry: Geometry,
     path: PathBuf,
     writable: bool,
@@ -78,7 +87,27 @@ impl Map {
         // Children must not inherit a region they have no seat in; a core dump need not hold it.
         raw.advise(memmap2::Advice::DontFork)?;
         raw.advise(memmap2::Advice::DontDump)?;
-        Ok(Map { raw, layout, geometry, path: path.to_path_buf(), writable })
+        let (base, length) = (raw.as_mut_ptr(), raw.len());
+        let mut queue_lanes = [(0, 0); Geometry::QUEUES_MAX];
+        let mut lanes = Vec::new();
+        for (place, queue) in queue_lanes.iter_mut().zip(&layout.lanes) {
+            *place = (lanes.len() as u16, queue.len() as u8);
+            lanes.extend_from_slice(queue);
+        }
+        let smallest = *layout.classes.first().ok_or_else(|| io::Error::other("no size class"))?;
+        let path = path.to_path_buf();
+        Ok(Map {
+            _raw: raw,
+            base,
+            length,
+            layout,
+            queue_lanes,
+            lanes,
+            smallest,
+            geometry,
+            path,
+            writable,
+        })
     }
 
     pub(crate) fn layout(&self) -> &Layout {
@@ -100,21 +129,25 @@ impl Map {
     #[inline]
     fn at<T: Shared>(&self, offset: u64) -> &T {
         let offset = offset as usize;
-        assert!(offset + size_of::<T>() <= self.raw.len(), "offset {offset} outside the region");
-        let pointer = self.raw.as_mut_ptr().wrapping_add(offset);
+        debug_assert!(offset + size_of::<T>() <= self.length, "offset {offset} outside the region");
+        let pointer = self.base.wrapping_add(offset);
         debug_assert!(pointer.cast::<T>().is_aligned(), "offset {offset} is not aligned");
         // SAFETY:
-        // - mapped: checked against the length above; `self` keeps the mapping for the lifetime;
+        // - mapped: callers compute offsets from `Layout` and an index that they have compared with its
+        //   count, never from what the region says; each part of the layout ends inside the region (layout.rs
+        //   tests it), the mapping is as long as the layout (`new`), and `self` keeps it for the lifetime;
         // - aligned: the mapping starts on a page and every part of `Layout` on a cache line, with
         //   strides that are multiples of the types' alignments (layout.rs tests both);
         // - initialised and not aliased: `T: Shared`, so any bytes are a value and all access is atomic.
         unsafe { &*pointer.cast::<T>() }
     }
 
+    #[inline]
     pub(crate) fn header(&self) -> &Header {
         self.at(0)
     }
 
+    #[inline]
     pub(crate) fn participant(&self, seat: u8) -> Option<&ParticipantRow> {
         if u16::from(seat) >= self.geometry.participants {
             return None;
@@ -134,6 +167,7 @@ impl Map {
         Some(self.at(self.layout.slots + u64::from(index) * 64))
     }
 
+    #[inline]
     pub(crate) fn bucket(&self, hash: u64) -> (u32, &AtomicU64) {
         let index = hash as u32 & (self.layout.bucket_count - 1);
         (index, self.at(self.layout.buckets + u64::from(index) * 8))
@@ -146,6 +180,7 @@ impl Map {
         Some(self.at(self.layout.buckets + u64::from(index) * 8))
     }
 
+    #[inline]
     pub(crate) fn entry(&self, seat: u8, position: u64) -> Option<&EntryRow> {
         if u16::from(seat) >= self.geometry.participants {
             return None;
@@ -155,9 +190,18 @@ impl Map {
         Some(self.at(self.layout.entries + index * size_of::<EntryRow>() as u64))
     }
 
+    /// Priority lanes of a queue; none if there is no such queue.
+    #[inline]
+    pub(crate) fn lane_count(&self, queue: u8) -> u8 {
+        self.queue_lanes.get(usize::from(queue)).map_or(0, |&(_, count)| count)
+    }
+
+    /// The lane of a priority; the last one for those below it.
+    #[inline]
     pub(crate) fn lane(&self, queue: u8, priority: u8) -> Option<Ring<'_>> {
-        let lanes = self.layout.lanes.get(usize::from(queue))?;
-        Some(self.ring(lanes.get(usize::from(priority)).or(lanes.last())?))
+        let &(first, count) = self.queue_lanes.get(usize::from(queue))?;
+        let lane = usize::from(priority.min(count.checked_sub(1)?));
+        Some(self.ring(self.lanes.get(usize::from(first) + lane)?))
     }
 
     pub(crate) fn port_ring(&self, port: u32) -> Option<Ring<'_>> {
@@ -175,15 +219,17 @@ impl Map {
         places.map(|place| self.ring(place))
     }
 
+    #[inline]
     fn ring(&self, place: &RingPlace) -> Ring<'_> {
         let row: &RingRow = self.at(place.offset);
         let cells = self.words(place.offset + size_of::<RingRow>() as u64, place.capacity as usize);
         Ring::new(&row.head.word, &row.tail.word, cells)
     }
 
+    #[inline]
     fn words(&self, offset: u64, count: usize) -> &[AtomicU64] {
         let first: &AtomicU64 = self.at(offset);
-        assert!(offset as usize + count * 8 <= self.raw.len(), "{count} words outside the region");
+        debug_assert!(offset as usize + count * 8 <= self.length, "words outside the region");
         // SAFETY: as in `at`, for `count` consecutive words that end inside the mapping.
         unsafe { std::slice::from_raw_parts(first, count) }
     }
@@ -204,25 +250,39 @@ impl Map {
     /// Class of a block and its number inside it.
     #[inline]
     pub(crate) fn class_of(&self, block: u32) -> Option<(usize, u32)> {
-        for (at, class) in self.layout.classes.iter().enumerate() {
-            if block < class.first + class.count {
-                return Some((at, block - class.first));
-            }
+        // Most blocks are of the smallest class.
+        if block < self.smallest.count {
+            return Some((0, block));
         }
-        None
+        self.larger_class_of(block)
+    }
+
+    fn larger_class_of(&self, block: u32) -> Option<(usize, u32)> {
+        let classes = self.layout.classes.iter().enumerate();
+        classes
+            .skip(1)
+            .find(|(_, class)| block < class.first + class.count)
+            .map(|(at, class)| (at, block - class.first))
     }
 
     #[inline]
     pub(crate) fn block(&self, index: u32) -> Option<Block<'_>> {
-        let (class, number) = self.class_of(index)?;
-        let place = &self.layout.classes[class];
+        if index < self.smallest.count {
+            return Some(self.block_in(&self.smallest, index, index));
+        }
+        let (class, number) = self.larger_class_of(index)?;
+        Some(self.block_in(&self.layout.classes[class], number, index))
+    }
+
+    #[inline]
+    fn block_in<'m>(&'m self, place: &'m ClassPlace, number: u32, index: u32) -> Block<'m> {
         let offset = place.offset + u64::from(number) * place.stride();
-        // `at` checks the header; the payload behind it ends with the stride, and the classes of a
-        // layout end with the region (layout.rs tests it).
+        // The payload behind the header ends with the stride, and the classes of a layout end with the
+        // region (layout.rs tests it).
         let row: &BlockRow = self.at(offset);
         let start = offset as usize + BLOCK_HEADER_BYTES as usize;
-        debug_assert!(start + place.payload_bytes as usize <= self.raw.len(), "block outside");
-        Some(Block { row, start: self.raw.as_mut_ptr().wrapping_add(start), index, place })
+        debug_assert!(start + place.payload_bytes as usize <= self.length, "block outside");
+        Block { row, start: self.base.wrapping_add(start), index, capacity: place.payload_bytes }
     }
 }
 
@@ -232,15 +292,17 @@ pub(crate) struct Block<'m> {
     pub(crate) row: &'m BlockRow,
     start: *mut u8,
     pub(crate) index: u32,
-    place: &'m crate::layout::ClassPlace,
+    capacity: u32,
 }
 
 impl<'m> Block<'m> {
+    #[inline]
     pub(crate) fn capacity(&self) -> usize {
-        self.place.payload_bytes as usize
+        self.capacity as usize
     }
 
     /// Bytes of the prefix, and where the data starts behind it: 16-byte aligned, so that typed values are.
+    #[inline]
     pub(crate) fn shape(&self) -> Result<Shape, BadBlock> {
         let prefix = (self.row.shape.load(Ordering::Relaxed) & 0xffff) as usize;
         let len = self.row.len.load(Ordering::Relaxed) as usize;
@@ -257,6 +319,7 @@ impl<'m> Block<'m> {
     /// # Safety
     /// Until the end of `'a` nobody writes the payload: the block is this process's own, or immutable
     /// and kept from reuse by a claim, a seat or a seq of this process.
+    #[inline]
     pub(crate) unsafe fn parts<'a>(&self) -> Result<(&'a [u8], &'a [u8]), BadBlock> {
         let shape = self.shape()?;
         // SAFETY: `shape` ends inside the payload; the mapping outlives every handle of the crate
@@ -273,6 +336,7 @@ impl<'m> Block<'m> {
     ///
     /// # Safety
     /// The block is `Private` to this process and no other reference to its payload exists during `'a`.
+    #[inline]
     pub(crate) unsafe fn payload_mut<'a>(&self) -> &'a mut [u8] {
         // SAFETY: inside the mapping by construction; exclusive by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.capacity()) }
@@ -365,21 +429,30 @@ impl Map {
     /// The lifetime is that of `&self`; handles that hold a block also hold the region.
     #[inline]
     pub(crate) fn held(&self, index: u32) -> Option<(&[u8], &[u8])> {
+        self.held_in(self.block(index)?)
+    }
+
+    /// The same, of a block that was looked up already.
+    #[inline]
+    pub(crate) fn held_in<'m>(&'m self, block: Block<'m>) -> Option<(&'m [u8], &'m [u8])> {
         // SAFETY: callers are the handles of this crate whose block word names this process (or whose
         // claimed slot names the block), so nobody else writes or recycles it until they let go; see the
         // state diagrams in words.rs, claim.rs and egress.rs. `Claim::value_mut` borrows its claim
         // mutably, so no shared slice of the same block exists meanwhile.
-        unsafe { self.block(index)?.parts() }.ok()
+        unsafe { block.parts() }.ok()
     }
 
     /// The payload of a block that is `Private` to this process.
-    #[expect(
-        clippy::mut_from_ref,
-        reason = "the block is exclusive by its word, not by this borrow"
-    )]
+    #[inline]
     pub(crate) fn private_mut(&self, index: u32) -> Option<&mut [u8]> {
-        // SAFETY: as for `held`: the block's word is `Private` with this process as owner. Callers hold
+        Some(self.private_in(self.block(index)?))
+    }
+
+    /// The same, of a block that was looked up already.
+    #[inline]
+    pub(crate) fn private_in<'m>(&'m self, block: Block<'m>) -> &'m mut [u8] {
+        // SAFETY: as for `held_in`: the block's word is `Private` with this process as owner. Callers hold
         // one such slice at a time and derive it from a `&mut` handle.
-        Some(unsafe { self.block(index)?.payload_mut() })
+        unsafe { block.payload_mut() }
     }
 }

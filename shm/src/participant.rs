@@ -17,10 +17,12 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use crate::bell::{self, Bell};
+use crate::claim::Work;
+use crate::conflict::Conflicts;
 use crate::counters::Counter;
 use crate::egress::Outbox;
 use crate::layout::{ParticipantRow, REBUILDING};
-use crate::map::Map;
+use crate::map::{Block, Map};
 use crate::pool::{OutOf, Supply};
 use crate::process;
 use crate::reap;
@@ -120,8 +122,10 @@ pub struct Participant {
     /// Messages of the claim in hand, oldest first.
     pub(crate) taken: Vec<u32>,
     pub(crate) message_count: u64,
+    pub(crate) work: Work,
+    pub(crate) conflicts: Conflicts,
     /// Room for the next commit's draft, kept so that a commit allocates nothing.
-    pub(crate) scratch: Draft,
+    pub(crate) draft: Draft,
     socket: Option<UnixDatagram>,
     keeper: Option<Keeper>,
 }
@@ -189,7 +193,9 @@ impl Region {
             outbox: Outbox::default(),
             taken: Vec::new(),
             message_count: 0,
-            scratch: Draft::default(),
+            work: Work::default(),
+            conflicts: Conflicts::default(),
+            draft: Draft::default(),
             socket: None,
             keeper: Some(keeper),
             region: self.clone(),
@@ -254,20 +260,24 @@ impl Participant {
         self.seat
     }
 
+    #[inline]
     pub(crate) fn owner(&self) -> u8 {
         self.seat + 1
     }
 
+    #[inline]
     pub(crate) fn row(&self) -> &ParticipantRow {
         self.region.map.participant(self.seat).expect("a participant's own seat exists")
     }
 
     /// Counts one.
+    #[inline]
     pub fn count(&self, counter: Counter) {
         self.add(counter, 1);
     }
 
     /// Counts several.
+    #[inline]
     pub fn add(&self, counter: Counter, amount: u64) {
         // Only this process writes its counters, so a load and a store lose nothing.
         let figure = &self.row().counters[counter as usize];
@@ -277,6 +287,7 @@ impl Participant {
     /// Declares that something is about to be held under the present role; `None` unless that is primary.
     ///
     /// A change of role waits until everybody who declared an older role has let go.
+    #[inline]
     pub(crate) fn enter(&self) -> Option<RoleEpoch> {
         let row = self.row();
         let role = self.region.role();
@@ -293,12 +304,14 @@ impl Participant {
         None
     }
 
+    #[inline]
     pub(crate) fn leave(&self) {
         self.row().active.store(0, Ordering::Release);
     }
 
+    #[inline]
     pub(crate) fn take_block(&mut self, bytes: usize) -> Result<u32, OutOf> {
-        take_block(&self.region, &mut self.supply, bytes)
+        take_block(&self.region, &mut self.supply, bytes).map(|block| block.index)
     }
 
     /// Sleeps until the queue's doorbell rings or `timeout` passes. True if there may be something.
@@ -307,7 +320,8 @@ impl Participant {
         bell::arm(&self.region.map, bell, self.seat, false);
         let found = self.has_work(bell);
         if !found {
-            bell::sleep(&self.region.map, self.seat, timeout);
+            let due = self.conflicts.next_due().unwrap_or(timeout);
+            bell::sleep(&self.region.map, self.seat, timeout.min(due));
         }
         bell::disarm(&self.region.map, bell, self.seat);
         found || self.has_work(bell)
@@ -344,10 +358,12 @@ impl Participant {
         let region = &self.region;
         match bell {
             Bell::Queue(QueueId(queue)) => {
-                let lanes = region.geometry().queues[usize::from(queue)].lanes;
-                region.role().is_primary()
-                    && (0..lanes)
-                        .any(|lane| region.map.lane(queue, lane).is_some_and(|l| !l.is_empty()))
+                if !region.role().is_primary() {
+                    return false;
+                }
+                self.conflicts.hint_due(region);
+                (0..region.map.lane_count(queue))
+                    .any(|lane| region.map.lane(queue, lane).is_some_and(|l| !l.is_empty()))
             }
             Bell::Port(port) => {
                 self.outbox.fill(region, port);
@@ -364,18 +380,28 @@ impl Participant {
 }
 
 /// A private block; if there is none, after looking at what has been gathered meanwhile.
-pub(crate) fn take_block(region: &Region, supply: &mut Supply, bytes: usize) -> Result<u32, OutOf> {
+#[inline]
+pub(crate) fn take_block<'m>(
+    region: &'m Region,
+    supply: &mut Supply,
+    bytes: usize,
+) -> Result<Block<'m>, OutOf> {
+    match supply.take_block(&region.map, bytes) {
+        Err(OutOf::Blocks { .. }) => take_last_block(region, supply, bytes),
+        other => other,
+    }
+}
+
+#[cold]
+fn take_last_block<'m>(
+    region: &'m Region,
+    supply: &mut Supply,
+    bytes: usize,
+) -> Result<Block<'m>, OutOf> {
     let map: &Map = &region.map;
-    let mut taken = supply.take_block(map, bytes);
-    if matches!(taken, Err(OutOf::Blocks { .. })) && supply.has_retired() {
-        let gathered = crate::gather::raise_if_free(region);
-        supply.reclaim(map, gathered.to_bits());
-        taken = supply.take_block(map, bytes);
-    }
-    if matches!(taken, Err(OutOf::Blocks { .. })) {
-        map.usage().refuse_block(map, bytes);
-    }
-    taken
+    let gathered = crate::gather::raise_if_free(region);
+    supply.reclaim(map, gathered.to_bits());
+    supply.take_block(map, bytes).inspect_err(|_| map.usage().refuse_block(map, bytes))
 }
 
 impl Drop for Participant {
@@ -383,6 +409,7 @@ impl Drop for Participant {
         let region = self.region.clone();
         let map: &Map = &region.map;
         self.outbox.give_back_all(&region, self.seat);
+        self.conflicts.hint_all(&region);
         let gathered = crate::gather::raise_if_free(&region);
         self.supply.empty(map, gathered.to_bits());
         let row = self.row();

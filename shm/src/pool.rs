@@ -4,7 +4,7 @@
 //! something free (after a death; [`restore_hints`] sets it again). Each participant keeps a magazine of
 //! blocks per class, so that a commit does not touch shared bitmaps.
 
-use crate::map::{BadBlock, Map};
+use crate::map::{BadBlock, Block, Map};
 use crate::sync::{AtomicU64, Ordering};
 use crate::usage::Turn;
 use crate::words::{BlockState, BlockWord, SlotState, SlotWord};
@@ -169,24 +169,30 @@ impl Supply {
     }
 
     /// Takes a private block whose payload holds `bytes`.
-    pub(crate) fn take_block(&mut self, map: &Map, bytes: usize) -> Result<u32, OutOf> {
+    #[inline]
+    pub(crate) fn take_block<'m>(
+        &mut self,
+        map: &'m Map,
+        bytes: usize,
+    ) -> Result<Block<'m>, OutOf> {
         let classes = &map.layout().classes;
-        let largest = classes.last().map_or(0, |class| class.payload_bytes as usize);
-        let fits = classes.iter().position(|class| class.payload_bytes as usize >= bytes);
-        let Some(fits) = fits else {
+        let Some(fits) = classes.iter().position(|class| class.payload_bytes as usize >= bytes)
+        else {
+            let largest = classes.last().map_or(0, |class| class.payload_bytes as usize);
             return Err(OutOf::TooLarge { bytes, largest });
         };
         for class in fits..classes.len() {
             if self.magazines[class].is_empty() {
                 self.refill(map, class);
             }
-            while let Some(index) = self.magazines[class].pop() {
-                if self.set_own(map, index, BlockState::Private) {
-                    if class > fits {
-                        map.usage().classes[fits].spill();
-                    }
-                    return Ok(index);
+            while let Some(block) = self.magazines[class].pop().and_then(|index| map.block(index)) {
+                if !self.set_own(block, BlockState::Private) {
+                    continue;
                 }
+                if class > fits {
+                    map.usage().classes[fits].spill();
+                }
+                return Ok(block);
             }
         }
         Err(OutOf::Blocks { bytes })
@@ -198,24 +204,30 @@ impl Supply {
     }
 
     /// Gives back a block of this participant that was never published.
+    #[inline]
     pub(crate) fn give_block(&mut self, map: &Map, index: u32) {
         let Some((class, _)) = map.class_of(index) else {
             return;
         };
+        let Some(block) = map.block(index) else {
+            return;
+        };
         if self.magazines[class].len() < MAGAZINE_MAX {
-            if self.set_own(map, index, BlockState::Cached) {
+            if self.set_own(block, BlockState::Cached) {
                 self.magazines[class].push(index);
             }
         } else {
-            free_own(map, index, self.owner);
+            free_own(map, block, self.owner);
         }
     }
 
+    #[inline]
     pub(crate) fn retire(&mut self, seq: u64, index: u32) {
         self.retired.push_back((seq, index));
     }
 
     /// Takes back what was gathered. Commits of one participant have rising seqs.
+    #[inline]
     pub(crate) fn reclaim(&mut self, map: &Map, gathered: u64) {
         while let Some(&(seq, index)) = self.retired.front() {
             if seq > gathered {
@@ -256,7 +268,9 @@ impl Supply {
         self.reclaim(map, gathered);
         for magazine in &mut self.magazines {
             for index in magazine.drain(..) {
-                free_own(map, index, self.owner);
+                if let Some(block) = map.block(index) {
+                    free_own(map, block, self.owner);
+                }
             }
         }
     }
@@ -293,8 +307,8 @@ impl Supply {
 
     /// A plain store: the block is this participant's, so nobody else swaps its word. False for a block
     /// that bears another name, by damage: it is left to whoever that is.
-    fn set_own(&self, map: &Map, index: u32, state: BlockState) -> bool {
-        let Some(block) = map.block(index) else { return false };
+    #[inline]
+    fn set_own(&self, block: Block<'_>, state: BlockState) -> bool {
         let word = BlockWord(block.row.word.load(Ordering::Relaxed));
         let own = word.owner() == self.owner;
         if own {
@@ -305,12 +319,10 @@ impl Supply {
 }
 
 /// Frees a block unless, by damage, it does not bear its owner's name.
-fn free_own(map: &Map, index: u32, owner: u8) {
-    if let Some(block) = map.block(index) {
-        let word = BlockWord(block.row.word.load(Ordering::Relaxed));
-        if word.owner() == owner {
-            free_block(map, index, word);
-        }
+fn free_own(map: &Map, block: Block<'_>, owner: u8) {
+    let word = BlockWord(block.row.word.load(Ordering::Relaxed));
+    if word.owner() == owner {
+        free_block(map, block.index, word);
     }
 }
 

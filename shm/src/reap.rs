@@ -15,6 +15,7 @@ use crate::inbox;
 use crate::index;
 use crate::layout::ParticipantRow;
 use crate::map::Map;
+use crate::object::release_reserved;
 use crate::participant::{Kind, SeatState, SeatWord};
 use crate::pool;
 use crate::process::{self, Life, monotonic_ns};
@@ -185,7 +186,7 @@ impl Reaper {
                 Some(SlotState::Claimed) => {
                     reaped.claims += u32::from(reclaim_slot(&region, word.owner() - 1, slot));
                 }
-                Some(SlotState::Reserved) => crate::claim::release_reserved(&region, slot, word),
+                Some(SlotState::Reserved) => release_reserved(&region, slot, word),
                 _ => {}
             }
         }
@@ -284,7 +285,7 @@ fn finish_entries(region: &Region, seat: u8, row: &ParticipantRow) {
     if word.position() != position {
         return;
     }
-    if matches!(word.state(), Some(EntryState::Drawing | EntryState::Prepared)) {
+    if word.state() == Some(EntryState::Drawing) {
         let aborted = word.with(EntryState::Aborted);
         word = match entry.word.compare_exchange(
             word.0,
@@ -299,8 +300,9 @@ fn finish_entries(region: &Region, seat: u8, row: &ParticipantRow) {
     match word.state() {
         Some(EntryState::Committed) => {
             // ORDER entry/4 SeqCst (the load above), pairs with entry/2 and entry/3.
-            tx::apply(map, entry, tx::By::Reaper);
-            tx::publish_hints(region, entry);
+            let seq = entry.seq.load(Ordering::Relaxed);
+            tx::apply(map, seq, tx::steps_of(entry), tx::By::Reaper);
+            tx::publish_hints(region, tx::steps_of(entry));
             entry.word.store(word.with(EntryState::Applied).0, Ordering::Release);
         }
         Some(EntryState::Aborted) => undo_reservations(map, seat),
@@ -357,7 +359,7 @@ fn settle_linking(region: &Region, seat: u8, row: &ParticipantRow) -> bool {
     }
     let seen = SlotWord(slot_row.word.load(Ordering::Acquire));
     match seen.state() {
-        Some(SlotState::Idle | SlotState::Ready | SlotState::Parked) => {}
+        Some(SlotState::Idle | SlotState::Queued | SlotState::Ready | SlotState::Parked) => {}
         Some(SlotState::Claimed) => return false,
         // The object is gone, and its inbox was empty: the message never got in.
         _ => return pool::free_block(map, index, word),
@@ -381,9 +383,17 @@ fn settle_linking(region: &Region, seat: u8, row: &ParticipantRow) -> bool {
             pool::free_block(map, index, word);
         }
     }
-    let after = mine.next(seen.state().unwrap_or(SlotState::Idle), 0, seen.block());
+    // A hint may have been taken and dropped meanwhile: it is given again.
+    let state = match seen.state() {
+        Some(state @ (SlotState::Ready | SlotState::Parked)) => state,
+        _ => SlotState::Idle,
+    };
+    let after = mine.next(state, 0, seen.block());
     let _ = slot_row.word.compare_exchange(mine.0, after.0, Ordering::SeqCst, Ordering::Relaxed);
     row.linking.store(0, Ordering::Release);
+    if state == SlotState::Ready {
+        region.hint(slot, slot_row);
+    }
     region.look_again(slot);
     true
 }
@@ -414,24 +424,17 @@ impl Sweeper {
                 continue;
             };
             let word = SlotWord(row.word.load(Ordering::SeqCst));
-            let candidate = match word.state() {
-                Some(SlotState::Ready) => true,
-                Some(SlotState::Idle) => {
-                    inbox::has_waiting(&self.region.map, slot) || {
-                        let deadline = self.region.deadline(word);
-                        deadline != 0 && deadline <= monotonic_ns()
-                    }
+            // Believed to have its hint: given again if nobody has taken it in two sweeps.
+            if word.is(SlotState::Ready) || word.is(SlotState::Queued) {
+                if self.ready.get(&slot) == Some(&word.0) {
+                    self.region.hint(slot, row);
+                    repaired += 1;
+                } else {
+                    ready.insert(slot, word.0);
                 }
-                _ => false,
-            };
-            if !candidate {
-                continue;
-            }
-            if self.ready.get(&slot) == Some(&word.0) {
-                self.region.offer(slot, row, true);
+            } else if word.is(SlotState::Idle) && self.region.has_work(slot, word) {
+                self.region.look_again(slot);
                 repaired += 1;
-            } else {
-                ready.insert(slot, word.0);
             }
         }
         self.ready = ready;

@@ -233,7 +233,7 @@ fn drop_hints(region: &Region) {
         row.inbox.store(InboxWord::new(incarnation, closed, 0, None).0, Ordering::SeqCst);
         let chain = row.index_next.load(Ordering::Relaxed);
         row.index_next.store(chain_word(chain, None), Ordering::Relaxed);
-        row.hinted.store(0, Ordering::Relaxed);
+        row.left_hint.store(0, Ordering::Relaxed);
     }
     for block in 0..map.block_count() {
         if let Some(block) = map.block(block) {

@@ -191,12 +191,14 @@ impl Region {
     }
 
     /// What this region is used for now.
+    #[inline]
     pub fn role(&self) -> RoleEpoch {
         // ORDER role/2 SeqCst, pairs with role/1 in role.rs: see there.
         RoleEpoch(self.header().role.word.load(Ordering::SeqCst))
     }
 
     /// Up to where the outside may know.
+    #[inline]
     pub fn released(&self) -> Seq {
         // ORDER released/2 Acquire, pairs with released/1 in role.rs.
         Seq::from_bits(self.header().released.word.load(Ordering::Acquire))
@@ -208,6 +210,7 @@ impl Region {
     }
 
     /// Up to where commits have been copied out of the entries.
+    #[inline]
     pub fn gathered(&self) -> Seq {
         // ORDER gathered/2 Acquire, pairs with gathered/1 in gather.rs: reuse happens after the copy.
         Seq::from_bits(self.header().gathered.word.load(Ordering::Acquire))
@@ -237,6 +240,7 @@ impl Region {
         places.map(|at| at..at + size_of::<MutexPlace>() as u64).collect()
     }
 
+    #[inline]
     pub(crate) fn header(&self) -> &Header {
         self.map.header()
     }

@@ -83,6 +83,18 @@ impl MutexPlace {
         self.word().load(Ordering::Acquire) & OWNER_DIED != 0
     }
 
+    /// Marks the mutex as the kernel does for a dying thread that holds it; true if one of `threads` does.
+    #[cfg(feature = "testing")]
+    pub(crate) fn mark_dead(&self, threads: &[u32]) -> bool {
+        const THREAD: u32 = 0x3fff_ffff;
+        let seen = self.word().load(Ordering::Acquire);
+        if seen & THREAD == 0 || !threads.contains(&(seen & THREAD)) {
+            return false;
+        }
+        self.word().store(seen & WAITERS | OWNER_DIED, Ordering::Release);
+        true
+    }
+
     /// The futex word and the value to wait on for a notice of death; `None` if it has died already or
     /// is held by nobody.
     fn notice(&self) -> Option<(&AtomicU32, u32)> {

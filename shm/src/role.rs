@@ -58,6 +58,9 @@ impl Region {
 
     fn abort_undecided(&self) {
         let map: &Map = &self.map;
+        // ORDER role/4 SeqCst, pairs with role/3 and draw/1: a swap that changes nothing. Who draws after it
+        // sees the new role; who drew before it is seen below.
+        map.header().commit_seq.word.fetch_add(0, Ordering::SeqCst);
         for seat in 0..map.geometry().participants as u8 {
             let Some(row) = map.participant(seat) else {
                 continue;
@@ -69,9 +72,7 @@ impl Region {
                 continue;
             };
             let mut seen = EntryWord(entry.word.load(Ordering::SeqCst));
-            while seen.position() == position
-                && matches!(seen.state(), Some(EntryState::Drawing | EntryState::Prepared))
-            {
+            while seen.position() == position && seen.state() == Some(EntryState::Drawing) {
                 let aborted = seen.with(EntryState::Aborted);
                 match entry.word.compare_exchange(
                     seen.0,
@@ -172,6 +173,11 @@ impl Region {
     /// holdouts. What other processes hold privately stays theirs.
     pub fn empty(&self) {
         let map: &Map = &self.map;
+        for queue in 0..map.geometry().queues.len() as u8 {
+            for lane in (0..map.lane_count(queue)).filter_map(|lane| map.lane(queue, lane)) {
+                while lane.pop().is_some() {}
+            }
+        }
         for index in 0..map.layout().bucket_count {
             if let Some(head) = map.bucket_at(index) {
                 let seen = BucketWord(head.load(Ordering::SeqCst));
@@ -183,6 +189,7 @@ impl Region {
         for slot in 0..map.geometry().slots {
             let Some(row) = map.slot(slot) else { continue };
             let seen = SlotWord(row.word.load(Ordering::SeqCst));
+            row.left_hint.store(0, Ordering::Relaxed);
             if seen.is(SlotState::Free) {
                 // A change that only this region had must not outrank the state that comes.
                 row.last_seq.store(0, Ordering::Relaxed);

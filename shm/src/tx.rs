@@ -1,29 +1,35 @@
 //! The commit: a tx entry is redo log, commit point and delta in one.
 //!
 //! ```text
-//!            owner                 owner                owner               owner or reaper
-//!   ┌──────┐       ┌─────────┐ seq ┌──────────┐  point  ┌───────────┐      ┌─────────┐
-//!   │ Idle ├──────►│ Drawing ├────►│ Prepared ├────────►│ Committed ├─────►│ Applied │
-//!   └──────┘       └────┬────┘     └────┬─────┘         └───────────┘      └─────────┘
-//!                       │               │   owner; reaper after a confirmed death; a gatherer or a
-//!                       └───────────────┴─► Aborted   rival if the owner stalls; a change of role
+//!            owner          owner: draws the seq,          owner or reaper
+//!   ┌──────┐       ┌─────────┐  then the point  ┌───────────┐      ┌─────────┐
+//!   │ Idle ├──────►│ Drawing ├─────────────────►│ Committed ├─────►│ Applied │
+//!   └──────┘       └────┬────┘                  └───────────┘      └─────────┘
+//!                       │  owner; reaper after a confirmed death; a gatherer or a
+//!                       └─► Aborted   rival if the owner stalls; a change of role
 //! ```
 //!
-//! Every operation's expected word names the committer as owner, so that after the commit point no swap
-//! can fail for another reason than that it was done already: applying is a replay.
+//! Every operation's expected word names the committer as owner, so that after the commit point nobody else
+//! changes it: the owner applies by plain stores, and the reaper's swaps can fail for no other reason than
+//! that the step was done already. Applying is a replay.
+//!
+//! One counter orders everything. An entry goes to `Drawing` before its seq is drawn by a read-modify-write
+//! of `commit_seq`; so whoever reads that counter afterwards, or swaps it himself, sees the entry.
 
 use std::time::Duration;
 
+use crate::counters::Counter;
 use crate::gather;
 use crate::inbox;
 use crate::index::{self, chain_word, next_of};
-use crate::layout::{EntryRow, OPERATIONS_MAX};
+use crate::layout::{EntryRow, OPERATIONS_MAX, ParticipantRow, SlotRow};
 use crate::map::Map;
-use crate::participant::Participant;
 use crate::process::monotonic_ns;
-use crate::sync::Ordering;
+use crate::region::Region;
+use crate::sync::{Ordering, fence};
 use crate::words::{
-    BlockState, BlockWord, BucketWord, EntryState, EntryWord, RoleEpoch, Seq, SlotState, SlotWord,
+    BlockState, BlockWord, BucketWord, EntryState, EntryWord, InboxWord, RoleEpoch, Seq, SlotState,
+    SlotWord,
 };
 
 /// How long an undecided entry of a live process may hold up others.
@@ -33,7 +39,7 @@ pub(crate) const COMMIT_STALL: Duration = Duration::from_millis(2);
 const ROOM_WAIT: Duration = Duration::from_secs(5);
 
 /// Commits that were aborted as stalled are drawn again, not for ever.
-const DRAWS_MAX: u32 = 100;
+pub(crate) const DRAWS_MAX: u32 = 100;
 
 /// A word that a commit changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,7 +99,8 @@ impl Operation {
         })
     }
 
-    fn write(self, entry: &EntryRow, at: usize) {
+    #[inline]
+    pub(crate) fn write(self, entry: &EntryRow, at: usize) {
         let row = &entry.operations[at];
         row.target.store(self.target.to_bits(), Ordering::Relaxed);
         row.expected.store(self.expected, Ordering::Relaxed);
@@ -116,34 +123,53 @@ pub(crate) struct Insert {
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
     pub(crate) role: RoleEpoch,
-    /// The claimed slot.
-    pub(crate) slot: Option<u32>,
     /// Steps before those of the key index: blocks, created slots.
     pub(crate) first: Vec<Operation>,
-    /// Steps after those of the key index: the claimed slot, its old value.
+    /// Steps after those of the key index: the claimed slots, their old values.
     pub(crate) last: Vec<Operation>,
     pub(crate) inserts: Vec<Insert>,
-    /// The withdrawn object's hash, if it has a key.
-    pub(crate) removes: Option<u64>,
-    /// For a withdrawal: the messages it consumes; its inbox is closed unless more wait.
-    pub(crate) closes: Option<Vec<u32>>,
+    /// Withdrawn objects that have a key: slot and hash.
+    pub(crate) removes: Vec<(u32, u64)>,
+    /// Withdrawn objects: their inboxes are closed unless more messages wait than are consumed.
+    pub(crate) closes: Vec<u32>,
+    /// The messages that it consumes, if it withdraws anything.
+    pub(crate) consumed: Vec<u32>,
     /// Emitted packets in the order in which they leave.
     pub(crate) emits: Vec<u32>,
+    /// All steps in their order, once the key index is reserved.
+    steps: Vec<Operation>,
 }
 
 impl Draft {
-    pub(crate) fn new(role: RoleEpoch, slot: Option<u32>) -> Self {
-        Self { role, slot, ..Self::default() }
+    pub(crate) fn new(role: RoleEpoch) -> Self {
+        Self { role, ..Self::default() }
     }
 
     /// Empties the draft and keeps its room.
-    pub(crate) fn restart(&mut self, role: RoleEpoch, slot: Option<u32>) {
-        (self.role, self.slot) = (role, slot);
+    #[inline]
+    pub(crate) fn restart(&mut self, role: RoleEpoch) {
+        self.role = role;
         self.first.clear();
         self.last.clear();
         self.inserts.clear();
-        (self.removes, self.closes) = (None, None);
+        self.removes.clear();
+        self.closes.clear();
+        self.consumed.clear();
         self.emits.clear();
+    }
+
+    /// Adds the step that publishes a private block.
+    #[inline]
+    pub(crate) fn publish(&mut self, map: &Map, index: u32, state: BlockState, home: u32) {
+        if let Some(block) = map.block(index) {
+            let seen = BlockWord(block.row.word.load(Ordering::Relaxed));
+            self.first.push(Operation::block(index, seen, seen.next(state, 0, home)));
+        }
+    }
+
+    /// Steps at most: each key adds one for its bucket and one for a neighbour in the chain.
+    fn steps_max(&self) -> usize {
+        self.first.len() + self.last.len() + 2 * (self.inserts.len() + self.removes.len())
     }
 }
 
@@ -168,14 +194,14 @@ pub(crate) enum Refusal {
 #[derive(Default)]
 struct Prepared {
     buckets: Vec<Bucket>,
-    closed: Option<u32>,
+    closed: Vec<u32>,
 }
 
 struct Bucket {
     index: u32,
     word: BucketWord,
     chain: Vec<u32>,
-    removed: Option<u32>,
+    removed: Vec<u32>,
     inserted: Vec<u32>,
 }
 
@@ -193,241 +219,268 @@ impl Prepared {
                 );
             }
         }
-        if let Some(slot) = self.closed {
+        for slot in self.closed {
             inbox::reopen(map, slot);
         }
     }
 }
 
-impl Participant {
-    /// Carries a draft through to `Applied`.
-    pub(crate) fn commit_draft(&self, draft: &Draft) -> Result<Seq, Refusal> {
-        if draft.first.len() + draft.last.len() + 2 * draft.inserts.len() + 3 > OPERATIONS_MAX {
-            return Err(Refusal::TooLarge);
-        }
-        let map: &Map = &self.region.map;
-        for _ in 0..DRAWS_MAX {
-            let (entry, position) = self.begin_entry(map, draft)?;
-            let word = EntryWord::new(position, EntryState::Drawing);
-            let mut prepared = Prepared::default();
-            match self.draw(map, draft, entry, word, &mut prepared) {
-                Ok(Some(seq)) => {
-                    apply(map, entry, By::Owner);
-                    publish_hints(&self.region, entry);
-                    let applied = word.with(EntryState::Applied);
-                    // ORDER entry/3 Release, pairs with entry/4: the reaper sees all steps done.
-                    entry.word.store(applied.0, Ordering::Release);
-                    return Ok(seq);
-                }
-                // Aborted by somebody whom it held up: once more, with a new position.
-                Ok(None) => prepared.undo(map),
-                Err(refusal) => {
-                    let aborted = word.with(EntryState::Aborted);
-                    entry.word.store(aborted.0, Ordering::SeqCst);
-                    prepared.undo(map);
-                    return Err(refusal);
-                }
+/// Carries a draft through to `Applied`. `seat` is the caller's own.
+#[inline]
+pub(crate) fn commit(region: &Region, seat: u8, draft: &mut Draft) -> Result<Seq, Refusal> {
+    if draft.steps_max() > OPERATIONS_MAX {
+        return Err(Refusal::TooLarge);
+    }
+    let map: &Map = &region.map;
+    for _ in 0..DRAWS_MAX {
+        let (entry, drawing) = begin_entry(region, seat, draft.role)?;
+        let mut prepared = Prepared::default();
+        match draw(region, seat, draft, entry, drawing, &mut prepared) {
+            Ok(Some(seq)) => {
+                apply(map, seq.to_bits(), draft.steps.iter().copied(), By::Owner);
+                publish_hints(region, draft.steps.iter().copied());
+                finish_entry(entry, drawing);
+                return Ok(seq);
+            }
+            // Aborted by somebody whom it held up: once more, with a new position.
+            Ok(None) => prepared.undo(map),
+            Err(refusal) => {
+                // Whoever met a prepared word reads here that it does not count: before it is undone.
+                abort_entry(entry, drawing);
+                prepared.undo(map);
+                return Err(refusal);
             }
         }
-        Err(Refusal::Busy)
     }
+    Err(Refusal::Busy)
+}
 
-    /// Fills the next entry of the ring, up to `Drawing`.
-    fn begin_entry<'m>(&self, map: &'m Map, draft: &Draft) -> Result<(&'m EntryRow, u64), Refusal> {
-        let row = map.participant(self.seat).expect("a participant's own seat exists");
-        let position = row.next_position.load(Ordering::Relaxed);
-        let entry = map.entry(self.seat, position).expect("a participant's own ring exists");
-        self.wait_for_room(entry)?;
-        let idle = EntryWord::new(position, EntryState::Idle);
-        entry.word.store(idle.0, Ordering::Release);
-        entry.role.store(draft.role.0, Ordering::Relaxed);
-        entry.slot.store(draft.slot.map_or(0, |slot| slot + 1), Ordering::Relaxed);
-        entry.operation_count.store(0, Ordering::Relaxed);
-        entry.seq.store(0, Ordering::Relaxed);
-        let header = map.header();
-        entry.floor.store(header.commit_seq.word.load(Ordering::SeqCst), Ordering::Relaxed);
-        // ORDER entry/1 SeqCst, pairs with watermark/1: position, then Drawing, then the seq is drawn.
-        // A gatherer that read `commit_seq` first and still finds the old position knows that this
-        // entry's seq lies above what it read.
-        row.next_position.store(position.wrapping_add(1), Ordering::SeqCst);
-        entry.word.store(idle.with(EntryState::Drawing).0, Ordering::SeqCst);
-        Ok((entry, position))
+/// All steps are done, and all hints given.
+#[inline]
+pub(crate) fn finish_entry(entry: &EntryRow, drawing: EntryWord) {
+    // ORDER entry/3 Release, pairs with entry/4: the reaper sees all steps done.
+    entry.word.store(drawing.with(EntryState::Applied).0, Ordering::Release);
+}
+
+/// The owner gives up before the commit point.
+#[cold]
+pub(crate) fn abort_entry(entry: &EntryRow, drawing: EntryWord) {
+    entry.word.store(drawing.with(EntryState::Aborted).0, Ordering::SeqCst);
+}
+
+/// Fills the next entry of the ring, up to `Drawing`.
+#[inline]
+pub(crate) fn begin_entry(
+    region: &Region,
+    seat: u8,
+    role: RoleEpoch,
+) -> Result<(&EntryRow, EntryWord), Refusal> {
+    let map: &Map = &region.map;
+    let row = map.participant(seat).expect("a participant's own seat exists");
+    let position = row.next_position.load(Ordering::Relaxed);
+    let entry = map.entry(seat, position).expect("a participant's own ring exists");
+    wait_for_room(region, row, entry)?;
+    let drawing = EntryWord::new(position, EntryState::Drawing);
+    entry.word.store(drawing.with(EntryState::Idle).0, Ordering::Relaxed);
+    // ORDER reuse/1 Release, pairs with reuse/2: who reads the new contents does not find the old word again.
+    fence(Ordering::Release);
+    entry.role.store(role.0, Ordering::Relaxed);
+    entry.operation_count.store(0, Ordering::Relaxed);
+    entry.seq.store(0, Ordering::Relaxed);
+    let floor = map.header().commit_seq.word.load(Ordering::SeqCst);
+    entry.floor.store(floor, Ordering::Relaxed);
+    // ORDER entry/1 Release, pairs with watermark/1 through the swap that draws the seq (draw/1): whoever
+    // reads a `commit_seq` that includes this seq sees the position and the state.
+    row.next_position.store(position.wrapping_add(1), Ordering::Release);
+    entry.word.store(drawing.0, Ordering::Release);
+    Ok((entry, drawing))
+}
+
+/// From `Drawing` to `Committed`. `None`: somebody aborted the entry.
+#[inline]
+fn draw(
+    region: &Region,
+    seat: u8,
+    draft: &mut Draft,
+    entry: &EntryRow,
+    drawing: EntryWord,
+    prepared: &mut Prepared,
+) -> Result<Option<Seq>, Refusal> {
+    let map: &Map = &region.map;
+    // Nothing is prepared, and no seq is drawn, under a role that is known to have ended.
+    if region.role() != draft.role {
+        return Err(Refusal::Fenced);
     }
-
-    /// From `Drawing` to `Committed`. `None`: somebody aborted the entry.
-    fn draw(
-        &self,
-        map: &Map,
-        draft: &Draft,
-        entry: &EntryRow,
-        drawing: EntryWord,
-        prepared: &mut Prepared,
-    ) -> Result<Option<Seq>, Refusal> {
-        // ORDER role/3 SeqCst, pairs with role/1: a change of role either is seen here, or sees Drawing.
-        if self.region.role() != draft.role {
-            return Err(Refusal::Fenced);
-        }
-        if let (Some(slot), Some(taken)) = (draft.slot, &draft.closes) {
-            if !inbox::close(map, slot, taken) {
+    draft.steps.clear();
+    draft.steps.extend_from_slice(&draft.first);
+    if !draft.closes.is_empty() || !draft.inserts.is_empty() {
+        for &slot in &draft.closes {
+            if !inbox::close(map, slot, &draft.consumed) {
                 return Err(Refusal::NewMessages);
             }
-            prepared.closed = Some(slot);
+            prepared.closed.push(slot);
         }
-        self.reserve_keys(map, draft, prepared)?;
-        let mut at = 0;
-        let mut write = |operation: Operation| {
-            operation.write(entry, at);
-            at += 1;
-        };
-        draft.first.iter().copied().for_each(&mut write);
-        prepared.buckets.iter().for_each(|bucket| bucket.operations(map, &mut write));
-        draft.last.iter().copied().for_each(&mut write);
-        entry.operation_count.store(at as u32, Ordering::Relaxed);
-
-        let drawn = map.header().commit_seq.word.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
-        let seq = Seq::from_bits(drawn);
-        if seq.epoch() != draft.role.epoch() {
-            return Err(Refusal::Fenced);
-        }
-        entry.seq.store(drawn, Ordering::Relaxed);
-        stamp_blocks(map, draft, drawn);
-        let ready = drawing.with(EntryState::Prepared);
-        let point = drawing.with(EntryState::Committed);
-        // ORDER entry/2 SeqCst, pairs with entry/4: who sees Committed sees seq, steps and blocks.
-        for (from, to) in [(drawing, ready), (ready, point)] {
-            if entry
-                .word
-                .compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::SeqCst)
-                .is_err()
-            {
-                return Ok(None);
-            }
-        }
-        Ok(Some(seq))
+        reserve_keys(map, seat, draft, prepared)?;
+        let steps = &mut draft.steps;
+        prepared.buckets.iter().for_each(|bucket| bucket.operations(map, &mut |o| steps.push(o)));
     }
+    draft.steps.extend_from_slice(&draft.last);
+    for (at, operation) in draft.steps.iter().enumerate() {
+        operation.write(entry, at);
+    }
+    entry.operation_count.store(draft.steps.len() as u64, Ordering::Relaxed);
 
-    fn wait_for_room(&self, entry: &EntryRow) -> Result<(), Refusal> {
-        let used = entry.seq.load(Ordering::Relaxed);
-        let committed =
-            EntryWord(entry.word.load(Ordering::Relaxed)).state() == Some(EntryState::Applied);
-        // A position that nobody has drawn is damage, and nothing to wait for.
-        let nonsense = used > self.region.commit_seq().to_bits();
-        if !committed || used <= self.region.gathered().to_bits() || nonsense {
+    decide(region, draft.role, entry, drawing, |seq| stamp_blocks(map, draft, seq))
+}
+
+/// Draws the seq, lets the caller stamp it on the blocks, and takes the commit point. `None`: somebody has
+/// aborted the entry.
+#[inline]
+pub(crate) fn decide(
+    region: &Region,
+    role: RoleEpoch,
+    entry: &EntryRow,
+    drawing: EntryWord,
+    stamp: impl FnOnce(u64),
+) -> Result<Option<Seq>, Refusal> {
+    // ORDER draw/1 SeqCst. One order of all swaps of this word: see watermark/1 and role/4.
+    let drawn = region.map.header().commit_seq.word.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
+    let seq = Seq::from_bits(drawn);
+    // ORDER role/3 SeqCst, pairs with role/4: a change of role that swapped `commit_seq` before us is seen
+    // here; one that swaps it after us sees Drawing.
+    if region.role() != role || seq.epoch() != role.epoch() {
+        return Err(Refusal::Fenced);
+    }
+    entry.seq.store(drawn, Ordering::Relaxed);
+    stamp(drawn);
+    // ORDER entry/2 SeqCst, pairs with entry/4: who sees Committed sees seq, steps and blocks.
+    let point = drawing.with(EntryState::Committed);
+    let swapped =
+        entry.word.compare_exchange(drawing.0, point.0, Ordering::SeqCst, Ordering::SeqCst);
+    Ok(swapped.is_ok().then_some(seq))
+}
+
+#[inline]
+fn wait_for_room(region: &Region, row: &ParticipantRow, entry: &EntryRow) -> Result<(), Refusal> {
+    let used = entry.seq.load(Ordering::Relaxed);
+    let committed =
+        EntryWord(entry.word.load(Ordering::Relaxed)).state() == Some(EntryState::Applied);
+    if !committed || used <= region.gathered().to_bits() {
+        return Ok(());
+    }
+    if used > region.commit_seq().to_bits() {
+        return Ok(()); // a position that nobody has drawn is damage, and nothing to wait for
+    }
+    wait_for_gatherer(region, row, used)
+}
+
+#[cold]
+fn wait_for_gatherer(region: &Region, row: &ParticipantRow, used: u64) -> Result<(), Refusal> {
+    let begun = monotonic_ns();
+    let mut held = false;
+    loop {
+        if gather::raise_if_free(region) >= Seq::from_bits(used) {
             return Ok(());
         }
-        let begun = monotonic_ns();
-        let mut held = false;
-        loop {
-            if gather::raise_if_free(&self.region) >= Seq::from_bits(used) {
-                return Ok(());
-            }
-            if !held {
-                self.count(crate::counters::Counter::RingHeld);
-                held = true;
-            }
-            let waited = monotonic_ns() - begun;
-            if waited > ROOM_WAIT.as_nanos() as u64 {
-                return Err(Refusal::RingFull);
-            }
-            if waited < 50_000 {
-                std::hint::spin_loop();
-            } else {
-                std::thread::sleep(Duration::from_micros(100));
-            }
+        if !held {
+            let count = &row.counters[Counter::RingHeld as usize];
+            count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+            held = true;
         }
-    }
-
-    fn reserve_keys(
-        &self,
-        map: &Map,
-        draft: &Draft,
-        prepared: &mut Prepared,
-    ) -> Result<(), Refusal> {
-        if let (Some(slot), Some(hash)) = (draft.slot, draft.removes) {
-            let bucket = self.reserve(map, hash, prepared)?;
-            bucket.removed = Some(slot);
+        let waited = monotonic_ns() - begun;
+        if waited > ROOM_WAIT.as_nanos() as u64 {
+            return Err(Refusal::RingFull);
         }
-        for insert in &draft.inserts {
-            let bucket = self.reserve(map, insert.hash, prepared)?;
-            let taken = bucket
-                .chain
-                .iter()
-                .any(|&slot| Some(slot) != bucket.removed && bears_key(map, slot, insert));
-            let twice = draft.inserts.iter().any(|other| {
-                other.slot != insert.slot && other.queue == insert.queue && other.key == insert.key
-            });
-            if taken || twice {
-                return Err(Refusal::KeyTaken);
-            }
-            bucket.inserted.push(insert.slot);
-        }
-        Ok(())
-    }
-
-    /// Makes this participant the owner of a bucket, or finds that it is.
-    fn reserve<'p>(
-        &self,
-        map: &Map,
-        hash: u64,
-        prepared: &'p mut Prepared,
-    ) -> Result<&'p mut Bucket, Refusal> {
-        let (index, head) = map.bucket(hash);
-        if let Some(at) = prepared.buckets.iter().position(|bucket| bucket.index == index) {
-            return Ok(&mut prepared.buckets[at]);
-        }
-        let begun = monotonic_ns();
-        loop {
-            let seen = BucketWord(head.load(Ordering::SeqCst));
-            if seen.owner() == 0 {
-                let word = seen.next(seen.first(), self.owner());
-                // ORDER bucket/2 SeqCst, pairs with bucket/1.
-                if head.compare_exchange(seen.0, word.0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-                {
-                    let chain = chain_of(map, word).ok_or(Refusal::Busy);
-                    let chain = chain.inspect_err(|_| {
-                        let undone = word.next(word.first(), 0);
-                        let _ = head.compare_exchange(
-                            word.0,
-                            undone.0,
-                            Ordering::SeqCst,
-                            Ordering::SeqCst,
-                        );
-                    })?;
-                    let bucket = Bucket { index, word, chain, removed: None, inserted: Vec::new() };
-                    prepared.buckets.push(bucket);
-                    return Ok(prepared.buckets.last_mut().expect("just pushed"));
-                }
-                continue;
-            }
-            let waited = monotonic_ns() - begun;
-            let stalled = waited > COMMIT_STALL.as_nanos() as u64;
-            if waited > 4 * COMMIT_STALL.as_nanos() as u64 {
-                // Its entry is committed, so its owner (or the reaper) will finish it, not we.
-                return Err(Refusal::Busy);
-            }
-            index::settle(map, index, seen, stalled);
+        if waited < 50_000 {
             std::hint::spin_loop();
+        } else {
+            std::thread::sleep(Duration::from_micros(100));
         }
+    }
+}
+
+fn reserve_keys(
+    map: &Map,
+    seat: u8,
+    draft: &Draft,
+    prepared: &mut Prepared,
+) -> Result<(), Refusal> {
+    for &(slot, hash) in &draft.removes {
+        reserve(map, seat, hash, prepared)?.removed.push(slot);
+    }
+    for insert in &draft.inserts {
+        let bucket = reserve(map, seat, insert.hash, prepared)?;
+        let taken = bucket
+            .chain
+            .iter()
+            .any(|&slot| !bucket.removed.contains(&slot) && bears_key(map, slot, insert));
+        let twice = draft.inserts.iter().any(|other| {
+            other.slot != insert.slot && other.queue == insert.queue && other.key == insert.key
+        });
+        if taken || twice {
+            return Err(Refusal::KeyTaken);
+        }
+        bucket.inserted.push(insert.slot);
+    }
+    Ok(())
+}
+
+/// Makes this participant the owner of a bucket, or finds that it is.
+fn reserve<'p>(
+    map: &Map,
+    seat: u8,
+    hash: u64,
+    prepared: &'p mut Prepared,
+) -> Result<&'p mut Bucket, Refusal> {
+    let (index, head) = map.bucket(hash);
+    if let Some(at) = prepared.buckets.iter().position(|bucket| bucket.index == index) {
+        return Ok(&mut prepared.buckets[at]);
+    }
+    let begun = monotonic_ns();
+    loop {
+        let seen = BucketWord(head.load(Ordering::SeqCst));
+        if seen.owner() == 0 {
+            let word = seen.next(seen.first(), seat + 1);
+            // ORDER bucket/2 SeqCst, pairs with bucket/1.
+            if head.compare_exchange(seen.0, word.0, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+                let bucket = Bucket {
+                    index,
+                    word,
+                    chain: Vec::new(),
+                    removed: Vec::new(),
+                    inserted: Vec::new(),
+                };
+                prepared.buckets.push(bucket);
+                let bucket = prepared.buckets.last_mut().expect("just pushed");
+                bucket.chain = chain_of(map, word).ok_or(Refusal::Busy)?;
+                return Ok(bucket);
+            }
+            continue;
+        }
+        let waited = monotonic_ns() - begun;
+        let stalled = waited > COMMIT_STALL.as_nanos() as u64;
+        if waited > 4 * COMMIT_STALL.as_nanos() as u64 {
+            // Its entry is committed, so its owner (or the reaper) will finish it, not we.
+            return Err(Refusal::Busy);
+        }
+        index::settle(map, index, seen, stalled);
+        std::hint::spin_loop();
     }
 }
 
 impl Bucket {
     /// The steps that turn the reserved chain into the new one.
     fn operations(&self, map: &Map, write: &mut impl FnMut(Operation)) {
-        let mut first = self.word.first();
-        if let Some(removed) = self.removed
-            && let Some(at) = self.chain.iter().position(|&slot| slot == removed)
-        {
+        let plain =
+            |target, expected, new| Operation { target, expected, new, incarnation: 0, placing: 0 };
+        let kept = |slot: &&u32| !self.removed.contains(slot);
+        let mut first = self.chain.iter().find(kept).copied();
+        for (at, &slot) in self.chain.iter().enumerate() {
             let behind = self.chain.get(at + 1).copied();
-            match at.checked_sub(1).map(|before| self.chain[before]) {
-                None => first = behind,
-                Some(before) => {
-                    let expected =
-                        map.slot(before).map_or(0, |row| row.index_next.load(Ordering::Relaxed));
-                    let new = chain_word(expected, behind);
-                    let target = Target::Next(before);
-                    write(Operation { target, expected, new, incarnation: 0, placing: 0 });
-                }
+            let next = self.chain[at + 1..].iter().find(kept).copied();
+            if kept(&&slot) && next != behind {
+                let before = map.slot(slot).map_or(0, |row| row.index_next.load(Ordering::Relaxed));
+                write(plain(Target::Next(slot), before, chain_word(before, next)));
             }
         }
         for &slot in &self.inserted {
@@ -438,9 +491,7 @@ impl Bucket {
             }
             first = Some(slot);
         }
-        let target = Target::Bucket(self.index);
-        let new = self.word.next(first, 0).0;
-        write(Operation { target, expected: self.word.0, new, incarnation: 0, placing: 0 });
+        write(plain(Target::Bucket(self.index), self.word.0, self.word.next(first, 0).0));
     }
 }
 
@@ -480,8 +531,9 @@ fn bears_key(map: &Map, slot: u32, insert: &Insert) -> bool {
 }
 
 /// Values and packets bear the seq of the commit that made them.
+#[inline]
 fn stamp_blocks(map: &Map, draft: &Draft, seq: u64) {
-    for operation in draft.first.iter().chain(&draft.last) {
+    for operation in &draft.steps {
         if let Target::Block(index) = operation.target
             && BlockWord(operation.new).is(BlockState::Value)
             && let Some(block) = map.block(index)
@@ -500,48 +552,41 @@ fn stamp_blocks(map: &Map, draft: &Draft, seq: u64) {
 /// Who carries out the steps of a committed entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum By {
-    /// The committer, alive: what names it as owner is its own, so blocks need no swap.
+    /// The committer, alive, for the first time: all that the steps expect stands there, and nobody else
+    /// changes what names it as owner.
     Owner,
-    /// The reaper, once the owner's death is confirmed, and perhaps for the second time.
+    /// The reaper, once the owner's death is confirmed, from any point, and perhaps for the second time.
     Reaper,
 }
 
-/// Carries out the steps of a committed entry; may be repeated from any point.
-pub(crate) fn apply(map: &Map, entry: &EntryRow, by: By) {
-    let seq = entry.seq.load(Ordering::Relaxed);
-    let claimed = entry.slot.load(Ordering::Relaxed).checked_sub(1);
-    let count = (entry.operation_count.load(Ordering::Relaxed) as usize).min(OPERATIONS_MAX);
-    for at in 0..count {
-        let Some(operation) = Operation::read(entry, at) else { continue };
+/// Carries out the steps of a committed entry.
+#[inline]
+pub(crate) fn apply(map: &Map, seq: u64, steps: impl Iterator<Item = Operation>, by: By) {
+    for operation in steps {
         let word = match operation.target {
             Target::Block(index) => {
                 let Some(block) = map.block(index) else { continue };
-                let word = &block.row.word;
-                if word.load(Ordering::Relaxed) != operation.expected {
+                if by == By::Reaper && block.row.word.load(Ordering::Relaxed) != operation.expected
+                {
                     continue; // done before: the expected word names the committer
                 }
                 if BlockWord(operation.new).is(BlockState::Retired) {
                     block.row.seq.store(seq, Ordering::Relaxed);
                 }
-                if by == By::Owner {
-                    // ORDER block/2 Release, pairs with the swaps and loads of block/1.
-                    word.store(operation.new, Ordering::Release);
-                    continue;
-                }
-                word
+                &block.row.word
             }
             Target::Slot(index) => {
                 let Some(row) = map.slot(index) else { continue };
-                if row.word.load(Ordering::Relaxed) == operation.expected {
-                    if claimed == Some(index) {
-                        inbox::prune(map, index);
-                        row.attempts.store(0, Ordering::Relaxed);
-                    }
-                    // ORDER last_seq/1 Release, pairs with last_seq/2: before the slot word changes. Only
-                    // whoever holds the slot writes it, so there is nobody to race with.
-                    if row.last_seq.load(Ordering::Relaxed) < seq {
-                        row.last_seq.store(seq, Ordering::Release);
-                    }
+                if by == By::Reaper && row.word.load(Ordering::Relaxed) != operation.expected {
+                    continue;
+                }
+                if SlotWord(operation.expected).is(SlotState::Claimed) {
+                    settle_claim(map, index, row);
+                }
+                raise_last_seq(row, seq);
+                if by == By::Owner {
+                    publish_slot(row, SlotWord(operation.new));
+                    continue;
                 }
                 &row.word
             }
@@ -554,27 +599,74 @@ pub(crate) fn apply(map: &Map, entry: &EntryRow, by: By) {
                 &row.index_next
             }
         };
-        // A failure means that it was done before: the expected word names the committer.
-        let _ = word.compare_exchange(
-            operation.expected,
-            operation.new,
-            Ordering::SeqCst,
-            Ordering::SeqCst,
-        );
+        match by {
+            // ORDER block/2 Release, pairs with the swaps and loads of block/1; bucket/2 likewise.
+            By::Owner => word.store(operation.new, Ordering::Release),
+            // A failure means that it was done before: the expected word names the committer.
+            By::Reaper => {
+                let _ = word.compare_exchange(
+                    operation.expected,
+                    operation.new,
+                    Ordering::SeqCst,
+                    Ordering::SeqCst,
+                );
+            }
+        }
     }
 }
 
-/// Tells the outside where to look after a commit: lanes, ports, free slots. Hints only.
-pub(crate) fn publish_hints(region: &Region, entry: &EntryRow) {
-    let map = &region.map;
+/// What ends with a claim besides the slot word: consumed messages leave the chain, failures are forgotten.
+#[inline]
+pub(crate) fn settle_claim(map: &Map, slot: u32, row: &SlotRow) {
+    let inbox = InboxWord(row.inbox.load(Ordering::SeqCst));
+    if inbox.newest().is_some() || inbox.depth() > 0 {
+        inbox::prune(map, slot);
+    }
+    if row.attempts.load(Ordering::Relaxed) != 0 {
+        row.attempts.store(0, Ordering::Relaxed);
+    }
+}
+
+#[inline]
+pub(crate) fn raise_last_seq(row: &SlotRow, seq: u64) {
+    // ORDER last_seq/1 Release, pairs with last_seq/2: before the slot word changes. Only whoever holds the
+    // slot writes it, so there is nobody to race with.
+    if row.last_seq.load(Ordering::Relaxed) < seq {
+        row.last_seq.store(seq, Ordering::Release);
+    }
+}
+
+/// The owner's last step on a slot: a plain store, since nobody else changes a word that names it.
+#[inline]
+pub(crate) fn publish_slot(row: &SlotRow, word: SlotWord) {
+    if word.is(SlotState::Idle) {
+        // ORDER ready/3 SeqCst, pairs with ready/1: the look into the inbox comes after.
+        row.word.store(word.0, Ordering::SeqCst);
+    } else {
+        // ORDER slot/1 Release.
+        row.word.store(word.0, Ordering::Release);
+    }
+}
+
+/// The steps that a decided entry holds.
+pub(crate) fn steps_of(entry: &EntryRow) -> impl Iterator<Item = Operation> {
     let count = (entry.operation_count.load(Ordering::Relaxed) as usize).min(OPERATIONS_MAX);
-    for at in 0..count {
-        let Some(operation) = Operation::read(entry, at) else {
-            continue;
-        };
+    (0..count).map_while(|at| Operation::read(entry, at))
+}
+
+/// Tells the outside where to look after a commit: lanes, ports, free slots. Hints only.
+#[inline]
+pub(crate) fn publish_hints(region: &Region, steps: impl Iterator<Item = Operation>) {
+    let map = &region.map;
+    for operation in steps {
         match operation.target {
             Target::Slot(index) => match SlotWord(operation.new).state() {
                 Some(SlotState::Free) => crate::pool::hint_free_slot(map, index),
+                Some(SlotState::Ready) => {
+                    if let Some(row) = map.slot(index) {
+                        region.hint(index, row);
+                    }
+                }
                 _ => region.look_again(index),
             },
             Target::Block(index) => {
@@ -591,5 +683,3 @@ pub(crate) fn publish_hints(region: &Region, entry: &EntryRow) {
     }
     region.ring(crate::bell::Bell::Node);
 }
-
-use crate::region::Region;

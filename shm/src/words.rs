@@ -32,26 +32,31 @@ impl Seq {
     pub const ZERO: Seq = Seq(0);
 
     /// The `count`th commit of `epoch`; only the low 48 bits of `count` are kept.
+    #[inline]
     pub const fn new(epoch: u16, count: u64) -> Seq {
         Seq((epoch as u64) << 48 | count & ((1 << 48) - 1))
     }
 
     /// The word as it is stored and shipped.
+    #[inline]
     pub const fn to_bits(self) -> u64 {
         self.0
     }
 
     /// The inverse of [`to_bits`](Self::to_bits).
+    #[inline]
     pub const fn from_bits(bits: u64) -> Seq {
         Seq(bits)
     }
 
     /// The epoch in which this position was drawn.
+    #[inline]
     pub const fn epoch(self) -> u16 {
         (self.0 >> 48) as u16
     }
 
     /// The position inside its epoch.
+    #[inline]
     pub const fn count(self) -> u64 {
         self.0 & ((1 << 48) - 1)
     }
@@ -85,9 +90,13 @@ pub(crate) enum SlotState {
     Claimed = 4,
     /// An object that was tried too often.
     Parked = 5,
+    /// An idle object of which a hint stands in its lane: whoever gives it something to do need not add
+    /// another.
+    Queued = 6,
 }
 
 impl SlotState {
+    #[inline]
     fn from_bits(bits: u8) -> Option<Self> {
         Some(match bits {
             0 => Self::Free,
@@ -96,6 +105,7 @@ impl SlotState {
             3 => Self::Ready,
             4 => Self::Claimed,
             5 => Self::Parked,
+            6 => Self::Queued,
             _ => return None,
         })
     }
@@ -106,6 +116,7 @@ impl SlotState {
 pub(crate) struct SlotWord(pub(crate) u64);
 
 impl SlotWord {
+    #[inline]
     pub(crate) fn new(state: SlotState, owner: u8, block: Option<u32>, generation: u64) -> Self {
         let block = block.map_or(0, |index| u64::from(index) + 1);
         Self(
@@ -117,29 +128,46 @@ impl SlotWord {
     }
 
     /// `None` for a value that no correct process writes.
+    #[inline]
     pub(crate) fn state(self) -> Option<SlotState> {
         SlotState::from_bits((self.0 >> 60) as u8)
     }
 
+    #[inline]
     pub(crate) fn owner(self) -> u8 {
         (self.0 >> 52) as u8
     }
 
+    #[inline]
     pub(crate) fn block(self) -> Option<u32> {
         ((self.0 >> 26 & INDEX_MASK) as u32).checked_sub(1)
     }
 
+    #[inline]
     pub(crate) fn generation(self) -> u64 {
         self.0 & GENERATION_MASK
     }
 
     /// The same slot one generation later.
+    #[inline]
     pub(crate) fn next(self, state: SlotState, owner: u8, block: Option<u32>) -> Self {
         Self::new(state, owner, block, self.generation() + 1)
     }
 
+    #[inline]
     pub(crate) fn is(self, state: SlotState) -> bool {
         self.0 >> 60 == state as u64
+    }
+
+    /// There is an object, whatever becomes of it.
+    pub(crate) fn is_object(self) -> bool {
+        self.is_claimable() || self.is(SlotState::Claimed) || self.is(SlotState::Parked)
+    }
+
+    /// An object that nobody has in hands and that may be worked on.
+    #[inline]
+    pub(crate) fn is_claimable(self) -> bool {
+        matches!(self.state(), Some(SlotState::Idle | SlotState::Queued | SlotState::Ready))
     }
 }
 
@@ -174,6 +202,7 @@ pub(crate) enum BlockState {
 impl BlockState {
     pub(crate) const COUNT: usize = 11;
 
+    #[inline]
     fn from_bits(bits: u8) -> Option<Self> {
         Some(match bits {
             0 => Self::Free,
@@ -197,6 +226,7 @@ impl BlockState {
 pub(crate) struct BlockWord(pub(crate) u64);
 
 impl BlockWord {
+    #[inline]
     pub(crate) fn new(state: BlockState, owner: u8, home: u32, generation: u64) -> Self {
         Self(
             (state as u64) << 60
@@ -206,31 +236,38 @@ impl BlockWord {
         )
     }
 
+    #[inline]
     pub(crate) fn state(self) -> Option<BlockState> {
         BlockState::from_bits((self.0 >> 60) as u8)
     }
 
+    #[inline]
     pub(crate) fn owner(self) -> u8 {
         (self.0 >> 52) as u8
     }
 
+    #[inline]
     pub(crate) fn home(self) -> u32 {
         (self.0 >> 26 & INDEX_MASK) as u32
     }
 
+    #[inline]
     pub(crate) fn generation(self) -> u64 {
         self.0 & GENERATION_MASK
     }
 
+    #[inline]
     pub(crate) fn next(self, state: BlockState, owner: u8, home: u32) -> Self {
         Self::new(state, owner, home, self.generation() + 1)
     }
 
+    #[inline]
     pub(crate) fn is(self, state: BlockState) -> bool {
         self.0 >> 60 == state as u64
     }
 
     /// Whether this block is a message that waits for, or is being worked on with, `slot`.
+    #[inline]
     pub(crate) fn is_waiting_for(self, slot: u32) -> bool {
         self.home() == slot
             && matches!(
@@ -250,6 +287,7 @@ impl InboxWord {
     pub(crate) const DEPTH_MAX: u32 = (1 << 10) - 1;
     const INCARNATION_MASK: u32 = (1 << 27) - 1;
 
+    #[inline]
     pub(crate) fn new(incarnation: u32, closed: bool, depth: u32, newest: Option<u32>) -> Self {
         let newest = newest.map_or(0, |index| u64::from(index) + 1);
         Self(
@@ -260,22 +298,27 @@ impl InboxWord {
         )
     }
 
+    #[inline]
     pub(crate) fn is_of(self, incarnation: u32) -> bool {
         self.0 >> 37 == u64::from(incarnation & Self::INCARNATION_MASK)
     }
 
+    #[inline]
     pub(crate) fn is_closed(self) -> bool {
         self.0 >> 36 & 1 == 1
     }
 
+    #[inline]
     pub(crate) fn depth(self) -> u32 {
         (self.0 >> 26) as u32 & Self::DEPTH_MAX
     }
 
+    #[inline]
     pub(crate) fn newest(self) -> Option<u32> {
         ((self.0 & INDEX_MASK) as u32).checked_sub(1)
     }
 
+    #[inline]
     pub(crate) fn with(self, closed: bool, depth: u32, newest: Option<u32>) -> Self {
         Self::new((self.0 >> 37) as u32, closed, depth, newest)
     }
@@ -288,19 +331,23 @@ pub(crate) struct BucketWord(pub(crate) u64);
 impl BucketWord {
     const GENERATION_MASK: u64 = (1 << 29) - 1;
 
+    #[inline]
     pub(crate) fn new(first: Option<u32>, owner: u8, generation: u64) -> Self {
         let first = first.map_or(0, |index| u64::from(index) + 1);
         Self(first << 37 | u64::from(owner) << 29 | generation & Self::GENERATION_MASK)
     }
 
+    #[inline]
     pub(crate) fn first(self) -> Option<u32> {
         ((self.0 >> 37) as u32).checked_sub(1)
     }
 
+    #[inline]
     pub(crate) fn owner(self) -> u8 {
         (self.0 >> 29) as u8
     }
 
+    #[inline]
     pub(crate) fn next(self, first: Option<u32>, owner: u8) -> Self {
         Self::new(first, owner, (self.0 & Self::GENERATION_MASK) + 1)
     }
@@ -312,16 +359,14 @@ impl BucketWord {
 pub(crate) enum EntryState {
     /// Never used, or being filled.
     Idle = 0,
-    /// Filled; its seq may be drawn at any moment.
+    /// Being prepared; its seq may be drawn at any moment. Not decided.
     Drawing = 1,
-    /// Its seq is known; not decided.
-    Prepared = 2,
     /// Decided: it happens, whoever finishes it.
-    Committed = 3,
+    Committed = 2,
     /// Every operation has been carried out.
-    Applied = 4,
+    Applied = 3,
     /// Decided: it never happened.
-    Aborted = 5,
+    Aborted = 4,
 }
 
 /// `position | state` of a tx entry. The position is its generation: it only grows.
@@ -329,26 +374,29 @@ pub(crate) enum EntryState {
 pub(crate) struct EntryWord(pub(crate) u64);
 
 impl EntryWord {
+    #[inline]
     pub(crate) fn new(position: u64, state: EntryState) -> Self {
         Self(position << 6 | state as u64)
     }
 
+    #[inline]
     pub(crate) fn position(self) -> u64 {
         self.0 >> 6
     }
 
+    #[inline]
     pub(crate) fn state(self) -> Option<EntryState> {
         Some(match self.0 & 63 {
             0 => EntryState::Idle,
             1 => EntryState::Drawing,
-            2 => EntryState::Prepared,
-            3 => EntryState::Committed,
-            4 => EntryState::Applied,
-            5 => EntryState::Aborted,
+            2 => EntryState::Committed,
+            3 => EntryState::Applied,
+            4 => EntryState::Aborted,
             _ => return None,
         })
     }
 
+    #[inline]
     pub(crate) fn with(self, state: EntryState) -> Self {
         Self::new(self.position(), state)
     }
@@ -387,11 +435,13 @@ impl std::fmt::Display for Role {
 pub struct RoleEpoch(pub(crate) u64);
 
 impl RoleEpoch {
+    #[inline]
     pub(crate) fn new(role: Role, epoch: u16, changes: u64) -> Self {
         Self((role as u64) << 56 | u64::from(epoch) << 40 | changes & ((1 << 40) - 1))
     }
 
     /// The role; a nonsense value reads as [`Role::Changing`], in which nobody may do anything.
+    #[inline]
     pub fn role(self) -> Role {
         match self.0 >> 56 {
             0 => Role::Empty,
@@ -403,14 +453,17 @@ impl RoleEpoch {
     }
 
     /// The epoch of that role.
+    #[inline]
     pub fn epoch(self) -> u16 {
         (self.0 >> 40) as u16
     }
 
+    #[inline]
     pub(crate) fn next(self, role: Role, epoch: u16) -> Self {
         Self::new(role, epoch, (self.0 & ((1 << 40) - 1)) + 1)
     }
 
+    #[inline]
     pub(crate) fn is_primary(self) -> bool {
         self.role() == Role::Primary
     }

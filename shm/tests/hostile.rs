@@ -159,6 +159,16 @@ impl Healthy {
             let key = random.below(8).to_le_bytes();
             let _ = claim.create(queue, Some(&key), b"made", random.below(2) == 0);
         }
+        for key in 0..random.below(3) {
+            let Ok(other) = claim.also(queue, &key.to_le_bytes()) else { continue };
+            let mut other = claim.other(other);
+            sum +=
+                other.key().len() as u64 + u64::from(other.value().first().copied().unwrap_or(0));
+            let _ = other.set_value(&sum.to_le_bytes());
+            if random.below(4) == 0 {
+                other.withdraw();
+            }
+        }
         match random.below(5) {
             0 => claim.set_timer(Duration::from_micros(random.below(100))),
             1 => claim.withdraw(),
@@ -205,6 +215,8 @@ impl Healthy {
         if random.below(200) == 0 {
             region.verify(Mode::Online);
         }
+        let keys = [0_u64, 1, 2].map(u64::to_le_bytes);
+        let _ = region.read_together(self.queue(), &keys.each_ref().map(|key| &key[..]));
         let _ = (region.report(), region.node_pid(), region.is_torn(), region.is_current());
         let _ = (Region::attach(region.path()).err(), Region::observe(region.path()).err());
     }

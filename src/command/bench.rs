@@ -1,11 +1,14 @@
 //! `hotpair bench`: measuring, with the harness of `hotpair-perf`.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use hotpair_perf::{Options as Settings, Victim, find, registry};
+use hotpair_perf::{MessageSize, Options as Settings, Victim, abandon, find, registry};
 
 use crate::config::Span;
 use crate::exit::Exit;
+use crate::process::{Signals, wait};
 use crate::report::{Failure, Outcome, print_data};
 
 /// What to measure, and how.
@@ -22,6 +25,12 @@ pub(crate) struct Options {
     /// How often, where a run is a whole story
     #[arg(long)]
     runs: Option<u32>,
+    /// How many objects there are, where there are many
+    #[arg(long, value_parser = clap::value_parser!(u32).range(128..=4_000_000))]
+    objects: Option<u32>,
+    /// Bytes of a message that is handed over: 64B to 1KiB
+    #[arg(long)]
+    size: Option<MessageSize>,
     /// Wait by polling instead of sleeping
     #[arg(long)]
     busy_poll: bool,
@@ -40,7 +49,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Outcome {
     let Some(name) = &options.name else {
         for bench in registry() {
-            print_data(&format!("{:<12} {}\n", bench.name, bench.question))?;
+            print_data(&format!("{:<13} {}\n", bench.name, bench.question))?;
         }
         return Ok(Exit::Ok);
     };
@@ -57,12 +66,15 @@ pub(crate) fn run(options: &Options) -> Outcome {
     let settings = Settings {
         seconds: options.seconds.map(|span| span.0),
         runs: options.runs,
+        objects: options.objects,
+        size: options.size,
         busy_poll: options.busy_poll,
         victim,
         hgrm: options.hgrm.clone(),
         hlog: options.hlog.clone(),
         program: None,
     };
+    clean_up_when_stopped()?;
     let report = bench
         .run(&settings)
         .map_err(|error| Failure::new(format!("bench {name} failed")).caused_by(&error))?;
@@ -73,5 +85,32 @@ pub(crate) fn run(options: &Options) -> Outcome {
     } else {
         print_data(&format!("{report}\n"))?;
     }
+    Ok(Exit::Ok)
+}
+
+/// From now on a Ctrl-C removes the benches' files before it ends this process; with it end its helpers.
+fn clean_up_when_stopped() -> Result<(), Failure> {
+    // The main thread measures, so somebody else has to listen. The descriptor hears of the signals that
+    // the whole process blocks: this thread has just begun to, and those that it starts do as well.
+    let signals = Signals::listen()?;
+    let listen = move || {
+        while !signals.stop_requested() {
+            wait(&[signals.as_fd()], Duration::from_secs(3600));
+        }
+        abandon();
+        std::process::exit(128 + nix::sys::signal::Signal::SIGINT as i32);
+    };
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(listen)
+        .map_err(|error| Failure::new("cannot listen to signals").caused_by(&error))?;
+    Ok(())
+}
+
+/// The second process of a bench.
+pub(crate) fn help(arguments: &[String]) -> Outcome {
+    hotpair_perf::help(arguments).map_err(|error| {
+        Failure::new("the second process of the bench failed").caused_by(&error)
+    })?;
     Ok(Exit::Ok)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hotpair_shm::{AttachError, CommitError, CreateObjectError, JoinError, OutOf, Seq};
+use hotpair_shm::{AlsoError, AttachError, CommitError, CreateObjectError, JoinError, OutOf, Seq};
 
 /// Why a call of the SDK failed. Nothing is lost by any of them: the object is ready again.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +58,9 @@ pub enum Error {
     /// The object could not be created.
     #[error(transparent)]
     Create(#[from] CreateObjectError),
+    /// Another object could not be taken into the commit.
+    #[error(transparent)]
+    Also(#[from] AlsoError),
     /// The commit did not happen; the object is ready again.
     #[error(transparent)]
     Commit(#[from] CommitError),

@@ -16,7 +16,7 @@ const RELEASE_WAIT: Duration = Duration::from_secs(10);
 /// Dropping it gives the object back as it was; in a panic that counts as a failed attempt.
 #[must_use = "a dropped job changes nothing"]
 pub struct Job<'w> {
-    claim: Claim<'w>,
+    pub(crate) claim: Claim<'w>,
 }
 
 /// A message that waited for the object.
@@ -194,7 +194,7 @@ impl<'w> Job<'w> {
         })
     }
 
-    fn queue(&self, name: &str) -> Result<QueueId, Error> {
+    pub(crate) fn queue(&self, name: &str) -> Result<QueueId, Error> {
         let region = self.claim.participant().region();
         region.queue(name).ok_or_else(|| Error::NoSuchQueue {
             name: name.to_owned(),
@@ -203,6 +203,6 @@ impl<'w> Job<'w> {
     }
 }
 
-fn shape<T>(found: usize) -> Error {
+pub(crate) fn shape<T>(found: usize) -> Error {
     Error::ValueShape { found, wanted: std::any::type_name::<T>(), size: size_of::<T>() }
 }

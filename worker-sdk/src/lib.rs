@@ -63,13 +63,17 @@
 
 mod error;
 mod job;
+mod other;
 mod space;
 mod wait;
 mod worker;
 
 pub use error::Error;
-pub use hotpair_shm::{CommitError, CreateObjectError, KEY_BYTES_MAX, OutOf, Role, Seq};
+pub use hotpair_shm::{
+    AlsoError, CommitError, CreateObjectError, KEY_BYTES_MAX, Other, OutOf, Role, Seq,
+};
 pub use job::{Job, Packet};
+pub use other::OtherJob;
 pub use space::Space;
 pub use wait::Wait;
 pub use worker::{Stopper, Worker};

@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
-use super::{VALUE_BYTES, work};
+use crate::objects::{VALUE_BYTES, work};
 
 #[repr(align(64))]
 struct Line(AtomicU64);
@@ -44,6 +44,8 @@ pub(super) struct Plain {
     head: Line,
     tail: Line,
     lane: Box<[AtomicU64]>,
+    /// The slot that each cell of the lane stands for.
+    order: Box<[u32]>,
     slots: Box<[Slot]>,
     blocks: Box<[Block]>,
     cached: VecDeque<usize>,
@@ -62,8 +64,9 @@ fn swap(word: &AtomicU64) {
 }
 
 impl Plain {
-    pub(super) fn new(objects: u32) -> Self {
-        let objects = objects as usize;
+    /// As many objects as `order` names; they take turns in that order.
+    pub(super) fn new(order: &[u32]) -> Self {
+        let objects = order.len();
         let slot = |block| Slot {
             word: AtomicU64::new(0),
             seq: AtomicU64::new(0),
@@ -79,6 +82,7 @@ impl Plain {
             head: line(),
             tail: line(),
             lane: (0..objects).map(|slot| AtomicU64::new(slot as u64)).collect(),
+            order: order.into(),
             slots: (0..objects).map(slot).collect(),
             // As many spare blocks as a magazine holds.
             blocks: (0..objects + 64).map(block).collect(),
@@ -93,7 +97,7 @@ impl Plain {
         let at = self.head.0.load(SeqCst) as usize % self.lane.len();
         swap(&self.lane[at]);
         swap(&self.head.0);
-        let slot = &mut self.slots[at];
+        let slot = &mut self.slots[self.order[at] as usize];
         slot.hinted.swap(0, SeqCst);
         swap(&slot.word);
 
@@ -132,7 +136,7 @@ mod tests {
     /// Goal: the limit does the work it claims to do: every object's value changes, no block is lost.
     #[test]
     fn every_turn_writes_the_next_object() {
-        let mut plain = Plain::new(4);
+        let mut plain = Plain::new(&[2, 0, 3, 1]);
         for turn in 1..=400_u64 {
             plain.turn();
             assert_eq!(plain.commit_seq.0.load(SeqCst), turn);

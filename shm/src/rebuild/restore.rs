@@ -85,19 +85,22 @@ fn restore_lanes(region: &Region, oldest: &HashMap<u32, u64>, rebuilt: &mut Rebu
     let mut objects = Vec::new();
     for slot in 0..map.geometry().slots {
         let Some(row) = map.slot(slot) else { continue };
-        match SlotWord(row.word.load(Ordering::Acquire)).state() {
-            Some(SlotState::Idle | SlotState::Ready) => {
-                objects.push((oldest.get(&slot).copied().unwrap_or(0), slot));
-            }
-            Some(SlotState::Free) => rebuilt.free_slots += 1,
-            _ => {}
+        let word = SlotWord(row.word.load(Ordering::Acquire));
+        if word.is_claimable() {
+            objects.push((oldest.get(&slot).copied().unwrap_or(0), slot));
         }
+        rebuilt.free_slots += u64::from(word.is(SlotState::Free));
     }
     objects.sort_unstable();
     for (_, slot) in objects {
-        region.look_again(slot);
-        let hinted = map.slot(slot).is_some_and(|row| row.hinted.load(Ordering::Relaxed) != 0);
-        rebuilt.ready += u64::from(hinted);
+        let Some(row) = map.slot(slot) else { continue };
+        let word = || SlotWord(row.word.load(Ordering::Acquire));
+        if word().is(SlotState::Idle) {
+            region.look_again(slot); // queues it if it has something to do
+        } else {
+            region.hint(slot, row); // its word says that a hint stands in its lane
+        }
+        rebuilt.ready += u64::from(!word().is(SlotState::Idle));
     }
 }
 

@@ -1,7 +1,8 @@
 //! What the words say that no seat, slot or entry accounts for: undone, each by one swap.
 
-use crate::claim::{give_back, release_reserved};
+use crate::claim::give_back;
 use crate::map::Map;
+use crate::object::release_reserved;
 use crate::participant::{SeatState, SeatWord};
 use crate::pool;
 use crate::rebuild::Rebuilt;
@@ -79,9 +80,5 @@ pub(super) fn settle(region: &Region, rebuilt: &mut Rebuilt) {
 /// The word of a slot that holds an object.
 pub(super) fn object_in(map: &Map, slot: u32) -> Option<SlotWord> {
     let word = SlotWord(map.slot(slot)?.word.load(Ordering::Acquire));
-    let is_object = matches!(
-        word.state(),
-        Some(SlotState::Idle | SlotState::Ready | SlotState::Claimed | SlotState::Parked)
-    );
-    is_object.then_some(word)
+    word.is_object().then_some(word)
 }

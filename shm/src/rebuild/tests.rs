@@ -162,7 +162,7 @@ fn mutilate(region: &Region, random: &mut Random) {
     let bells = header.queue_bells.iter().chain(&header.port_bells).chain([&header.node_bell]);
     area(bells.map(|bell| &bell.word).collect());
     for row in slots() {
-        row.hinted.store(random.next() as u32, Ordering::SeqCst);
+        row.left_hint.store(random.next() as u32, Ordering::SeqCst);
     }
     let chains = random.below(3);
     for block in (0..map.block_count()).filter_map(|block| map.block(block)) {

@@ -4,7 +4,7 @@ use crate::pool::is_marked;
 use crate::sync::Ordering;
 use crate::verify::Mode;
 use crate::verify::finding::{Place, SeenSlot, Wrong};
-use crate::verify::look::{Look, is_object};
+use crate::verify::look::Look;
 use crate::verify::slots::Chained;
 use crate::words::{BlockState, BlockWord};
 
@@ -53,7 +53,7 @@ impl Look<'_> {
             }
             // Its slot names it back, so a value belongs to one slot, and no slot to two.
             BlockState::Value => {
-                let named = is_object(slot) && slot.block() == Some(block);
+                let named = slot.is_object() && slot.block() == Some(block);
                 (!named && !self.slot_moves(home))
                     .then_some(Wrong::ValueUnnamed { found, slot: SeenSlot(slot.0) })
             }
@@ -85,7 +85,7 @@ impl Look<'_> {
         if self.slot_moves(home) {
             return None;
         }
-        if !is_object(slot) {
+        if !slot.is_object() {
             return Some(Wrong::MessageAstray { found, slot: SeenSlot(slot.0) });
         }
         let incarnation = self.map.slot(home)?.incarnation.load(Ordering::Relaxed);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::index::next_of;
 use crate::sync::Ordering;
 use crate::verify::finding::{Place, Wrong};
-use crate::verify::look::{Look, is_object};
+use crate::verify::look::Look;
 use crate::words::BucketWord;
 
 impl Look<'_> {
@@ -77,7 +77,7 @@ impl Look<'_> {
     /// Queue and key of the object in `slot`; `None` if there is no object, or it has no key.
     fn key_of(&self, slot: u32) -> Option<(u8, Vec<u8>)> {
         let word = self.slot_word(slot);
-        let row = self.map.slot(slot).filter(|_| is_object(word))?;
+        let row = self.map.slot(slot).filter(|_| word.is_object())?;
         let (mut key, mut value) = (Vec::new(), Vec::new());
         self.map.block(word.block()?)?.copy_racy(&mut key, &mut value).ok()?;
         let queue = row.placing.load(Ordering::Relaxed) as u8;

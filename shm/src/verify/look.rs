@@ -11,7 +11,7 @@ use crate::sync::Ordering;
 use crate::tx::{Operation, Target};
 use crate::verify::finding::{Place, Wrong};
 use crate::verify::{Mode, Report};
-use crate::words::{BlockWord, EntryState, EntryWord, Role, Seq, SlotState, SlotWord};
+use crate::words::{BlockWord, EntryState, EntryWord, Role, Seq, SlotWord};
 
 /// What a look has read, and what it has found.
 pub(super) struct Look<'r> {
@@ -144,7 +144,7 @@ impl Look<'_> {
                 }
             };
             let unfinished = match state {
-                EntryState::Drawing | EntryState::Prepared | EntryState::Committed => true,
+                EntryState::Drawing | EntryState::Committed => true,
                 EntryState::Idle | EntryState::Applied | EntryState::Aborted => false,
             };
             if unfinished && (self.mode == Mode::Strict || !latest) {
@@ -155,10 +155,10 @@ impl Look<'_> {
                 || state == EntryState::Applied
                     && entry.seq.load(Ordering::Relaxed) > self.region.gathered().to_bits();
             if needed && steps as usize > OPERATIONS_MAX {
-                self.report.add(place, Wrong::StepOutside { step: steps });
+                self.report.add(place, Wrong::StepOutside { step: steps as u32 });
             }
-            let steps = (steps as usize).min(OPERATIONS_MAX);
-            for (step, operation) in (0..steps)
+            let count = (steps as usize).min(OPERATIONS_MAX);
+            for (step, operation) in (0..count)
                 .filter(|_| needed)
                 .filter_map(|at| Operation::read(entry, at))
                 .enumerate()
@@ -208,12 +208,4 @@ impl Look<'_> {
     pub(super) fn block_word(&self, block: u32) -> BlockWord {
         self.blocks.get(block as usize).copied().unwrap_or(BlockWord(u64::MAX))
     }
-}
-
-/// Whether a slot in this state holds an object.
-pub(super) fn is_object(word: SlotWord) -> bool {
-    matches!(
-        word.state(),
-        Some(SlotState::Idle | SlotState::Ready | SlotState::Claimed | SlotState::Parked)
-    )
 }

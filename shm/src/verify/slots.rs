@@ -1,11 +1,11 @@
 //! Slots: their words, the values that they name, and the chains of their inboxes.
 
-use crate::claim::checksum;
 use crate::pool::is_marked;
 use crate::sync::Ordering;
+use crate::value::checksum;
 use crate::verify::Mode;
 use crate::verify::finding::{Place, SeenBlock, Wrong};
-use crate::verify::look::{Look, is_object};
+use crate::verify::look::Look;
 use crate::words::{BlockState, InboxWord, SlotState, SlotWord};
 
 /// Per block, the slot plus one whose inbox leads to it.
@@ -35,7 +35,7 @@ impl Look<'_> {
             if !owner_fits {
                 self.report.add(place, Wrong::SlotOwner { found });
             }
-            if is_object(word) {
+            if word.is_object() {
                 self.report.checked.objects += 1;
                 self.check_object(slot, word);
             } else if word.block().is_some() {
@@ -103,7 +103,7 @@ impl Look<'_> {
             let crate::map::BadBlock { prefix, len, capacity, .. } = bad;
             return Some(Wrong::ValueShape { block, prefix, len, capacity });
         }
-        let found = value.row.crc.load(Ordering::Relaxed);
+        let found = value.row.sum.load(Ordering::Relaxed);
         let expected = checksum(&key, &data);
         (found != expected).then_some(Wrong::ValueChecksum { block, found, expected })
     }
@@ -114,7 +114,7 @@ impl Look<'_> {
         for slot in 0..self.map.geometry().slots {
             let word = self.slot_word(slot);
             let Some(row) = self.map.slot(slot) else { continue };
-            if !is_object(word) {
+            if !word.is_object() {
                 continue; // nobody reads the inbox of a slot without an object
             }
             // The claimer prunes it, the committer's entry may still have to.

@@ -147,7 +147,7 @@ fn each_damage_is_named_at_its_place() {
         ("chain_outside", |region| region.map.block(places(region).2).expect("exists").row.next.store(u32::MAX, Ordering::SeqCst)),
         ("chain_circle", |region| region.map.block(places(region).3).expect("exists").row.next.store(places(region).2 + 1, Ordering::SeqCst)),
         ("chain_stranger", |region| region.map.block(places(region).3).expect("exists").row.next.store(places(region).1 + 1, Ordering::SeqCst)),
-        ("value_checksum", |region| { region.map.block(places(region).1).expect("exists").row.crc.fetch_xor(1, Ordering::SeqCst); }),
+        ("value_checksum", |region| { region.map.block(places(region).1).expect("exists").row.sum.fetch_xor(1, Ordering::SeqCst); }),
         ("value_shape", |region| region.map.block(places(region).1).expect("exists").row.len.store(129, Ordering::SeqCst)),
         ("block_nonsense", |region| block_word(region, places(region).2, |word| BlockWord(word.0 | 15 << 60))),
         ("block_owner", |region| block_word(region, places(region).2, |word| word.next(BlockState::Private, 2, 0))),

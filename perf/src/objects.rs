@@ -1,0 +1,158 @@
+//! Regions full of objects that are ready whenever one is wanted, and a worker that serves them.
+
+use std::hint::black_box;
+
+use hotpair_shm::{
+    Delivery, Endpoint, Geometry, Kind, Participant, QueueId, QueueSpec, Region, SizeClass,
+};
+
+use crate::registry::BenchError;
+
+/// Bytes of a value.
+pub(crate) const VALUE_BYTES: usize = 256;
+
+/// Bytes of a block that holds a value: the key stands in front of it, and blocks come in steps of 64.
+pub(crate) const BLOCK_BYTES: u32 = (16 + VALUE_BYTES as u32).next_multiple_of(64);
+
+/// Bytes of a block that holds a short message.
+pub(crate) const MESSAGE_BYTES: u32 = 64;
+
+/// Commits of one participant that may wait to be gathered. Entries, and the blocks that they retire,
+/// are reused once the ring is full, since no node gathers in a bench: a larger ring would measure the
+/// cache that it does not fit into.
+const TX_ENTRIES: u32 = 64;
+
+/// Blocks of one class that a participant may keep for itself.
+const MAGAZINE: u32 = 64;
+
+const QUEUE: &str = "hot";
+
+/// Room for `objects` objects of [`VALUE_BYTES`] and for `participants` that work on them.
+pub(crate) fn geometry(objects: u32, participants: u16) -> Geometry {
+    let mut spare = 0;
+    spare += u32::from(participants) * MAGAZINE; // in the hands of participants
+    spare += u32::from(participants) * TX_ENTRIES; // waits to be gathered
+    Geometry {
+        slots: objects,
+        classes: vec![SizeClass { payload_bytes: BLOCK_BYTES, count: objects + spare }],
+        queues: vec![QueueSpec { name: QUEUE.to_owned(), lanes: 1 }],
+        ports: Vec::new(),
+        participants,
+        tx_entries: TX_ENTRIES,
+        max_attempts: 5,
+        inbox_limit: 1000,
+    }
+}
+
+/// The useful work of a claim: read all of the value, write all of it.
+pub(crate) fn work(value: &mut [u8]) {
+    let sum = value.chunks_exact(8).fold(0_u64, |sum, word| {
+        sum.wrapping_add(u64::from_le_bytes(word.try_into().expect("chunks of eight bytes")))
+    });
+    let next = black_box(sum).wrapping_add(1).to_le_bytes();
+    value.chunks_exact_mut(8).for_each(|word| word.copy_from_slice(&next));
+}
+
+/// A worker in a region whose objects stay ready after each commit.
+pub(crate) struct Hand {
+    pub(crate) worker: Participant,
+    pub(crate) queue: QueueId,
+}
+
+impl Hand {
+    /// Takes a seat in a region made with [`geometry`].
+    pub(crate) fn join(region: &Region) -> Result<Self, BenchError> {
+        let queue =
+            region.queue(QUEUE).ok_or_else(|| BenchError::setup("find the queue")(QUEUE))?;
+        let worker =
+            region.join(Kind::Worker, "bench").map_err(BenchError::setup("join the region"))?;
+        Ok(Hand { worker, queue })
+    }
+
+    /// Makes objects 0, 1, … with a value; they are not ready afterwards.
+    pub(crate) fn create(&mut self, objects: u32) -> Result<(), BenchError> {
+        for object in 0..objects {
+            self.send(object, b"begin")?;
+            let mut claim = self.worker.claim(self.queue).ok_or_else(nothing_ready)?;
+            claim.set_value(&[1; VALUE_BYTES]).map_err(BenchError::setup("take a block"))?;
+            claim.commit().map_err(BenchError::setup("commit"))?;
+        }
+        Ok(())
+    }
+
+    /// Makes an object ready by a message.
+    pub(crate) fn send(&mut self, object: u32, data: &[u8]) -> Result<(), BenchError> {
+        let message = self
+            .worker
+            .packet_of(data, Endpoint::NONE)
+            .map_err(BenchError::setup("take a block"))?;
+        let to = Delivery { queue: self.queue, key: Some(&object.to_le_bytes()) };
+        self.worker
+            .deliver(to, message)
+            .map_err(|(error, _)| BenchError::setup("deliver a message")(error))?;
+        Ok(())
+    }
+
+    /// Makes each object ready for good, in the order given: that in which they are claimed from now on.
+    pub(crate) fn make_ready(
+        &mut self,
+        order: impl IntoIterator<Item = u32>,
+    ) -> Result<(), BenchError> {
+        for object in order {
+            self.send(object, b"go on")?;
+        }
+        Ok(())
+    }
+
+    /// Claims an object, works on it, commits, and leaves it ready.
+    #[inline]
+    pub(crate) fn turn(&mut self) -> Result<(), BenchError> {
+        self.turn_with(|| ())
+    }
+
+    /// The same, with more to do while the object is claimed.
+    #[inline]
+    pub(crate) fn turn_with(&mut self, more: impl FnOnce()) -> Result<(), BenchError> {
+        let mut claim = self.worker.claim(self.queue).ok_or_else(nothing_ready)?;
+        work(claim.value_mut().map_err(BenchError::setup("take a block"))?);
+        more();
+        claim.stay_ready();
+        claim.commit().map_err(BenchError::setup("commit"))?;
+        Ok(())
+    }
+}
+
+/// What it means if a claim that cannot fail does.
+pub(crate) fn nothing_ready() -> BenchError {
+    BenchError::setup("claim")("no object is ready, although all were made so")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    /// Goal: objects come in the order in which they were made ready, and come again.
+    #[test]
+    fn the_order_is_kept() {
+        let scratch = Scratch::new("objects");
+        let region = Region::create(&scratch.path, &geometry(4, 2)).expect("a small region fits");
+        region.become_primary(1);
+        let mut hand = Hand::join(&region).expect("a seat");
+        hand.create(4).expect("room for four");
+        hand.make_ready([2, 0, 3, 1]).expect("they exist");
+        let mut seen = Vec::new();
+        for _ in 0..8 {
+            let mut claim = hand.worker.claim(hand.queue).expect("ready");
+            seen.push(claim.key()[0]);
+            claim.stay_ready();
+            claim.commit().expect("nobody is in the way");
+        }
+        assert_eq!(seen, [2, 0, 3, 1, 2, 0, 3, 1]);
+        for _ in 0..400 {
+            hand.turn().expect("one is always ready");
+        }
+        let values: Vec<_> = region.objects().map(|object| object.value).collect();
+        assert!(values.iter().all(|value| value.len() == VALUE_BYTES && value[0] != 1));
+    }
+}

@@ -1,0 +1,113 @@
+//! One object in a claim's hands, and what the commit will make of it.
+
+use crate::layout::SlotRow;
+use crate::map::{Block, Map};
+use crate::pool::{OutOf, Supply};
+use crate::process::monotonic_ns;
+use crate::region::Region;
+use crate::value::value_block;
+use crate::words::SlotWord;
+
+/// What becomes of the object's timer.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timer {
+    /// It stays as it is, unless it is due.
+    #[default]
+    Untouched,
+    Cleared,
+    At(u64),
+}
+
+pub(crate) struct Held {
+    pub(crate) slot: u32,
+    /// The slot word of the claim.
+    pub(crate) word: SlotWord,
+    /// It was ready without a message: so it is again if it is given back.
+    pub(crate) was_ready: bool,
+    pub(crate) incarnation: u32,
+    pub(crate) placing: u32,
+    /// The private block with the new value.
+    pub(crate) value: Option<u32>,
+    pub(crate) timer: Timer,
+    pub(crate) withdraw: bool,
+    pub(crate) stay_ready: bool,
+}
+
+impl Held {
+    #[inline]
+    pub(crate) fn new(row: &SlotRow, slot: u32, word: SlotWord, was_ready: bool) -> Self {
+        use crate::sync::Ordering::Relaxed;
+        Self {
+            slot,
+            word,
+            was_ready,
+            incarnation: row.incarnation.load(Relaxed),
+            placing: row.placing.load(Relaxed),
+            value: None,
+            timer: Timer::Untouched,
+            withdraw: false,
+            stay_ready: false,
+        }
+    }
+
+    /// Key and committed value.
+    #[inline]
+    pub(crate) fn committed<'m>(&self, map: &'m Map) -> (&'m [u8], &'m [u8]) {
+        self.word.block().and_then(|block| map.held(block)).unwrap_or((&[], &[]))
+    }
+
+    /// The value as it will be committed.
+    pub(crate) fn value<'m>(&self, map: &'m Map) -> &'m [u8] {
+        match self.value {
+            Some(block) => map.held(block).map_or(&[], |(_, data)| data),
+            None => self.committed(map).1,
+        }
+    }
+
+    /// The deadline as it will be committed, in monotonic nanoseconds, zero for none; and whether that
+    /// is another one than before.
+    #[inline]
+    pub(crate) fn deadline(&self, region: &Region) -> (u64, bool) {
+        let before = region.deadline(self.word);
+        let after = match self.timer {
+            Timer::At(deadline) => deadline,
+            Timer::Cleared => 0,
+            Timer::Untouched if before == 0 || before <= monotonic_ns() => 0,
+            Timer::Untouched => before,
+        };
+        (after, after != before)
+    }
+
+    /// Writes key and `value` (none: the committed one) into a private block.
+    #[inline]
+    pub(crate) fn write_value<'m>(
+        &mut self,
+        region: &'m Region,
+        supply: &mut Supply,
+        value: Option<&[u8]>,
+    ) -> Result<Block<'m>, OutOf> {
+        let (key, committed) = self.committed(&region.map);
+        let value = value.unwrap_or(committed);
+        let block = value_block(region, supply, key, value, self.placing, self.incarnation)?;
+        if let Some(old) = self.value.replace(block.index) {
+            supply.give_block(&region.map, old);
+        }
+        Ok(block)
+    }
+
+    /// The value in a private block. The first call copies.
+    #[inline]
+    pub(crate) fn value_mut<'m>(
+        &mut self,
+        region: &'m Region,
+        supply: &mut Supply,
+    ) -> Result<&'m mut [u8], OutOf> {
+        let block = match self.value.and_then(|index| region.map.block(index)) {
+            Some(block) => block,
+            None => self.write_value(region, supply, None)?,
+        };
+        // Written by this process, but in memory that others write too.
+        let shape = block.shape()?;
+        Ok(&mut region.map.private_in(block)[shape.data..shape.data + shape.len])
+    }
+}

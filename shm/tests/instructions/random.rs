@@ -1,0 +1,27 @@
+//! Random choices that can be made again.
+
+/// The generator of Steele, Lea and Flood ("Fast splittable pseudorandom number generators", 2014).
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// From `HOTPAIR_INSTRUCTIONS_SEED`, else from the clock; prints how to get the same again.
+    pub(crate) fn seeded(test: &str) -> Random {
+        let given = std::env::var("HOTPAIR_INSTRUCTIONS_SEED").ok();
+        let seed = given.and_then(|text| text.parse().ok()).unwrap_or_else(|| {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            now.map_or(0, |since| since.as_nanos() as u64)
+        });
+        println!(
+            "replay: HOTPAIR_INSTRUCTIONS_SEED={seed} cargo test -p hotpair-shm --test instructions {test}"
+        );
+        Random(seed)
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut value = self.0;
+        value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (value ^ value >> 31) % limit.max(1)
+    }
+}

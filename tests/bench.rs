@@ -1,0 +1,186 @@
+//! The benches that run a second process: each briefly, as a user runs it, and what it prints and leaves.
+//!
+//! They need two cores, since both processes look without pause; with one they say so and pass, except
+//! where `CI=true` promises that there are two.
+
+mod support;
+
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use support::{Ended, HOTPAIR, Running, eventually, family, regions_with, runs};
+
+/// Whether two processes can run side by side here.
+fn two_cores() -> bool {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if cores < 2 {
+        assert!(std::env::var("CI").is_err(), "two cores are needed, there is one");
+        eprintln!("skipped: there is one core");
+    }
+    cores >= 2
+}
+
+/// Runs a bench to its end, and expects nothing of it to be left.
+#[track_caller]
+fn bench(line: &str) -> Value {
+    let bench = Command::new(HOTPAIR)
+        .arg("bench")
+        .args(line.split(' '))
+        .arg("--json")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program was built");
+    let pid = bench.id();
+    let ended = Ended::of(bench.wait_with_output().expect("our own child"));
+    ended.exits(0);
+    let json = ended.json();
+    assert_eq!((&json["v"], &json["bench"]), (&1.into(), &line.split(' ').next().into()));
+    assert_eq!(regions_of(pid), [""; 0]);
+    json
+}
+
+/// What the bench with process id `pid` has in /dev/shm.
+fn regions_of(pid: u32) -> Vec<String> {
+    let mut regions = regions_with(&format!("-{pid}"));
+    regions.retain(|name| name.contains("hotpair.bench-"));
+    regions
+}
+
+#[track_caller]
+fn keys(json: &Value, expected: &[&str]) {
+    let keys: Vec<&str> = json.as_object().expect("an object").keys().map(String::as_str).collect();
+    let mut expected = expected.to_vec();
+    expected.sort_unstable();
+    assert_eq!(keys, expected, "{json}");
+}
+
+/// A figure that was measured.
+#[track_caller]
+fn figure(json: &Value) -> f64 {
+    let figure = json.as_f64().unwrap_or_default();
+    assert!(figure > 0.0, "{json}");
+    figure
+}
+
+#[track_caller]
+fn is_latency(json: &Value, unit: &str) {
+    keys(json, &["v", "bench", "unit", "n", "p50", "p99", "p999", "max", "limit", "ratio", "peer"]);
+    keys(&json["limit"], &["what", "p50"]);
+    assert_eq!(json["unit"], unit);
+    for name in ["n", "p50", "p99", "p999", "max", "ratio"] {
+        figure(&json[name]);
+    }
+    let ratio = figure(&json["p50"]) / figure(&json["limit"]["p50"]);
+    // Both figures are rounded to a tenth.
+    assert!((ratio - figure(&json["ratio"])).abs() < 0.02 + ratio * 0.05, "{json}");
+}
+
+#[track_caller]
+fn is_rate(json: &Value, extra: &[&str]) {
+    let documented = ["v", "bench", "unit", "n", "per_s", "limit", "ratio", "peer"];
+    keys(json, &[&documented[..], extra].concat());
+    keys(&json["limit"], &["what", "per_s"]);
+    assert_eq!(json["unit"], "per_s");
+    figure(&json["n"]);
+    figure(&json["per_s"]);
+    figure(&json["limit"]["per_s"]);
+}
+
+#[test]
+fn a_message_is_handed_over() {
+    if !two_cores() {
+        return;
+    }
+    for size in ["64B", "1KiB"] {
+        let json = bench(&format!("handoff --seconds 100ms --size {size}"));
+        is_latency(&json, "ns");
+        if cfg!(feature = "peers") {
+            keys(&json["peer"], &["what", "p50", "ratio"]);
+            figure(&json["peer"]["ratio"]);
+        } else {
+            assert!(json["peer"].is_null(), "{json}");
+        }
+    }
+    support::hotpair(["bench", "handoff", "--size", "63B"]).exits(2);
+}
+
+#[test]
+fn messages_are_counted() {
+    if !two_cores() {
+        return;
+    }
+    let json = bench("handoff-rate --seconds 100ms");
+    is_rate(&json, &[]);
+    if cfg!(feature = "peers") {
+        keys(&json["peer"], &["what", "per_s", "ratio"]);
+        assert_eq!(json["ratio"], json["peer"]["ratio"]);
+    } else {
+        assert!(json["peer"].is_null() && json["ratio"].is_null(), "{json}");
+    }
+}
+
+#[test]
+fn a_second_worker_is_counted() {
+    if !two_cores() {
+        return;
+    }
+    let json = bench("contend --seconds 100ms");
+    is_rate(&json, &["without_work"]);
+    figure(&json["ratio"]);
+    keys(&json["without_work"], &["per_s", "limit", "ratio"]);
+    assert!(json["peer"].is_null(), "{json}");
+}
+
+#[test]
+fn a_sleeper_is_woken() {
+    if !two_cores() {
+        return;
+    }
+    let json = bench("wake --seconds 200ms");
+    is_latency(&json, "us");
+    assert!(json["peer"].is_null(), "{json}");
+}
+
+#[test]
+fn a_dead_worker_is_reaped() {
+    if !two_cores() {
+        return;
+    }
+    let json = bench("reap --runs 2 --objects 2000");
+    is_latency(&json, "us");
+    assert_eq!(json["n"], 2);
+}
+
+/// Goal: a bench that is stopped takes its helper and its files with it.
+#[test]
+fn nothing_is_left_of_a_stopped_bench() {
+    if !two_cores() {
+        return;
+    }
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut command = Command::new(HOTPAIR);
+        command.args(["bench", "handoff", "--seconds", "60m"]).stdout(Stdio::null());
+        let mut bench = Running::start(&mut command);
+        let pid = bench.pid();
+        eventually("the helper runs and the region is there", || {
+            family(pid).len() == 2 && !regions_of(bench.0.id()).is_empty()
+        });
+        let helper = family(pid)[1];
+        kill(Pid::from_raw(pid), signal).expect("it runs");
+        assert_eq!(bench.wait().code(), Some(130));
+        assert_eq!(regions_of(bench.0.id()), [""; 0]);
+        eventually("the helper ends with it", || !runs(helper));
+    }
+}
+
+/// Goal: the hidden command does no harm to whom finds it.
+#[test]
+fn the_helper_is_for_benches_alone() {
+    for line in ["bench-helper", "bench-helper 1 2 3 send", "bench-helper 1 0 0 nothing"] {
+        support::hotpair(line.split(' ')).exits(1).one_error();
+    }
+}
