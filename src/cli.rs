@@ -17,7 +17,7 @@ use crate::supervisor;
 /// milliseconds.
 ///
 /// Exit codes: 0 ok, 1 failed, 2 usage, 3 not running, 4 running but unprotected, 5 refused for
-/// safety, 6 timed out, 78 bad configuration.
+/// safety, 6 timed out, 7 difference found, 78 bad configuration.
 #[derive(Debug, Parser)]
 #[command(name = "hotpair", version, max_term_width = 100)]
 #[command(after_help = "HOTPAIR_LOG=info (or debug) in the environment shows more on stderr.")]
@@ -95,7 +95,7 @@ enum Command {
     /// Check or show a configuration
     #[command(subcommand)]
     Config(command::config::Action),
-    /// List or remove regions of this host
+    /// List, remove, check, rebuild or size regions of this host
     #[command(subcommand)]
     Region(command::region::Action),
     /// Measure how fast it is here, and how far from what the machine can do

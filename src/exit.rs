@@ -20,6 +20,8 @@ pub(crate) enum Exit {
     Refused = 5,
     /// It did not happen in the time that was given.
     TimedOut = 6,
+    /// What was compared is not as it must be.
+    Differs = 7,
     /// The configuration file is wrong.
     Config = 78,
 }
@@ -39,6 +41,7 @@ impl Exit {
             Exit::Unprotected,
             Exit::Refused,
             Exit::TimedOut,
+            Exit::Differs,
             Exit::Config,
         ]
         .into_iter()

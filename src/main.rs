@@ -1,5 +1,6 @@
 //! The `hotpair` program: command line, supervision of processes, and the demo.
 
+mod bus_error;
 mod cli;
 mod clock;
 mod command;
@@ -21,6 +22,7 @@ use crate::cli::Cli;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    bus_error::explain();
     // Messages are for people and go to stderr; HOTPAIR_LOG=debug shows more of them.
     let filter = EnvFilter::try_from_env("HOTPAIR_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();

@@ -7,7 +7,7 @@ use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use hotpair_shm::{Geometry, Region};
+use hotpair_shm::{Delivery, Endpoint, Geometry, Kind, Region};
 use support::{HOTPAIR, RegionName, hotpair, loopback, write_config};
 
 const DOCUMENTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/hotpair.toml");
@@ -144,6 +144,126 @@ fn status_and_dump_work_when_everybody_is_dead() {
     with_region(&name, "dump --json --region REGION").exits(0);
     let ended = with_region(&name, "dump --queue nosuch --region REGION");
     ended.exits(1).one_error().says("it has: default");
+}
+
+/// Goal: `region verify` tells order from damage by its exit code, and the living from the left-over.
+#[test]
+fn a_region_is_verified() {
+    use std::os::unix::fs::FileExt;
+    let name = RegionName::new("verify");
+    with_region(&name, "region verify REGION").exits(3).one_error();
+    let region = Region::create(&name.path(), &small()).expect("there is room");
+    with_region(&name, "region verify REGION").exits(0);
+    let seat = region.join(Kind::Other, "somebody").expect("a seat");
+    with_region(&name, "region verify REGION").exits(0);
+    let pid = std::process::id().to_string();
+    with_region(&name, "region verify --strict REGION").exits(5).one_error().says(&pid);
+    drop(seat);
+    let clean = with_region(&name, "region verify --strict --json REGION");
+    clean.exits(0);
+    assert_eq!(clean.json()["clean"], true);
+    hotpair(["region", "verify", &name.path().to_string_lossy()]).exits(0);
+
+    // Far behind the tables, among the blocks.
+    let file = fs::OpenOptions::new().write(true).open(name.path()).expect("writable");
+    let bytes = file.metadata().expect("own file").len();
+    file.write_all_at(&[0xff; 8192], bytes / 4 * 3 / 64 * 64).expect("written");
+    let damaged = with_region(&name, "region verify REGION");
+    damaged.exits(7);
+    assert!(damaged.stdout.contains("which no process writes"), "{damaged:#?}");
+    let damaged = with_region(&name, "region verify --json REGION");
+    damaged.exits(7);
+    let json = damaged.json();
+    assert_eq!((&json["v"], &json["clean"]), (&1.into(), &false.into()));
+    assert_eq!(json["findings"][0]["kind"], "block_nonsense");
+    assert!(json["findings"][0]["place"]["block"].is_u64(), "{json}");
+}
+
+/// Goal: what is suggested can stand in a configuration, and is more than was used.
+#[test]
+fn a_geometry_is_suggested() {
+    let name = RegionName::new("suggest");
+    with_region(&name, "region suggest REGION").exits(3).one_error();
+    let region = Region::create(&name.path(), &small()).expect("there is room");
+    region.become_primary(1);
+    let queue = region.queue("default").expect("the queue of the geometry");
+    let mut port = region.join(Kind::Port, "port").expect("a seat");
+    for key in 0..1000_u32 {
+        let packet = port.packet_of(&[7; 1000], Endpoint::NONE).expect("a free block");
+        let to = Delivery { queue, key: Some(&key.to_le_bytes()), priority: 0 };
+        port.deliver(to, packet).expect("there is room");
+    }
+    drop(port);
+    let json = with_region(&name, "region suggest --json REGION").json();
+    assert!(json["slots"]["high"].as_u64() >= Some(1000), "{json}");
+    let large = &json["classes"][1];
+    assert_eq!((&large["payload_bytes"], &large["refused"]), (&2048.into(), &0.into()), "{json}");
+    assert!(large["suggested"].as_u64() >= Some(1250), "{json}");
+
+    let ended = with_region(&name, "region suggest REGION");
+    ended.exits(0);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("suggested.toml");
+    let text = fs::read_to_string(DOCUMENTED).expect("the documented file is there");
+    let before = text.split_once("[region]").expect("there is one").0;
+    let after = text.split_once("# A queue is a class").expect("there is one").1;
+    let own = ended.stdout.replace("slots =", "name = \"suggested\"\nslots =");
+    fs::write(&file, format!("{before}{own}\n#{after}")).expect("written");
+    hotpair(["config", "check", &file.to_string_lossy()]).exits(0);
+}
+
+/// Goal: a rebuild takes nothing from the living, says who they are, and what it did.
+#[test]
+fn a_region_is_rebuilt_when_nobody_uses_it() {
+    let name = RegionName::new("rebuild");
+    with_region(&name, "region rebuild REGION").exits(3).one_error();
+    let region = Region::create(&name.path(), &small()).expect("there is room");
+    let pid = std::process::id().to_string();
+    with_region(&name, "region rebuild REGION").exits(5).one_error().says(&pid);
+    drop(region);
+    let rebuilt = with_region(&name, "region rebuild --json REGION");
+    rebuilt.exits(0);
+    let json = rebuilt.json();
+    let all = small().slots;
+    assert_eq!((&json["v"], &json["free_slots"]), (&1.into(), &all.into()), "{json}");
+    with_region(&name, "region rebuild REGION").exits(0);
+    with_region(&name, "region verify --strict REGION").exits(0);
+}
+
+/// Goal: who dies of a file that was cut under it says which.
+#[test]
+fn a_region_that_is_cut_while_it_is_used_is_named() {
+    use std::io::Read;
+    use std::os::unix::process::ExitStatusExt;
+    let name = RegionName::new("cut");
+    let region = Region::create(&name.path(), &Geometry::for_objects(4000)).expect("there is room");
+    region.become_primary(1);
+    let queue = region.queue("default").expect("the queue of the geometry");
+    let mut port = region.join(Kind::Port, "port").expect("a seat");
+    for key in 0..4000_u32 {
+        let packet = port.packet_of(b"packet", Endpoint::NONE).expect("a free block");
+        let to = Delivery { queue, key: Some(&key.to_le_bytes()), priority: 0 };
+        port.deliver(to, packet).expect("there is room");
+    }
+    drop((port, region));
+
+    // More than a pipe holds, so it is in the middle of it until somebody reads on.
+    let mut dump = Command::new(HOTPAIR)
+        .args(["dump", "--json", "--region", &name.0])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut out = dump.stdout.take().expect("piped");
+    out.read_exact(&mut [0; 1]).expect("the first object");
+    let file = fs::OpenOptions::new().write(true).open(name.path()).expect("writable");
+    file.set_len(4096).expect("cut");
+    let _ = out.read_to_end(&mut Vec::new());
+    let ended = dump.wait_with_output().expect("own child");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.signal(), Some(7), "{said}");
+    assert!(said.contains("was cut while it was in use"), "{said}");
+    assert!(said.contains(&name.path().display().to_string()), "{said}");
 }
 
 #[test]

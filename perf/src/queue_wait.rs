@@ -125,8 +125,7 @@ pub(crate) fn arrive(page: &Page, arguments: &[String]) -> Result<(), BenchError
     };
     let region =
         Region::attach(path.as_ref()).map_err(BenchError::setup("attach to the region"))?;
-    let queue =
-        region.queue(QUEUE).ok_or_else(|| BenchError::setup("find the queue")(QUEUE))?;
+    let queue = region.queue(QUEUE).ok_or_else(|| BenchError::setup("find the queue")(QUEUE))?;
     let mut port =
         region.join(Kind::Port, "arrivals").map_err(BenchError::setup("join the region"))?;
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;

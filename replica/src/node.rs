@@ -244,6 +244,11 @@ fn open_region(config: &NodeConfig) -> Result<Region, NodeError> {
     let region = match Region::attach(&config.region) {
         Ok(region) => region,
         Err(AttachError::Missing { .. }) => Region::create(&config.region, &config.geometry)?,
+        Err(AttachError::HalfRebuilt { .. }) => {
+            tracing::warn!("finishing a rebuild of the region that was interrupted");
+            Region::rebuild(&config.region).map_err(|source| NodeError::Rebuild { source })?;
+            Region::attach(&config.region)?
+        }
         Err(other) => return Err(other.into()),
     };
     if geometry_hash(region.geometry()) != geometry_hash(&config.geometry) {

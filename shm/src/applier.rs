@@ -234,7 +234,8 @@ fn put(
     }
     // A hint that stands in the lane stays there until somebody claims: the next state must know of it.
     row.placing.store(placing, Ordering::Relaxed);
-    let hinted = is_hinted(seen) || row.left_hint.load(Ordering::Relaxed) == placing + 1;
+    let hinted =
+        is_hinted(seen) || row.left_hint.load(Ordering::Relaxed) == placing.wrapping_add(1);
     row.left_hint.store(0, Ordering::Relaxed);
     let state = match (ready, hinted) {
         (true, _) => SlotState::Ready,
@@ -295,7 +296,8 @@ fn remove(region: &Region, slot: u32) -> Result<(), ApplyError> {
         unlink(map, slot, row.key_hash.load(Ordering::Relaxed));
     }
     if is_hinted(seen) {
-        row.left_hint.store(row.placing.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let left = row.placing.load(Ordering::Relaxed).wrapping_add(1);
+        row.left_hint.store(left, Ordering::Relaxed);
     }
     swap(row, slot, seen, seen.next(SlotState::Free, 0, None))?;
     if let Some(old) = seen.block()

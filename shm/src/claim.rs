@@ -240,7 +240,9 @@ impl Participant {
                 // A pusher may be turning Linking into Linked right now: look until it stands still.
                 loop {
                     let seen = BlockWord(block.row.word.load(Ordering::Acquire));
-                    if !seen.is_waiting_for(slot) {
+                    // Taken by us already: the chain was scribbled into a circle.
+                    let twice = seen.is(BlockState::Taken) && seen.owner() == owner;
+                    if twice || !seen.is_waiting_for(slot) {
                         return false;
                     }
                     if inbox::mark(map, index, seen, BlockState::Taken, owner) {
@@ -622,7 +624,7 @@ pub(crate) fn give_back(
     let mut attempts = row.attempts.load(Ordering::Relaxed);
     if failed && attempts >> 32 != word.generation() {
         // Tagged with the claim's generation: the same failure is counted once, whoever counts.
-        let counted = word.generation() << 32 | u64::from(attempts as u32).saturating_add(1);
+        let counted = word.generation() << 32 | u64::from((attempts as u32).saturating_add(1));
         if row
             .attempts
             .compare_exchange(attempts, counted, Ordering::SeqCst, Ordering::SeqCst)

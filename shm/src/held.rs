@@ -126,7 +126,8 @@ impl Held {
             Some(block) => block,
             None => self.write_value(region, supply, None)?,
         };
-        let shape = block.shape().expect("this process has written its shape");
+        // Written by this process, but in memory that others write too.
+        let shape = block.shape()?;
         Ok(&mut region.map.private_in(block)[shape.data..shape.data + shape.len])
     }
 }

@@ -84,6 +84,8 @@ impl Iterator for Chain<'_> {
 /// its place; may be repeated.
 pub(crate) fn prune(map: &Map, slot: u32) {
     let Some(row) = map.slot(slot) else { return };
+    // More cuts than there are blocks: the chain was scribbled into a circle.
+    let mut left = map.block_count();
     'again: loop {
         // ORDER inbox/2 SeqCst, pairs with inbox/1.
         let head = InboxWord(row.inbox.load(Ordering::SeqCst));
@@ -100,11 +102,10 @@ pub(crate) fn prune(map: &Map, slot: u32) {
             match kept.and_then(|kept| map.block(kept)) {
                 Some(before) => before.row.next.store(next, Ordering::Relaxed),
                 None => {
-                    let shorter = head.with(
-                        head.is_closed(),
-                        head.depth().saturating_sub(1),
-                        next.checked_sub(1),
-                    );
+                    let newest = next.checked_sub(1).filter(|_| left > 0);
+                    left = left.saturating_sub(1);
+                    let depth = head.depth().saturating_sub(1);
+                    let shorter = head.with(head.is_closed(), depth, newest);
                     // Lost to a pusher: the same block is then in the middle of the chain.
                     let _ = row.inbox.compare_exchange(
                         head.0,

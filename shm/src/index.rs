@@ -18,6 +18,9 @@ use crate::region::Region;
 use crate::sync::Ordering;
 use crate::words::{BucketWord, EntryState, EntryWord, SlotState, SlotWord};
 
+/// Walks of one lookup that may find a chain broken.
+const BROKEN_MAX: u32 = 3;
+
 /// What an index says of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lookup {
@@ -69,12 +72,16 @@ pub(crate) fn chain_word(before: u64, next: Option<u32>) -> u64 {
 /// Looks a key up. Works while others insert and remove, and on a read-only mapping.
 pub(crate) fn lookup(map: &Map, hash: u64, queue: u8, key: &[u8]) -> Lookup {
     let (bucket, head) = map.bucket(hash);
+    let mut broken = 0;
     for _ in 0..1000 {
         // ORDER bucket/1 SeqCst loads, pairs with the swaps of bucket/2 in tx.rs.
         let word = BucketWord(head.load(Ordering::SeqCst));
         match walk(map, word, hash, queue, key) {
             Walk::Found { slot, incarnation } => return Lookup::Found { slot, incarnation },
             Walk::Changed => {}
+            // A chain that changes under the walk may look so, but not every time.
+            Walk::Broken if broken == BROKEN_MAX => return Lookup::Unstable,
+            Walk::Broken => broken += 1,
             Walk::End => {
                 if head.load(Ordering::SeqCst) == word.0 {
                     return if word.owner() == 0 {
@@ -91,8 +98,13 @@ pub(crate) fn lookup(map: &Map, hash: u64, queue: u8, key: &[u8]) -> Lookup {
 }
 
 enum Walk {
-    Found { slot: u32, incarnation: u32 },
+    Found {
+        slot: u32,
+        incarnation: u32,
+    },
     Changed,
+    /// It leads outside, or is longer than there are slots.
+    Broken,
     End,
 }
 
@@ -101,7 +113,7 @@ fn walk(map: &Map, word: BucketWord, hash: u64, queue: u8, key: &[u8]) -> Walk {
     for _ in 0..=map.geometry().slots {
         let Some(slot) = next else { return Walk::End };
         let Some(row) = map.slot(slot) else {
-            return Walk::Changed;
+            return Walk::Broken;
         };
         let seen = SlotWord(row.word.load(Ordering::Acquire));
         if row.key_hash.load(Ordering::Relaxed) == hash {
@@ -125,7 +137,7 @@ fn walk(map: &Map, word: BucketWord, hash: u64, queue: u8, key: &[u8]) -> Walk {
         }
         next = next_of(row.index_next.load(Ordering::Acquire));
     }
-    Walk::Changed
+    Walk::Broken
 }
 
 /// Undoes the reservation of an aborted entry. With `abort`, aborts the entry first if it is undecided:

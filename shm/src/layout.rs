@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   0        4096
-//!   ├─ header ─┼─ participants ─┼─ rings (lanes, ports, sent) ─┼─ free bitmaps ─┼─ key buckets ─┐
+//!   ├─ header ─┼─ participants, usage ─┼─ rings (lanes, ports, sent) ─┼─ free bitmaps ─┼─ key buckets ─┐
 //!   ┌──────────────────────────────────────────────────────────────────────────────────────────┘
 //!   └─ slots ─┼─ tx entries, a ring per participant ─┼─ blocks of class 0 ─┼─ … ─┤ region_bytes
 //! ```
@@ -14,12 +14,16 @@ use std::mem::{offset_of, size_of};
 
 use crate::geometry::{BLOCK_HEADER_BYTES, Geometry, SizeClass};
 use crate::sync::{AtomicU32, AtomicU64};
+use crate::usage::UsageRow;
 
 /// Changed with any change of the layout or of the meaning of a word.
 pub(crate) const FORMAT_VERSION: u32 = 2;
 
 /// The newline exposes copies damaged by text-mode transfer.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"HOTPAIR\n");
+
+/// Bit of [`Header::incompatible`]: its hints are being built again, and nobody may use them.
+pub(crate) const REBUILDING: u32 = 1;
 
 /// Operations of one commit: what fits into an entry of 2 KiB.
 pub(crate) const OPERATIONS_MAX: usize = 62;
@@ -252,6 +256,7 @@ impl ClassPlace {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) participants: u64,
+    pub(crate) usage: u64,
     /// Per queue, per priority.
     pub(crate) lanes: Vec<Vec<RingPlace>>,
     pub(crate) port_rings: Vec<RingPlace>,
@@ -277,6 +282,7 @@ impl Layout {
         };
         let participants =
             take(u64::from(geometry.participants) * size_of::<ParticipantRow>() as u64);
+        let usage = take(size_of::<UsageRow>() as u64);
         let mut ring = |cells: u32| {
             let capacity = cells.next_power_of_two().max(64);
             let bytes = size_of::<RingRow>() as u64 + u64::from(capacity) * 8;
@@ -315,6 +321,7 @@ impl Layout {
         }
         Layout {
             participants,
+            usage,
             lanes,
             port_rings,
             sent_ring,
@@ -365,6 +372,7 @@ pub(crate) const fn layout_hash() -> u64 {
         size_of::<EntryRow>(),
         offset_of!(EntryRow, operations),
         size_of::<RingRow>(),
+        size_of::<UsageRow>(),
     ];
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut at = 0;
@@ -387,6 +395,7 @@ mod tests {
         let mut parts = vec![
             (0, 4096),
             (layout.participants, u64::from(geometry.participants) * 1024),
+            (layout.usage, size_of::<UsageRow>() as u64),
             (layout.slot_bitmap, u64::from(geometry.slots).div_ceil(64) * 8),
             (layout.buckets, u64::from(layout.bucket_count) * 8),
             (layout.slots, u64::from(geometry.slots) * 64),

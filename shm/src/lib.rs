@@ -26,7 +26,12 @@
 //! # Whom we trust
 //! Participants run as the same user. They may crash at any instruction. They are not hostile: nothing
 //! stops a process that owns the mapping from scribbling over it. Even so each index and length read
-//! from the region is checked before use.
+//! from the region is checked before use: damage is an error, or nothing, never a panic or a loop.
+//!
+//! Two things cannot be checked. The C library follows pointers that it keeps in the mutexes of seats and
+//! of the reaper: whoever scribbles over those may crash the process that holds them. And whoever cuts
+//! the file under a mapping, which is measured only when it is made, ends its users by SIGBUS; the
+//! `hotpair` program says which file it was.
 //!
 //! # What is deliberately absent
 //! No pointer in the region, no allocation after creation, no lock, no wait without bound, no network.
@@ -54,6 +59,7 @@ mod pool;
 mod process;
 mod ready;
 mod reap;
+mod rebuild;
 mod region;
 mod ring;
 mod robust;
@@ -64,7 +70,9 @@ mod sync;
 pub mod testing;
 mod together;
 mod tx;
+mod usage;
 mod value;
+mod verify;
 mod words;
 
 pub use applier::{Applier, ApplyError};
@@ -89,8 +97,11 @@ pub use participant::{JoinError, Kind, Participant};
 pub use pool::OutOf;
 pub use process::monotonic_ns;
 pub use reap::{Reaped, Reaper, Sweeper};
+pub use rebuild::{Occupant, RebuildError, Rebuilt};
 pub use region::{AttachError, CreateError, PortId, QueueId, Region};
 pub use role::Holdout;
 pub use together::NeverStill;
+pub use usage::{Level, Usage};
 pub use value::ENDPOINT_BYTES;
+pub use verify::{Checked, Finding, Mode, Place, Report, SeenBlock, SeenSlot, Wrong};
 pub use words::{Role, RoleEpoch, Seq};

@@ -17,6 +17,7 @@ use crate::layout::{
 };
 use crate::ring::Ring;
 use crate::sync::{AtomicU64, Ordering};
+use crate::usage::UsageRow;
 
 /// A type that any process may write at any time.
 ///
@@ -36,6 +37,8 @@ unsafe impl Shared for BlockRow {}
 unsafe impl Shared for EntryRow {}
 // SAFETY: atomics only, any bits are valid.
 unsafe impl Shared for RingRow {}
+// SAFETY: atomics only, any bits are valid.
+unsafe impl Shared for UsageRow {}
 // SAFETY: atomics only, any bits are valid.
 unsafe impl Shared for AtomicU64 {}
 
@@ -152,6 +155,10 @@ impl Map {
         Some(self.at(self.layout.participants + u64::from(seat) * 1024))
     }
 
+    pub(crate) fn usage(&self) -> &UsageRow {
+        self.at(self.layout.usage)
+    }
+
     #[inline]
     pub(crate) fn slot(&self, index: u32) -> Option<&SlotRow> {
         if index >= self.geometry.slots {
@@ -203,6 +210,13 @@ impl Map {
 
     pub(crate) fn sent_ring(&self) -> Ring<'_> {
         self.ring(&self.layout.sent_ring)
+    }
+
+    /// Every ring of the region.
+    pub(crate) fn rings(&self) -> impl Iterator<Item = Ring<'_>> {
+        let Layout { lanes, port_rings, sent_ring, .. } = &self.layout;
+        let places = lanes.iter().flatten().chain(port_rings).chain([sent_ring]);
+        places.map(|place| self.ring(place))
     }
 
     #[inline]

@@ -21,7 +21,7 @@ use crate::claim::Work;
 use crate::conflict::Conflicts;
 use crate::counters::Counter;
 use crate::egress::Outbox;
-use crate::layout::ParticipantRow;
+use crate::layout::{ParticipantRow, REBUILDING};
 use crate::map::{Block, Map};
 use crate::pool::{OutOf, Supply};
 use crate::process;
@@ -140,6 +140,9 @@ impl Region {
         if !self.map.is_writable() {
             return Err(JoinError::ReadOnly);
         }
+        if self.is_being_rebuilt() {
+            return Err(JoinError::Rebuilding);
+        }
         let start_time = process::own_start_time().map_err(JoinError::Os)?;
         let seat = match self.take_seat() {
             Some(seat) => seat,
@@ -150,6 +153,12 @@ impl Region {
             }
         };
         let row = self.map.participant(seat).expect("a seat just taken exists");
+        // ORDER rebuild/2 SeqCst, pairs with rebuild/1 in rebuild.rs.
+        if self.is_being_rebuilt() {
+            let word = SeatWord(row.word.load(Ordering::Relaxed));
+            row.word.store(word.with(SeatState::Free).0, Ordering::Release);
+            return Err(JoinError::Rebuilding);
+        }
         if kind == Kind::Node {
             let before = self.header().node_seat.load(Ordering::SeqCst);
             let free = before == 0 || !self.node_alive();
@@ -210,8 +219,13 @@ impl Region {
                 return false;
             }
             let mine = SeatWord::new(SeatState::Joining, seen.generation() + 1, std::process::id());
-            row.word.compare_exchange(seen.0, mine.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            // ORDER rebuild/2 SeqCst, pairs with rebuild/1: seated first, then the mark is looked for.
+            row.word.compare_exchange(seen.0, mine.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
         })
+    }
+
+    fn is_being_rebuilt(&self) -> bool {
+        self.header().incompatible.load(Ordering::SeqCst) & REBUILDING != 0
     }
 
     fn all_taken(&self) -> JoinError {
@@ -273,7 +287,7 @@ impl Participant {
     pub fn add(&self, counter: Counter, amount: u64) {
         // Only this process writes its counters, so a load and a store lose nothing.
         let figure = &self.row().counters[counter as usize];
-        figure.store(figure.load(Ordering::Relaxed) + amount, Ordering::Relaxed);
+        figure.store(figure.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
     }
 
     /// Declares that something is about to be held under the present role; `None` unless that is primary.
@@ -379,13 +393,21 @@ pub(crate) fn take_block<'m>(
     bytes: usize,
 ) -> Result<Block<'m>, OutOf> {
     match supply.take_block(&region.map, bytes) {
-        Err(OutOf::Blocks { .. }) if supply.has_retired() => {
-            let gathered = crate::gather::raise_if_free(region);
-            supply.reclaim(&region.map, gathered.to_bits());
-            supply.take_block(&region.map, bytes)
-        }
+        Err(OutOf::Blocks { .. }) => take_last_block(region, supply, bytes),
         other => other,
     }
+}
+
+#[cold]
+fn take_last_block<'m>(
+    region: &'m Region,
+    supply: &mut Supply,
+    bytes: usize,
+) -> Result<Block<'m>, OutOf> {
+    let map: &Map = &region.map;
+    let gathered = crate::gather::raise_if_free(region);
+    supply.reclaim(map, gathered.to_bits());
+    supply.take_block(map, bytes).inspect_err(|_| map.usage().refuse_block(map, bytes))
 }
 
 impl Drop for Participant {
@@ -435,6 +457,9 @@ pub enum JoinError {
         /// That process.
         pid: u32,
     },
+    /// Its hints are being rebuilt.
+    #[error("the region is being rebuilt, or its rebuild was interrupted")]
+    Rebuilding,
     /// Observers look, they do not join.
     #[error("the region is mapped for looking only")]
     ReadOnly,

@@ -4,8 +4,9 @@
 //! something free (after a death; [`restore_hints`] sets it again). Each participant keeps a magazine of
 //! blocks per class, so that a commit does not touch shared bitmaps.
 
-use crate::map::{Block, Map};
+use crate::map::{BadBlock, Block, Map};
 use crate::sync::{AtomicU64, Ordering};
+use crate::usage::Turn;
 use crate::words::{BlockState, BlockWord, SlotState, SlotWord};
 
 /// Blocks of one class that a participant keeps for itself.
@@ -32,6 +33,18 @@ fn set_all(bitmap: &[AtomicU64], bits: u32) {
 
 fn set_bit(bitmap: &[AtomicU64], index: u32) {
     bitmap[index as usize / 64].fetch_or(1 << (index % 64), Ordering::Relaxed);
+}
+
+/// Whether the hint of `index` is set.
+pub(crate) fn is_marked(bitmap: &[AtomicU64], index: u32) -> bool {
+    let word = bitmap.get(index as usize / 64).map_or(0, |word| word.load(Ordering::Relaxed));
+    word >> (index % 64) & 1 == 1
+}
+
+/// How many of `total` have no hint that they are free.
+pub(crate) fn used_bits(bitmap: &[AtomicU64], total: u32) -> u32 {
+    let free: u32 = bitmap.iter().map(|word| word.load(Ordering::Relaxed).count_ones()).sum();
+    total.saturating_sub(free)
 }
 
 /// Clears a set bit and returns its number; looks at each word once, from `cursor` on.
@@ -115,6 +128,9 @@ pub enum OutOf {
         /// Payload of the largest class.
         largest: usize,
     },
+    /// The block that was to be used has been damaged since it was written.
+    #[error(transparent)]
+    Damaged(#[from] BadBlock),
     /// Every slot holds an object.
     #[error("all {slots} objects of the region are in use")]
     Slots {
@@ -130,6 +146,8 @@ pub(crate) struct Supply {
     magazines: Vec<Vec<u32>>,
     cursors: Vec<usize>,
     slot_cursor: usize,
+    turns: Vec<Turn>,
+    slot_turn: Turn,
     /// Blocks that this participant's commits retired, oldest first, with the seq that did it.
     retired: std::collections::VecDeque<(u64, u32)>,
 }
@@ -144,6 +162,8 @@ impl Supply {
             magazines: (0..classes).map(|_| Vec::with_capacity(MAGAZINE_MAX)).collect(),
             cursors: (0..classes).map(|class| share(map.class_bitmap(class).len())).collect(),
             slot_cursor: share(map.slot_bitmap().len()),
+            turns: (0..classes).map(|_| Turn::default()).collect(),
+            slot_turn: Turn::default(),
             retired: std::collections::VecDeque::new(),
         }
     }
@@ -165,8 +185,13 @@ impl Supply {
             if self.magazines[class].is_empty() {
                 self.refill(map, class);
             }
-            if let Some(block) = self.magazines[class].pop().and_then(|index| map.block(index)) {
-                self.set_own(block, BlockState::Private);
+            while let Some(block) = self.magazines[class].pop().and_then(|index| map.block(index)) {
+                if !self.set_own(block, BlockState::Private) {
+                    continue;
+                }
+                if class > fits {
+                    map.usage().classes[fits].spill();
+                }
                 return Ok(block);
             }
         }
@@ -188,11 +213,11 @@ impl Supply {
             return;
         };
         if self.magazines[class].len() < MAGAZINE_MAX {
-            self.set_own(block, BlockState::Cached);
-            self.magazines[class].push(index);
+            if self.set_own(block, BlockState::Cached) {
+                self.magazines[class].push(index);
+            }
         } else {
-            let word = BlockWord(block.row.word.load(Ordering::Relaxed));
-            free_block(map, index, word);
+            free_own(map, block, self.owner);
         }
     }
 
@@ -229,9 +254,12 @@ impl Supply {
                 .compare_exchange(seen.0, mine.0, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
             {
+                let total = map.geometry().slots;
+                self.slot_turn.take(1, &map.usage().slots, map.slot_bitmap(), total);
                 return Ok((index, mine));
             }
         }
+        map.usage().slots.refuse();
         Err(OutOf::Slots { slots: map.geometry().slots })
     }
 
@@ -241,7 +269,7 @@ impl Supply {
         for magazine in &mut self.magazines {
             for index in magazine.drain(..) {
                 if let Some(block) = map.block(index) {
-                    free_block(map, index, BlockWord(block.row.word.load(Ordering::Relaxed)));
+                    free_own(map, block, self.owner);
                 }
             }
         }
@@ -249,6 +277,9 @@ impl Supply {
 
     fn refill(&mut self, map: &Map, class: usize) {
         let first = map.layout().classes[class].first;
+        let total = map.layout().classes[class].count;
+        let marks = &map.usage().classes[class];
+        self.turns[class].take(REFILL, marks, map.class_bitmap(class), total);
         for _ in 0..REFILL {
             let Some(number) = take_bit(map.class_bitmap(class), &mut self.cursors[class]) else {
                 return;
@@ -274,11 +305,24 @@ impl Supply {
         }
     }
 
-    /// A plain store: the block is this participant's, so nobody else swaps its word.
+    /// A plain store: the block is this participant's, so nobody else swaps its word. False for a block
+    /// that bears another name, by damage: it is left to whoever that is.
     #[inline]
-    fn set_own(&self, block: Block<'_>, state: BlockState) {
+    fn set_own(&self, block: Block<'_>, state: BlockState) -> bool {
         let word = BlockWord(block.row.word.load(Ordering::Relaxed));
-        block.row.word.store(word.next(state, self.owner, 0).0, Ordering::Relaxed);
+        let own = word.owner() == self.owner;
+        if own {
+            block.row.word.store(word.next(state, self.owner, 0).0, Ordering::Relaxed);
+        }
+        own
+    }
+}
+
+/// Frees a block unless, by damage, it does not bear its owner's name.
+fn free_own(map: &Map, block: Block<'_>, owner: u8) {
+    let word = BlockWord(block.row.word.load(Ordering::Relaxed));
+    if word.owner() == owner {
+        free_block(map, block.index, word);
     }
 }
 

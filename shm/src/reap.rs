@@ -80,11 +80,10 @@ impl Reaper {
     /// Looks at every seat once and hands on what the dead have left.
     pub fn run_once(&mut self) -> Reaped {
         let region = self.region.clone();
-        let lock = &region.header().reap_lock;
         let mut reaped = Reaped::default();
-        if !lock.try_lock() {
+        let Some(_alone) = region.header().reap_lock.try_guard() else {
             return reaped; // another reaper is at it
-        }
+        };
         let now = monotonic_ns();
         let patrol = now - self.patrolled > PATROL.as_nanos() as u64;
         if patrol {
@@ -96,7 +95,6 @@ impl Reaper {
             }
         }
         self.clean(&mut reaped);
-        lock.unlock();
         reaped
     }
 
@@ -114,7 +112,8 @@ impl Reaper {
             Some(SeatState::Live) => {
                 let announced = row.lock.owner_died();
                 let start = row.start_time.load(Ordering::Relaxed);
-                (announced || patrol) && (dead(start) || patrol && self.has_moved_on(word.pid()))
+                (announced || patrol)
+                    && (dead(start) || patrol && has_moved_on(&self.region, word.pid()))
             }
             Some(SeatState::Joining) => {
                 let since = match self.joining.get(&seat) {
@@ -126,16 +125,10 @@ impl Reaper {
                 };
                 // No start time yet, so a reused pid cannot be told apart at once.
                 let late = now - since > JOIN_MAX.as_nanos() as u64;
-                dead(0) || late && self.has_moved_on(word.pid())
+                dead(0) || late && has_moved_on(&self.region, word.pid())
             }
             _ => false,
         }
-    }
-
-    /// A process that did `exec`, or another process of the same pid: the region is not its business.
-    fn has_moved_on(&self, pid: u32) -> bool {
-        let inode = self.region.inode();
-        inode != 0 && !process::maps_file(pid, inode)
     }
 
     /// The urgent part: entries, the message in the air, claims.
@@ -175,7 +168,11 @@ impl Reaper {
         }
         let region = self.region.clone();
         let owners: u64 = self.pending.iter().fold(0, |bits, &(seat, _)| bits | 1 << seat);
-        let is_dead = |owner: u8| owner > 0 && owners >> (owner - 1) & 1 == 1;
+        // An owner beyond the last seat is nobody's: no correct process wrote it.
+        let is_dead = |owner: u8| {
+            let seat = owner.checked_sub(1);
+            seat.and_then(|seat| owners.checked_shr(seat.into())).is_some_and(|bits| bits & 1 == 1)
+        };
         let mut kept: u64 = 0;
         for slot in 0..region.geometry().slots {
             let Some(row) = region.map.slot(slot) else {
@@ -265,6 +262,12 @@ impl Reaper {
             false
         });
     }
+}
+
+/// A process that did `exec`, or another process of the same pid: the region is not its business.
+pub(crate) fn has_moved_on(region: &Region, pid: u32) -> bool {
+    let inode = region.inode();
+    inode != 0 && !process::maps_file(pid, inode)
 }
 
 /// Finishes what the dead had committed and aborts what it had not.

@@ -2,13 +2,16 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::mem::offset_of;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::geometry::{Geometry, GeometryError, QueueSpec, SizeClass};
-use crate::layout::{FORMAT_VERSION, Header, MAGIC, NameRow, layout_hash};
+use crate::layout::{
+    FORMAT_VERSION, Header, MAGIC, MutexPlace, NameRow, ParticipantRow, REBUILDING, layout_hash,
+};
 use crate::map::Map;
 use crate::pool;
 use crate::process;
@@ -95,15 +98,21 @@ impl Region {
 
     /// Maps an existing region for work.
     pub fn attach(path: &Path) -> Result<Region, AttachError> {
-        Self::open(path, true)
+        Self::open(path, true, 0)
+    }
+
+    /// Maps a region whose hints may be half-built.
+    pub(crate) fn attach_to_rebuild(path: &Path) -> Result<Region, AttachError> {
+        Self::open(path, true, REBUILDING)
     }
 
     /// Maps an existing region for looking only: works when every process of it is dead.
     pub fn observe(path: &Path) -> Result<Region, AttachError> {
-        Self::open(path, false)
+        Self::open(path, false, REBUILDING)
     }
 
-    fn open(path: &Path, writable: bool) -> Result<Region, AttachError> {
+    /// `tolerated`: bits of [`Header::incompatible`] that do not matter to the caller.
+    fn open(path: &Path, writable: bool, tolerated: u32) -> Result<Region, AttachError> {
         let os = |action| move |source| AttachError::Os { action, path: path.into(), source };
         let file =
             OpenOptions::new().read(true).write(writable).open(path).map_err(
@@ -113,7 +122,7 @@ impl Region {
                 },
             )?;
         let actual = file.metadata().map_err(os("measure"))?.len();
-        let facts = read_header(path, &file, actual)?;
+        let facts = read_header(path, &file, actual, tolerated)?;
         let map = Map::new(&file, path, facts.geometry, writable).map_err(os("map"))?;
         if writable {
             let ours = process::pid_namespace().map_err(os("read the pid namespace for"))?;
@@ -205,6 +214,30 @@ impl Region {
     pub fn gathered(&self) -> Seq {
         // ORDER gathered/2 Acquire, pairs with gathered/1 in gather.rs: reuse happens after the copy.
         Seq::from_bits(self.header().gathered.word.load(Ordering::Acquire))
+    }
+
+    /// Whether the header still describes the region that was mapped.
+    pub(crate) fn describes_itself(&self) -> bool {
+        let header = self.header();
+        header.magic.load(Ordering::Acquire) == MAGIC
+            && header.format_version.load(Ordering::Relaxed) == FORMAT_VERSION
+            && header.layout_hash.load(Ordering::Relaxed) == layout_hash()
+            && header.region_bytes.load(Ordering::Relaxed) == self.map.layout().region_bytes
+            && check_counts(header).is_ok()
+            && read_geometry(header) == *self.geometry()
+    }
+
+    /// Where the C library keeps its mutexes, in bytes of the file. It trusts what stands there, so tests
+    /// that damage a region spare them.
+    #[doc(hidden)]
+    pub fn mutex_places(&self) -> Vec<std::ops::Range<u64>> {
+        let seat = |seat: u64| {
+            let row = self.map.layout().participants + seat * size_of::<ParticipantRow>() as u64;
+            row + offset_of!(ParticipantRow, lock) as u64
+        };
+        let seats = (0..u64::from(self.geometry().participants)).map(seat);
+        let places = seats.chain([offset_of!(Header, reap_lock) as u64]);
+        places.map(|at| at..at + size_of::<MutexPlace>() as u64).collect()
     }
 
     #[inline]
@@ -317,7 +350,12 @@ struct HeaderFacts {
 }
 
 /// Believes nothing: each claim of the header is compared before the next one is used.
-fn read_header(path: &Path, file: &File, actual: u64) -> Result<HeaderFacts, AttachError> {
+fn read_header(
+    path: &Path,
+    file: &File,
+    actual: u64,
+    tolerated: u32,
+) -> Result<HeaderFacts, AttachError> {
     let path_buf = || path.to_path_buf();
     if actual < 4096 {
         return Err(AttachError::NotARegion { path: path_buf() });
@@ -345,7 +383,11 @@ fn read_header(path: &Path, file: &File, actual: u64) -> Result<HeaderFacts, Att
     if found != layout_hash() {
         return Err(AttachError::Build { path: path_buf(), found, ours: layout_hash() });
     }
-    let unknown = header.incompatible.load(relaxed);
+    let features = header.incompatible.load(relaxed) & !tolerated;
+    if features & REBUILDING != 0 {
+        return Err(AttachError::HalfRebuilt { path: path_buf() });
+    }
+    let unknown = features & !REBUILDING;
     if unknown != 0 {
         return Err(AttachError::Features { path: path_buf(), unknown });
     }
@@ -362,6 +404,7 @@ fn read_header(path: &Path, file: &File, actual: u64) -> Result<HeaderFacts, Att
         return Err(AttachError::OtherBoot { path: path_buf() });
     }
     let geometry = read_geometry(header);
+    check_counts(header).map_err(|source| AttachError::Geometry { path: path_buf(), source })?;
     let wanted = geometry
         .region_bytes()
         .map_err(|source| AttachError::Geometry { path: path_buf(), source })?;
@@ -369,6 +412,27 @@ fn read_header(path: &Path, file: &File, actual: u64) -> Result<HeaderFacts, Att
         return Err(AttachError::Length { path: path_buf(), actual, claimed: wanted });
     }
     Ok(HeaderFacts { geometry })
+}
+
+/// Refuses what [`read_geometry`] would cut off.
+fn check_counts(header: &Header) -> Result<(), GeometryError> {
+    let lanes = header.queues.iter().map(|row| ("lanes of a queue", &row.lanes, 8));
+    let counts = [
+        ("size classes", &header.class_count, Geometry::CLASSES_MAX as u32),
+        ("queues", &header.queue_count, Geometry::QUEUES_MAX as u32),
+        ("ports", &header.port_count, Geometry::PORTS_MAX as u32),
+        ("participants", &header.participants, Geometry::PARTICIPANTS_MAX.into()),
+        ("max_attempts", &header.max_attempts, u16::MAX.into()),
+        ("inbox_limit", &header.inbox_limit, u16::MAX.into()),
+    ];
+    for (what, count, most) in counts.into_iter().chain(lanes) {
+        let value = count.load(Ordering::Relaxed);
+        if value > most {
+            let (value, most) = (value.into(), most.into());
+            return Err(GeometryError::Range { what, value, least: 0, most });
+        }
+    }
+    Ok(())
 }
 
 fn read_geometry(header: &Header) -> Geometry {
@@ -507,6 +571,12 @@ pub enum AttachError {
         path: PathBuf,
         /// The unknown bits.
         unknown: u32,
+    },
+    /// Its hints are being rebuilt, or whoever did it was killed half-way.
+    #[error("{} is being rebuilt, or its rebuild was interrupted", .path.display())]
+    HalfRebuilt {
+        /// The file.
+        path: PathBuf,
     },
     /// The file was cut or extended after creation.
     #[error("{} is {actual} bytes, its header says {claimed}", .path.display())]

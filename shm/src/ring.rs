@@ -53,6 +53,16 @@ impl<'m> Ring<'m> {
         position.wrapping_add((laps as u64).wrapping_mul(self.cells.len() as u64)).wrapping_add(1)
     }
 
+    /// Makes the ring as empty as a new one, while nobody else uses it.
+    pub(crate) fn clear(&self) {
+        self.words().for_each(|word| word.store(0, Ordering::SeqCst));
+    }
+
+    /// Everything that the ring consists of.
+    pub(crate) fn words(&self) -> impl Iterator<Item = &'m AtomicU64> {
+        self.cells.iter().chain([self.head, self.tail])
+    }
+
     /// Adds a hint. `value` is below `u32::MAX`.
     #[inline]
     pub(crate) fn push(&self, value: u32) -> Result<(), Full> {

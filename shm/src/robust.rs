@@ -66,6 +66,12 @@ impl MutexPlace {
         }
     }
 
+    /// As [`try_lock`](Self::try_lock), until the guard is dropped. Also by a panic: a mutex that its thread
+    /// still holds when the region is unmapped would crash the thread's next one.
+    pub(crate) fn try_guard(&self) -> Option<Locked<'_>> {
+        self.try_lock().then_some(Locked(self))
+    }
+
     /// Gives back what this thread took with [`try_lock`](Self::try_lock).
     pub(crate) fn unlock(&self) {
         // SAFETY: this thread owns the mutex by the contract of the function.
@@ -107,6 +113,15 @@ impl MutexPlace {
                 return Some((word, marked));
             }
         }
+    }
+}
+
+/// A mutex that this thread holds.
+pub(crate) struct Locked<'m>(&'m MutexPlace);
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.0.unlock();
     }
 }
 

@@ -291,7 +291,7 @@ pub(crate) fn begin_entry(
     entry.floor.store(floor, Ordering::Relaxed);
     // ORDER entry/1 Release, pairs with watermark/1 through the swap that draws the seq (draw/1): whoever
     // reads a `commit_seq` that includes this seq sees the position and the state.
-    row.next_position.store(position + 1, Ordering::Release);
+    row.next_position.store(position.wrapping_add(1), Ordering::Release);
     entry.word.store(drawing.0, Ordering::Release);
     Ok((entry, drawing))
 }
@@ -344,7 +344,7 @@ pub(crate) fn decide(
     stamp: impl FnOnce(u64),
 ) -> Result<Option<Seq>, Refusal> {
     // ORDER draw/1 SeqCst. One order of all swaps of this word: see watermark/1 and role/4.
-    let drawn = region.map.header().commit_seq.word.fetch_add(1, Ordering::SeqCst) + 1;
+    let drawn = region.map.header().commit_seq.word.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
     let seq = Seq::from_bits(drawn);
     // ORDER role/3 SeqCst, pairs with role/4: a change of role that swapped `commit_seq` before us is seen
     // here; one that swaps it after us sees Drawing.
@@ -368,6 +368,9 @@ fn wait_for_room(region: &Region, row: &ParticipantRow, entry: &EntryRow) -> Res
     if !committed || used <= region.gathered().to_bits() {
         return Ok(());
     }
+    if used > region.commit_seq().to_bits() {
+        return Ok(()); // a position that nobody has drawn is damage, and nothing to wait for
+    }
     wait_for_gatherer(region, row, used)
 }
 
@@ -381,7 +384,7 @@ fn wait_for_gatherer(region: &Region, row: &ParticipantRow, used: u64) -> Result
         }
         if !held {
             let count = &row.counters[Counter::RingHeld as usize];
-            count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
             held = true;
         }
         let waited = monotonic_ns() - begun;

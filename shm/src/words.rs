@@ -159,6 +159,11 @@ impl SlotWord {
         self.0 >> 60 == state as u64
     }
 
+    /// There is an object, whatever becomes of it.
+    pub(crate) fn is_object(self) -> bool {
+        self.is_claimable() || self.is(SlotState::Claimed) || self.is(SlotState::Parked)
+    }
+
     /// An object that nobody has in hands and that may be worked on.
     #[inline]
     pub(crate) fn is_claimable(self) -> bool {

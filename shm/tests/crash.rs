@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::{TestRegion, small};
 use hotpair_shm::{
-    Delivery, Endpoint, Gatherer, Kind, Participant, QueueSpec, Reaper, Region, Sweeper,
+    Delivery, Endpoint, Gatherer, Kind, Mode, Participant, QueueSpec, Reaper, Region, Sweeper,
 };
 
 /// What a child process is to do: `worker PATH` or `port PATH FIRST`.
@@ -208,7 +208,10 @@ fn nothing_is_lost_doubled_or_leaked_when_processes_are_killed() {
             workers[victim] = Killed(spawn(format!("worker {path}")));
             kills += 1;
         }
+        // In the middle of it all, with the port and a worker just killed and nothing reaped yet.
         drop(port);
+        let report = test.region.verify(Mode::Online);
+        assert!(report.is_clean(), "{:#?}", report.findings);
         kills += 1;
         let bytes = reader.join().expect("the reader ends with the pipe");
         delivered.extend(parse_reports(&bytes, first - 1_000_000));
@@ -258,6 +261,9 @@ fn nothing_is_lost_doubled_or_leaked_when_processes_are_killed() {
             "no block is in a dead hand: {status:?}"
         );
     }
+    Reaper::new(test.region.clone()).run_once();
+    let report = test.region.verify(Mode::Strict);
+    assert!(report.is_clean(), "{:#?}", report.findings);
     println!("{kills} kills, {} messages, {} packets", delivered.len(), total);
 }
 

@@ -231,6 +231,8 @@ fn limits_are_errors_and_lose_nothing() {
         .deliver(Delivery { queue: work, key: None, priority: 0 }, packet)
         .expect_err("no slot");
     assert_eq!(error, DeliverError::OutOf(OutOf::Slots { slots: 64 }));
+    let slots = test.region.usage().slots;
+    assert_eq!((slots.high, slots.refused, slots.suggested()), (64, 1, 128));
     port.discard(packet);
 
     let mut claim = worker.claim(work).expect("ready");

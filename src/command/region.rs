@@ -1,6 +1,12 @@
 //! `hotpair region`: the files in /dev/shm.
 
-use hotpair_shm::Region;
+mod rebuild;
+mod suggest;
+mod verify;
+
+use std::path::PathBuf;
+
+use hotpair_shm::{AttachError, Region};
 use serde_json::json;
 
 use crate::exit::Exit;
@@ -24,6 +30,33 @@ pub(crate) enum Action {
         #[arg(long)]
         force: bool,
     },
+    /// Drop every hint of a region that nobody lives in, and build it again from the truth
+    Rebuild {
+        /// Name of the region, or path of its file
+        name: String,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Propose sizes for a configuration from what the region has held
+    Suggest {
+        /// Name of the region, or path of its file
+        name: String,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check every word of a region against what must hold; exit code 7 if something is wrong
+    Verify {
+        /// Name of the region, or path of its file
+        name: String,
+        /// Nobody lives in it and nothing may be left over
+        #[arg(long)]
+        strict: bool,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Does it.
@@ -31,7 +64,28 @@ pub(crate) fn run(action: &Action) -> Outcome {
     match action {
         Action::List { json } => list(*json),
         Action::Remove { name, force } => remove(name, *force),
+        Action::Rebuild { name, json } => rebuild::run(name, *json),
+        Action::Suggest { name, json } => suggest::run(name, *json),
+        Action::Verify { name, strict, json } => verify::run(name, *strict, *json),
     }
+}
+
+/// The file of a region given by name or by path: what contains a slash is a path.
+fn path_of(name: &str) -> PathBuf {
+    if name.contains('/') { PathBuf::from(name) } else { Region::path_for(name) }
+}
+
+/// Maps a region, given by name or by path, for looking only.
+fn observe(name: &str) -> Result<Region, Failure> {
+    Region::observe(&path_of(name)).map_err(|error| {
+        let failure = Failure::new(format!("cannot look at region {name}")).caused_by(&error);
+        match error {
+            AttachError::Missing { .. } => {
+                failure.help("`hotpair region list` shows what there is").exit(Exit::NotRunning)
+            }
+            _ => failure,
+        }
+    })
 }
 
 fn list(as_json: bool) -> Outcome {

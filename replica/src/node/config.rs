@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hotpair_shm::{AttachError, CreateError, Geometry, JoinError};
+use hotpair_shm::{AttachError, CreateError, Geometry, JoinError, RebuildError};
 
 use crate::protocol::{self, Control, Limits, Mode, Timing};
 use crate::quic::LinkError;
@@ -82,6 +82,12 @@ pub enum NodeError {
         /// Why.
         #[from]
         source: CreateError,
+    },
+    /// Its hints are half-built, and cannot be finished.
+    #[error("cannot finish the rebuild of the region")]
+    Rebuild {
+        /// Why.
+        source: RebuildError,
     },
     /// The region was made for another configuration.
     #[error("{} was made for another geometry: it has {found}, the configuration says {expected}", .path.display())]
