@@ -104,7 +104,7 @@ impl Participant {
     /// region is not primary.
     pub fn take_emitted(&mut self, port: PortId) -> Option<EmittedPacket> {
         self.outbox.fill(&self.region, port);
-        // ORDER released/2: read before the packet is taken, role after (see `may_send`).
+        // `released` is read before the packet is taken, the role after it (see `may_send`).
         if self.outbox.next_seq()? > self.region.released() {
             return None;
         }

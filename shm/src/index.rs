@@ -70,7 +70,7 @@ pub(crate) fn chain_word(before: u64, next: Option<u32>) -> u64 {
 pub(crate) fn lookup(map: &Map, hash: u64, queue: u8, key: &[u8]) -> Lookup {
     let (bucket, head) = map.bucket(hash);
     for _ in 0..1000 {
-        // ORDER bucket/1 SeqCst loads, pairs with the swaps of bucket/2 in tx.rs.
+        // ORDER bucket/1 SeqCst, pairs with bucket/2.
         let word = BucketWord(head.load(Ordering::SeqCst));
         match walk(map, word, hash, queue, key) {
             Walk::Found { slot, incarnation } => return Lookup::Found { slot, incarnation },

@@ -149,6 +149,7 @@ impl Region {
         if kind == Kind::Node {
             let before = self.header().node_seat.load(Ordering::SeqCst);
             let free = before == 0 || !self.node_alive();
+            // ORDER node/1 SeqCst, pairs with node/2.
             if !free
                 || self
                     .header()
@@ -199,6 +200,7 @@ impl Region {
             let Some(row) = self.map.participant(seat) else {
                 return false;
             };
+            // ORDER seat/4 Acquire, pairs with seat/3: the row as its last owner, or the reaper, left it.
             let seen = SeatWord(row.word.load(Ordering::Acquire));
             if seen.state() != Some(SeatState::Free) {
                 return false;
@@ -213,6 +215,7 @@ impl Region {
     }
 
     fn node_row(&self) -> Option<&ParticipantRow> {
+        // ORDER node/2 Acquire, pairs with node/1.
         let seat = self.header().node_seat.load(Ordering::Acquire).checked_sub(1)?;
         self.map.participant(u8::try_from(seat).ok()?)
     }
@@ -280,8 +283,8 @@ impl Participant {
         if !role.is_primary() {
             return None;
         }
-        // ORDER active/1 SeqCst, pairs with active/2 in role.rs: either the changer of the role sees this
-        // declaration, or the second look here sees the changed role.
+        // ORDER active/1 SeqCst, pairs with active/2: either the changer of the role sees this declaration, or
+        // the second look here sees the changed role.
         row.active.store(role.0, Ordering::SeqCst);
         if self.region.role() == role {
             return Some(role);
@@ -292,6 +295,7 @@ impl Participant {
 
     #[inline]
     pub(crate) fn leave(&self) {
+        // ORDER active/3 Release, pairs with active/2: what was held has been let go of before.
         self.row().active.store(0, Ordering::Release);
     }
 
@@ -342,6 +346,7 @@ impl Participant {
 
     fn has_work(&mut self, bell: Bell) -> bool {
         let region = &self.region;
+        // ORDER bell/5 SeqCst on each word that is looked at, pairs with bell/3.
         match bell {
             Bell::Queue(QueueId(queue)) => {
                 if !region.role().is_primary() {
@@ -400,6 +405,7 @@ impl Drop for Participant {
         // What waits to be gathered is the reaper's; if there is nothing, the seat is free at once.
         let state = if self.supply.has_retired() { SeatState::Left } else { SeatState::Free };
         drop(self.keeper.take());
+        // ORDER seat/3 Release, pairs with seat/4: all of this seat's writes come before its next owner's.
         self.row().word.store(word.with(state).0, Ordering::Release);
     }
 }

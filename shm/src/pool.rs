@@ -86,7 +86,7 @@ pub(crate) fn free_block(map: &Map, index: u32, expected: BlockWord) -> bool {
         return false;
     };
     let free = expected.next(BlockState::Free, 0, 0);
-    // ORDER block/1 AcqRel, pairs with block/1: the next owner's writes come after our last use.
+    // ORDER block/1 AcqRel, pairs with block/1 and block/2: the next owner's writes come after our last use.
     let freed = block
         .row
         .word
@@ -262,7 +262,7 @@ impl Supply {
                 continue;
             }
             let cached = seen.next(BlockState::Cached, self.owner, 0);
-            // ORDER block/1 AcqRel, pairs with block/1 in `free_block`.
+            // ORDER block/1 AcqRel, pairs with block/1 and block/2.
             if block
                 .row
                 .word

@@ -184,14 +184,14 @@ impl Region {
     /// What this region is used for now.
     #[inline]
     pub fn role(&self) -> RoleEpoch {
-        // ORDER role/2 SeqCst, pairs with role/1 in role.rs: see there.
+        // ORDER role/2 SeqCst, pairs with role/1.
         RoleEpoch(self.header().role.word.load(Ordering::SeqCst))
     }
 
     /// Up to where the outside may know.
     #[inline]
     pub fn released(&self) -> Seq {
-        // ORDER released/2 Acquire, pairs with released/1 in role.rs.
+        // ORDER released/2 Acquire, pairs with released/1.
         Seq::from_bits(self.header().released.word.load(Ordering::Acquire))
     }
 
@@ -203,7 +203,7 @@ impl Region {
     /// Up to where commits have been copied out of the entries.
     #[inline]
     pub fn gathered(&self) -> Seq {
-        // ORDER gathered/2 Acquire, pairs with gathered/1 in gather.rs: reuse happens after the copy.
+        // ORDER gathered/2 Acquire, pairs with gathered/1: reuse happens after the copy.
         Seq::from_bits(self.header().gathered.word.load(Ordering::Acquire))
     }
 

@@ -71,7 +71,7 @@ impl Region {
 /// The word of a slot; for a claimed one whose commit is decided, the word that the commit gives it.
 fn decided_word(map: &Map, slot: u32) -> Option<SlotWord> {
     let row = map.slot(slot)?;
-    // ORDER slot/1 Acquire: the entry named below is at least as new.
+    // ORDER slot/1 Acquire, pairs with slot/1: the entry named below is at least as new.
     let word = SlotWord(row.word.load(Ordering::SeqCst));
     if !word.is(SlotState::Claimed) {
         return Some(word);
@@ -79,7 +79,7 @@ fn decided_word(map: &Map, slot: u32) -> Option<SlotWord> {
     let seat = word.owner().checked_sub(1)?;
     let position = map.participant(seat)?.next_position.load(Ordering::SeqCst).checked_sub(1)?;
     let entry = map.entry(seat, position)?;
-    // ORDER entry/2: who sees Committed sees the steps.
+    // ORDER entry/4 SeqCst, pairs with entry/2: who sees Committed sees the steps.
     let seen = EntryWord(entry.word.load(Ordering::SeqCst));
     if seen != EntryWord::new(position, EntryState::Committed) {
         return Some(word);
