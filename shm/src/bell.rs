@@ -108,6 +108,7 @@ impl Region {
 
     /// Wakes every sleeper of every bell: after a change of role.
     pub fn ring_all(&self) {
+        // ORDER bell/3 is the role, pairs with bell/5: who says that it sleeps after the swap below sees it.
         for seat in 0..self.geometry().participants as u8 {
             self.wake(seat);
         }

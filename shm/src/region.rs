@@ -191,8 +191,8 @@ impl Region {
     /// Up to where the outside may know.
     #[inline]
     pub fn released(&self) -> Seq {
-        // ORDER released/2 Acquire, pairs with released/1.
-        Seq::from_bits(self.header().released.word.load(Ordering::Acquire))
+        // ORDER released/2 SeqCst, pairs with released/1: ports sleep over this word (bell/5).
+        Seq::from_bits(self.header().released.word.load(Ordering::SeqCst))
     }
 
     /// The last position that was drawn.

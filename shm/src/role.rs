@@ -144,8 +144,8 @@ impl Region {
 
     /// Opens the output gate up to `seq` and wakes the ports that wait for it.
     pub fn raise_released(&self, seq: Seq) {
-        // ORDER released/1 AcqRel, pairs with released/2.
-        let before = self.header().released.word.fetch_max(seq.to_bits(), Ordering::AcqRel);
+        // ORDER released/1 SeqCst, pairs with released/2: ports sleep over this word (bell/3).
+        let before = self.header().released.word.fetch_max(seq.to_bits(), Ordering::SeqCst);
         if before < seq.to_bits() {
             // ORDER bell/3 is the maximum above, pairs with bell/5.
             for port in 0..self.geometry().ports.len() as u8 {
