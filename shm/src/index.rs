@@ -15,7 +15,7 @@
 
 use crate::map::Map;
 use crate::region::Region;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, unchanged};
 use crate::words::{BucketWord, EntryState, EntryWord, SlotState, SlotWord};
 
 /// What an index says of a key.
@@ -76,7 +76,7 @@ pub(crate) fn lookup(map: &Map, hash: u64, queue: u8, key: &[u8]) -> Lookup {
             Walk::Found { slot, incarnation } => return Lookup::Found { slot, incarnation },
             Walk::Changed => {}
             Walk::End => {
-                if head.load(Ordering::SeqCst) == word.0 {
+                if unchanged(head, word.0) {
                     return if word.owner() == 0 {
                         Lookup::Absent { bucket, word }
                     } else {
@@ -116,7 +116,7 @@ fn walk(map: &Map, word: BucketWord, hash: u64, queue: u8, key: &[u8]) -> Walk {
                     .block()
                     .and_then(|block| map.block(block))
                     .is_some_and(|block| block.prefix_is_racy(key));
-            if SlotWord(row.word.load(Ordering::Acquire)) != seen {
+            if !unchanged(&row.word, seen.0) {
                 return Walk::Changed;
             }
             if same {

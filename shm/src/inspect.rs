@@ -7,7 +7,7 @@ use crate::map::BadBlock;
 use crate::participant::{Kind, SeatState, SeatWord};
 use crate::process::{self, Life, monotonic_ns};
 use crate::region::{QueueId, Region, load_name};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, unchanged};
 use crate::words::{BlockState, BlockWord, RoleEpoch, Seq, SlotState, SlotWord};
 
 /// What an object is doing, for reports.
@@ -244,7 +244,7 @@ impl Region {
             let placing = row.placing.load(Ordering::Relaxed);
             let state = match word.state() {
                 Some(SlotState::Free | SlotState::Reserved) | None => {
-                    if SlotWord(row.word.load(Ordering::Acquire)) == word {
+                    if unchanged(&row.word, word.0) {
                         // A reserved slot has its next incarnation already, but no object.
                         let ended = word.state() == Some(SlotState::Reserved);
                         let incarnation = incarnation.wrapping_sub(u32::from(ended));
@@ -266,7 +266,7 @@ impl Region {
                 copied = block.copy_racy(&mut key, &mut value);
             }
             let waiting = crate::words::InboxWord(row.inbox.load(Ordering::Relaxed)).depth();
-            if SlotWord(row.word.load(Ordering::Acquire)) != word {
+            if !unchanged(&row.word, word.0) {
                 continue; // it changed while it was copied
             }
             copied?;
@@ -449,8 +449,7 @@ impl Region {
                 let copied = block.copy_racy(&mut prefix, &mut payload);
                 let seq = Seq::from_bits(block.row.seq.load(Ordering::Relaxed));
                 let ordinal = block.row.id.load(Ordering::Relaxed) as u32;
-                let now = BlockWord(block.row.word.load(Ordering::Acquire));
-                if now != word {
+                if !unchanged(&block.row.word, word.0) {
                     continue;
                 }
                 if copied.is_ok() {

@@ -5,7 +5,7 @@
 //! blocks per class, so that a commit does not touch shared bitmaps.
 
 use crate::map::{Block, Map};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, fence};
 use crate::words::{BlockState, BlockWord, SlotState, SlotWord};
 
 /// Blocks of one class that a participant keeps for itself.
@@ -167,6 +167,9 @@ impl Supply {
             }
             if let Some(block) = self.magazines[class].pop().and_then(|index| map.block(index)) {
                 self.set_own(block, BlockState::Private);
+                // ORDER racy/1 Release fence, pairs with racy/2: the words that named this block have moved on
+                // before anything is written into it.
+                fence(Ordering::Release);
                 return Ok(block);
             }
         }
@@ -229,6 +232,8 @@ impl Supply {
                 .compare_exchange(seen.0, mine.0, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
             {
+                // ORDER racy/1 Release fence, pairs with racy/2: Reserved before the row is written.
+                fence(Ordering::Release);
                 return Ok((index, mine));
             }
         }

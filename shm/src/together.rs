@@ -4,7 +4,7 @@ use crate::claim::OTHERS_PER_CLAIM;
 use crate::index::{self, Lookup};
 use crate::map::Map;
 use crate::region::{QueueId, Region};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence, unchanged};
 use crate::tx::{Target, steps_of};
 use crate::words::{EntryState, EntryWord, SlotState, SlotWord};
 
@@ -34,6 +34,8 @@ impl Region {
         for _ in 0..LOOKS_MAX {
             let Some(before) = self.words_of(queue, keys) else { continue };
             let values = before.iter().map(|seen| self.value_at(*seen)).collect();
+            // ORDER racy/2 Acquire fence, pairs with racy/1: the copies come before the second look.
+            fence(Ordering::Acquire);
             if self.words_of(queue, keys) == Some(before) {
                 return Ok(values);
             }
@@ -88,6 +90,5 @@ fn decided_word(map: &Map, slot: u32) -> Option<SlotWord> {
         .find(|step| step.target == Target::Slot(slot) && step.expected == word.0)
         .map(|step| SlotWord(step.new));
     // The entry may have been reused while it was read; then the slot has changed as well.
-    let still = SlotWord(row.word.load(Ordering::SeqCst)) == word;
-    still.then_some(step.unwrap_or(word))
+    unchanged(&row.word, word.0).then_some(step.unwrap_or(word))
 }

@@ -26,7 +26,7 @@ use crate::layout::{EntryRow, OPERATIONS_MAX, ParticipantRow, SlotRow};
 use crate::map::Map;
 use crate::process::monotonic_ns;
 use crate::region::Region;
-use crate::sync::{Ordering, fence};
+use crate::sync::{Ordering, fence, unchanged};
 use crate::words::{
     BlockState, BlockWord, BucketWord, EntryState, EntryWord, InboxWord, RoleEpoch, Seq, SlotState,
     SlotWord,
@@ -522,7 +522,7 @@ fn bears_key(map: &Map, slot: u32, insert: &Insert) -> bool {
             .block()
             .and_then(|block| map.block(block))
             .is_some_and(|block| block.prefix_is_racy(&insert.key));
-        if row.word.load(Ordering::Acquire) == seen {
+        if unchanged(&row.word, seen) {
             return same;
         }
     }
