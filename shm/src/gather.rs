@@ -263,11 +263,18 @@ impl Gatherer {
     pub fn unapplied(&self, mut sink: impl FnMut(GatheredCommit<'_>)) {
         let map: &Map = &self.region.map;
         for seat in 0..map.geometry().participants as u8 {
-            if let Some((_, entry, word)) = latest(map, seat)
+            // ORDER entry/4 SeqCst (in `latest`), pairs with entry/2.
+            if let Some((position, entry, word)) = latest(map, seat)
                 && word.state() == Some(EntryState::Committed)
             {
                 // Its blocks stay: what replaces them is retired, and waits to be gathered.
-                sink(image(map, Seq::from_bits(entry.seq.load(Ordering::Relaxed)), entry));
+                let commit = image(map, Seq::from_bits(entry.seq.load(Ordering::Relaxed)), entry);
+                // ORDER reuse/2 Acquire, pairs with reuse/1: if it was gathered before, its owner may go on and
+                // use the entry again. Then the slots show it.
+                fence(Ordering::Acquire);
+                if entry.word.load(Ordering::Relaxed) >> 6 == position {
+                    sink(commit);
+                }
             }
         }
     }
