@@ -283,6 +283,10 @@ impl Participant {
         if !role.is_primary() {
             return None;
         }
+        if self.outbox.is_sending() {
+            // Declared already, by the packets in hand; under another role than theirs nothing is begun.
+            return (row.active.load(Ordering::Relaxed) == role.0).then_some(role);
+        }
         // ORDER active/1 SeqCst, pairs with active/2: either the changer of the role sees this declaration, or
         // the second look here sees the changed role.
         row.active.store(role.0, Ordering::SeqCst);
@@ -293,8 +297,12 @@ impl Participant {
         None
     }
 
+    /// Takes the declaration back, unless packets are still in hand.
     #[inline]
     pub(crate) fn leave(&self) {
+        if self.outbox.is_sending() {
+            return;
+        }
         // ORDER active/3 Release, pairs with active/2: what was held has been let go of before.
         self.row().active.store(0, Ordering::Release);
     }
