@@ -146,27 +146,6 @@ impl Region {
             }
         };
         let row = self.map.participant(seat).expect("a seat just taken exists");
-        if kind == Kind::Node {
-            let before = self.header().node_seat.load(Ordering::SeqCst);
-            let free = before == 0 || !self.node_alive();
-            // ORDER node/1 SeqCst, pairs with node/2.
-            if !free
-                || self
-                    .header()
-                    .node_seat
-                    .compare_exchange(
-                        before,
-                        u32::from(seat) + 1,
-                        Ordering::SeqCst,
-                        Ordering::SeqCst,
-                    )
-                    .is_err()
-            {
-                let word = SeatWord(row.word.load(Ordering::Relaxed));
-                row.word.store(word.with(SeatState::Free).0, Ordering::Release);
-                return Err(JoinError::NodeExists { pid: self.node_pid().unwrap_or(0) });
-            }
-        }
         row.start_time.store(start_time, Ordering::Relaxed);
         row.kind.store(kind as u32, Ordering::Relaxed);
         store_name(&row.name, name);
@@ -176,6 +155,13 @@ impl Region {
         row.claims.iter().for_each(|hint| hint.store(0, Ordering::Relaxed));
         row.counters.iter().for_each(|count| count.store(0, Ordering::Relaxed));
         row.lock.initialise().map_err(JoinError::Os)?;
+        // Once the row says what it is: who finds this seat named must find a node on it.
+        if kind == Kind::Node && !self.name_node(seat) {
+            let word = SeatWord(row.word.load(Ordering::Relaxed));
+            // ORDER seat/3 Release, pairs with seat/4.
+            row.word.store(word.with(SeatState::Free).0, Ordering::Release);
+            return Err(JoinError::NodeExists { pid: self.node_pid().unwrap_or(0) });
+        }
         let keeper = Keeper::start(self.map.clone(), seat).map_err(JoinError::Os)?;
         let word = SeatWord(row.word.load(Ordering::Relaxed));
         // ORDER seat/1 Release, pairs with seat/2: who sees Live sees the identity and the held mutex.
@@ -208,6 +194,19 @@ impl Region {
             let mine = SeatWord::new(SeatState::Joining, seen.generation() + 1, std::process::id());
             row.word.compare_exchange(seen.0, mine.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         })
+    }
+
+    /// Makes `seat` the node's, unless a living node has one.
+    fn name_node(&self, seat: u8) -> bool {
+        let named = &self.header().node_seat;
+        let before = named.load(Ordering::SeqCst);
+        if before != 0 && self.node_alive() {
+            return false;
+        }
+        // ORDER node/1 SeqCst, pairs with node/2.
+        named
+            .compare_exchange(before, u32::from(seat) + 1, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
     }
 
     fn all_taken(&self) -> JoinError {
