@@ -52,7 +52,7 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    fn to_bits(self) -> u32 {
+    pub(crate) fn to_bits(self) -> u32 {
         match self {
             Target::Slot(index) => index,
             Target::Block(index) => 1 << 30 | index,
