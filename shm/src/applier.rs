@@ -12,7 +12,7 @@ use crate::map::Map;
 use crate::participant::Participant;
 use crate::pool::{self, OutOf};
 use crate::region::{PortId, Region};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence, unchanged};
 use crate::value::{ENDPOINT_BYTES, checksum, fill_block, seal_block, value_block};
 use crate::words::{BlockState, BlockWord, BucketWord, InboxWord, Seq, SlotState, SlotWord};
 
@@ -222,6 +222,8 @@ fn put(
         return Err(ApplyError::SlotInUse { slot });
     }
     if is_new {
+        // ORDER racy/1 Release fence, pairs with racy/2: Free before the row is written.
+        fence(Ordering::Release);
         row.incarnation.store(incarnation, Ordering::Relaxed);
         row.placing.store(placing, Ordering::Relaxed);
         row.attempts.store(0, Ordering::Relaxed);
@@ -352,7 +354,7 @@ impl Region {
             prefix.clear();
             data.clear();
             let copied = block.copy_racy(&mut prefix, &mut data);
-            if SlotWord(row.word.load(Ordering::Acquire)) == seen {
+            if unchanged(&row.word, seen.0) {
                 return Some(copied.is_ok() && checksum(&prefix, &data) == sum);
             }
         }

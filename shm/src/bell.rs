@@ -4,10 +4,10 @@
 //!  sleeper                                   ringer
 //!  bell/1  state := asleep                   bell/3  make the thing visible (a hint, `released`, …)
 //!  bell/2  set own bit in the doorbell       bell/4  read the doorbell's bits
-//!          look again, then sleep                    clear one bit, state := awake, wake
+//!  bell/5  look again, then sleep                    clear one bit, state := awake, wake
 //! ```
 //!
-//! All four are SeqCst: either the ringer sees the bit, or the sleeper's second look sees the thing.
+//! All five are SeqCst: either the ringer sees the bit, or the sleeper's second look sees the thing.
 //! A sleep lasts at most [`SLEEP_MAX`], so a ringer that dies between its two steps costs that much.
 
 use std::io;
@@ -56,8 +56,10 @@ pub(crate) fn bits(map: &Map, bell: Bell) -> &AtomicU64 {
 pub(crate) fn arm(map: &Map, bell: Bell, seat: u8, socket: bool) {
     if let Some(row) = map.participant(seat) {
         let state = if socket { ASLEEP_SOCKET } else { ASLEEP_FUTEX };
-        row.bell.store(state, Ordering::SeqCst); // ORDER bell/1
-        bits(map, bell).fetch_or(1 << seat, Ordering::SeqCst); // ORDER bell/2
+        // ORDER bell/1 SeqCst, pairs with bell/4.
+        row.bell.store(state, Ordering::SeqCst);
+        // ORDER bell/2 SeqCst, pairs with bell/4: the caller's look (bell/5) comes after.
+        bits(map, bell).fetch_or(1 << seat, Ordering::SeqCst);
     }
 }
 
@@ -82,7 +84,7 @@ impl Region {
     /// Wakes one sleeper of `bell`, if there is one.
     #[inline]
     pub fn ring(&self, bell: Bell) {
-        // ORDER bell/3 is the caller's; bell/4 here.
+        // ORDER bell/4 SeqCst, pairs with bell/1 and bell/2: the caller's bell/3 comes before.
         let asleep = bits(&self.map, bell).load(Ordering::SeqCst);
         if asleep != 0 {
             self.wake_one(bell, asleep);
@@ -106,6 +108,7 @@ impl Region {
 
     /// Wakes every sleeper of every bell: after a change of role.
     pub fn ring_all(&self) {
+        // ORDER bell/3 is the role, pairs with bell/5: who says that it sleeps after the swap below sees it.
         for seat in 0..self.geometry().participants as u8 {
             self.wake(seat);
         }

@@ -189,7 +189,8 @@ impl Participant {
         let seen = SlotWord(row.word.load(Ordering::SeqCst));
         if !region.is_ready(slot, seen) {
             if seen.is(SlotState::Queued) {
-                // Its hint is gone now: whoever gives it something to do must see that.
+                // ORDER ready/3 SeqCst, pairs with ready/1 and ready/2. Its hint is gone now: whoever gives it
+                // something to do must see that.
                 let idle = seen.next(SlotState::Idle, 0, seen.block());
                 let _ =
                     row.word.compare_exchange(seen.0, idle.0, Ordering::SeqCst, Ordering::Relaxed);
@@ -207,7 +208,7 @@ impl Participant {
         let hint = &self.row().claims[usize::from(hint) % CLAIM_HINTS];
         hint.store(slot + 1, Ordering::Relaxed);
         let mine = seen.next(SlotState::Claimed, self.owner(), seen.block());
-        // ORDER slot/1.
+        // ORDER slot/1 SeqCst, pairs with slot/1.
         let swapped =
             row.word.compare_exchange(seen.0, mine.0, Ordering::SeqCst, Ordering::Relaxed);
         swapped.is_ok().then_some(mine)
@@ -665,6 +666,7 @@ fn hand_back(
     }
     let state = if was_ready { SlotState::Ready } else { otherwise };
     let after = word.next(state, 0, word.block());
+    // ORDER ready/3 SeqCst, pairs with ready/1 and ready/2: the caller looks into the inbox after it.
     row.word.compare_exchange(word.0, after.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
 }
 

@@ -116,6 +116,7 @@ impl Claim<'_> {
                 // A full ring: the port's own scan finds what has no hint.
                 let _ = map.port_ring(port.0.into()).map(|ring| ring.push(index));
             }
+            // ORDER bell/3 is the commit point, pairs with bell/5.
             region.ring(Bell::Node);
             tx::finish_entry(entry, drawing);
             return Ok(seq);
@@ -262,7 +263,7 @@ fn emitted<'m>(map: &'m Map, emits: &[(PortId, u32)]) -> impl Iterator<Item = (u
 fn move_block(block: Option<Block<'_>>, next: impl FnOnce(BlockWord) -> BlockWord) {
     if let Some(block) = block {
         let seen = BlockWord(block.row.word.load(Ordering::Relaxed));
-        // ORDER block/2 Release, pairs with the swaps and loads of block/1.
+        // ORDER block/2 Release, pairs with block/1.
         block.row.word.store(next(seen).0, Ordering::Release);
     }
 }

@@ -229,7 +229,8 @@ impl Participant {
         };
         let private = BlockWord(message.row.word.load(Ordering::Relaxed));
         let linking = private.next(BlockState::Linking, self.owner(), slot);
-        // The reaper looks here: a message in this state may or may not be in the inbox.
+        // ORDER linking/1 Release, pairs with linking/2. The reaper looks here: a message in this state may or
+        // may not be in the inbox.
         self.row().linking.store(u64::from(slot) << 32 | u64::from(block + 1), Ordering::Release);
         message.row.incarnation.store(incarnation, Ordering::Relaxed);
         message.row.word.store(linking.0, Ordering::Release);
@@ -243,7 +244,7 @@ impl Participant {
         }
         self.row().linking.store(0, Ordering::Release);
         pushed?;
-        // ORDER ready/2 SeqCst (the push above), pairs with ready/1 in here and ready/3 in tx.rs.
+        // ORDER ready/2 SeqCst (the push above), pairs with ready/3: this look comes after.
         region.look_again(slot);
         Ok(())
     }

@@ -44,6 +44,12 @@ impl Outbox {
         }
     }
 
+    /// Whether packets are in the process's hands.
+    #[inline]
+    pub(crate) fn is_sending(&self) -> bool {
+        self.sending > 0
+    }
+
     pub(crate) fn next_seq(&self) -> Option<Seq> {
         self.waiting.peek().map(|Reverse((seq, _, _))| Seq::from_bits(*seq))
     }
@@ -104,14 +110,13 @@ impl Participant {
     /// region is not primary.
     pub fn take_emitted(&mut self, port: PortId) -> Option<EmittedPacket> {
         self.outbox.fill(&self.region, port);
-        // ORDER released/2: read before the packet is taken, role after (see `may_send`).
+        // `released` is read before the packet is taken, the role after it (see `may_send`).
         if self.outbox.next_seq()? > self.region.released() {
             return None;
         }
-        let role = if self.outbox.sending > 0 { Some(self.region.role()) } else { self.enter() };
-        let role = role.filter(|role| role.is_primary())?;
+        let role = self.enter()?;
         let packet = self.take_released(port, role);
-        if packet.is_none() && self.outbox.sending == 0 {
+        if packet.is_none() {
             self.leave();
         }
         packet
@@ -203,9 +208,7 @@ impl Participant {
 
     fn one_less(&mut self) {
         self.outbox.sending = self.outbox.sending.saturating_sub(1);
-        if self.outbox.sending == 0 {
-            self.leave();
-        }
+        self.leave();
     }
 }
 

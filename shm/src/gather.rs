@@ -17,8 +17,8 @@ use crate::words::{BlockState, BlockWord, EntryState, EntryWord, Seq, SlotState,
 /// The position up to which every commit is decided: nothing at or below it can still appear.
 pub(crate) fn watermark(region: &Region) -> Seq {
     let map: &Map = &region.map;
-    // ORDER watermark/1 SeqCst, pairs with draw/1: `commit_seq` first, then the entries. Who drew a seq up
-    // to the one read here had announced itself before.
+    // ORDER watermark/1 SeqCst, pairs with draw/1 and entry/1: `commit_seq` first, then the entries. Who drew a
+    // seq up to the one read here had announced itself before.
     let mut bound = map.header().commit_seq.word.load(Ordering::SeqCst);
     for seat in 0..map.geometry().participants as u8 {
         if let Some((_, entry, word)) = latest(map, seat)
@@ -45,6 +45,7 @@ pub(crate) fn raise_if_free(region: &Region) -> Seq {
     // In this order: a process that is stopped between the two passes over nothing that was committed
     // after gathering became required, however long it is stopped.
     let free_to = watermark(region);
+    // ORDER gathering/2 SeqCst, pairs with gathering/1.
     let required = region.header().gathering.load(Ordering::SeqCst) == 1;
     if required && region.node_alive() {
         return region.gathered();
@@ -195,6 +196,7 @@ impl Gatherer {
             let Some(entry) = map.entry(seat, position) else {
                 break;
             };
+            // ORDER entry/4 SeqCst, pairs with entry/2 and entry/3: the steps and the seq of what is decided.
             let word = EntryWord(entry.word.load(Ordering::SeqCst));
             if word.position() > position {
                 continue; // reused, so it was gathered
@@ -261,11 +263,18 @@ impl Gatherer {
     pub fn unapplied(&self, mut sink: impl FnMut(GatheredCommit<'_>)) {
         let map: &Map = &self.region.map;
         for seat in 0..map.geometry().participants as u8 {
-            if let Some((_, entry, word)) = latest(map, seat)
+            // ORDER entry/4 SeqCst (in `latest`), pairs with entry/2.
+            if let Some((position, entry, word)) = latest(map, seat)
                 && word.state() == Some(EntryState::Committed)
             {
                 // Its blocks stay: what replaces them is retired, and waits to be gathered.
-                sink(image(map, Seq::from_bits(entry.seq.load(Ordering::Relaxed)), entry));
+                let commit = image(map, Seq::from_bits(entry.seq.load(Ordering::Relaxed)), entry);
+                // ORDER reuse/2 Acquire, pairs with reuse/1: if it was gathered before, its owner may go on and
+                // use the entry again. Then the slots show it.
+                fence(Ordering::Acquire);
+                if entry.word.load(Ordering::Relaxed) >> 6 == position {
+                    sink(commit);
+                }
             }
         }
     }

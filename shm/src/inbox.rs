@@ -45,8 +45,8 @@ pub(crate) fn push(map: &Map, slot: u32, incarnation: u32, block: u32) -> Result
         }
         message.row.next.store(head.newest().map_or(0, |index| index + 1), Ordering::Relaxed);
         let pushed = head.with(false, head.depth() + 1, Some(block));
-        // ORDER inbox/1 SeqCst, pairs with inbox/2: the claimer that sees this head sees the message;
-        // and the pusher's later look at the slot does not pass it (see claim.rs, "look again").
+        // ORDER inbox/1 SeqCst, pairs with inbox/2: the claimer that sees this head sees the message; and the
+        // pusher's later look at the slot does not pass it (ready/2).
         if row.inbox.compare_exchange(head.0, pushed.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
         {
             return Ok(());
@@ -173,5 +173,6 @@ pub(crate) fn mark(map: &Map, block: u32, seen: BlockWord, state: BlockState, ow
         return false;
     };
     let marked = seen.next(state, owner, seen.home());
+    // ORDER block/1 AcqRel, pairs with block/1 and block/2.
     message.row.word.compare_exchange(seen.0, marked.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }

@@ -15,7 +15,7 @@
 
 use crate::map::Map;
 use crate::region::Region;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, unchanged};
 use crate::words::{BucketWord, EntryState, EntryWord, SlotState, SlotWord};
 
 /// Walks of one lookup that may find a chain broken.
@@ -74,7 +74,7 @@ pub(crate) fn lookup(map: &Map, hash: u64, queue: u8, key: &[u8]) -> Lookup {
     let (bucket, head) = map.bucket(hash);
     let mut broken = 0;
     for _ in 0..1000 {
-        // ORDER bucket/1 SeqCst loads, pairs with the swaps of bucket/2 in tx.rs.
+        // ORDER bucket/1 SeqCst, pairs with bucket/2.
         let word = BucketWord(head.load(Ordering::SeqCst));
         match walk(map, word, hash, queue, key) {
             Walk::Found { slot, incarnation } => return Lookup::Found { slot, incarnation },
@@ -83,7 +83,7 @@ pub(crate) fn lookup(map: &Map, hash: u64, queue: u8, key: &[u8]) -> Lookup {
             Walk::Broken if broken == BROKEN_MAX => return Lookup::Unstable,
             Walk::Broken => broken += 1,
             Walk::End => {
-                if head.load(Ordering::SeqCst) == word.0 {
+                if unchanged(head, word.0) {
                     return if word.owner() == 0 {
                         Lookup::Absent { bucket, word }
                     } else {
@@ -128,7 +128,7 @@ fn walk(map: &Map, word: BucketWord, hash: u64, queue: u8, key: &[u8]) -> Walk {
                     .block()
                     .and_then(|block| map.block(block))
                     .is_some_and(|block| block.prefix_is_racy(key));
-            if SlotWord(row.word.load(Ordering::Acquire)) != seen {
+            if !unchanged(&row.word, seen.0) {
                 return Walk::Changed;
             }
             if same {

@@ -7,7 +7,8 @@ use crate::map::BadBlock;
 use crate::participant::{Kind, SeatState, SeatWord};
 use crate::process::{self, Life, monotonic_ns};
 use crate::region::{QueueId, Region, load_name};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, unchanged};
+use crate::together::once_decided;
 use crate::words::{BlockState, BlockWord, RoleEpoch, Seq, SlotState, SlotWord};
 
 /// What an object is doing, for reports.
@@ -229,8 +230,8 @@ impl Region {
 
     /// A copy of one slot, with the seq of its last change; an error names a damaged block.
     ///
-    /// The seq is read before the word and at most too low, so a copier that ships the image under this
-    /// seq never claims more than it has.
+    /// The seq is at most too low, so a copier that ships the image under this seq never claims more than it
+    /// has: a slot whose commit is decided, and has raised the seq already, is copied as the commit leaves it.
     pub fn image(&self, slot: u32) -> Result<Option<SlotImage>, BadBlock> {
         let Some(row) = self.map.slot(slot) else {
             return Ok(None);
@@ -239,12 +240,13 @@ impl Region {
         loop {
             // ORDER last_seq/2 Acquire, pairs with last_seq/1.
             let seq = Seq::from_bits(row.last_seq.load(Ordering::Acquire));
-            let word = SlotWord(row.word.load(Ordering::Acquire));
+            let seen = SlotWord(row.word.load(Ordering::Acquire));
+            let word = once_decided(&self.map, slot, seen);
             let incarnation = row.incarnation.load(Ordering::Relaxed);
             let placing = row.placing.load(Ordering::Relaxed);
             let state = match word.state() {
                 Some(SlotState::Free | SlotState::Reserved) | None => {
-                    if SlotWord(row.word.load(Ordering::Acquire)) == word {
+                    if unchanged(&row.word, seen.0) {
                         // A reserved slot has its next incarnation already, but no object.
                         let ended = word.state() == Some(SlotState::Reserved);
                         let incarnation = incarnation.wrapping_sub(u32::from(ended));
@@ -266,7 +268,7 @@ impl Region {
                 copied = block.copy_racy(&mut key, &mut value);
             }
             let waiting = crate::words::InboxWord(row.inbox.load(Ordering::Relaxed)).depth();
-            if SlotWord(row.word.load(Ordering::Acquire)) != word {
+            if !unchanged(&row.word, seen.0) {
                 continue; // it changed while it was copied
             }
             copied?;
@@ -449,8 +451,7 @@ impl Region {
                 let copied = block.copy_racy(&mut prefix, &mut payload);
                 let seq = Seq::from_bits(block.row.seq.load(Ordering::Relaxed));
                 let ordinal = block.row.id.load(Ordering::Relaxed) as u32;
-                let now = BlockWord(block.row.word.load(Ordering::Acquire));
-                if now != word {
+                if !unchanged(&block.row.word, word.0) {
                     continue;
                 }
                 if copied.is_ok() {

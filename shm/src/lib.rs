@@ -55,6 +55,8 @@ mod layout;
 mod map;
 mod object;
 mod participant;
+#[cfg(test)]
+mod pictures;
 mod pool;
 mod process;
 mod ready;

@@ -44,7 +44,7 @@ pub(crate) fn release_reserved(region: &Region, slot: u32, word: SlotWord) {
         return;
     };
     let free = word.next(SlotState::Free, 0, None);
-    // ORDER slot/1.
+    // ORDER slot/1 AcqRel, pairs with slot/1.
     if row.word.compare_exchange(word.0, free.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
         crate::pool::hint_free_slot(&region.map, slot);
     }

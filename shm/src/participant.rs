@@ -159,26 +159,6 @@ impl Region {
             row.word.store(word.with(SeatState::Free).0, Ordering::Release);
             return Err(JoinError::Rebuilding);
         }
-        if kind == Kind::Node {
-            let before = self.header().node_seat.load(Ordering::SeqCst);
-            let free = before == 0 || !self.node_alive();
-            if !free
-                || self
-                    .header()
-                    .node_seat
-                    .compare_exchange(
-                        before,
-                        u32::from(seat) + 1,
-                        Ordering::SeqCst,
-                        Ordering::SeqCst,
-                    )
-                    .is_err()
-            {
-                let word = SeatWord(row.word.load(Ordering::Relaxed));
-                row.word.store(word.with(SeatState::Free).0, Ordering::Release);
-                return Err(JoinError::NodeExists { pid: self.node_pid().unwrap_or(0) });
-            }
-        }
         row.start_time.store(start_time, Ordering::Relaxed);
         row.kind.store(kind as u32, Ordering::Relaxed);
         store_name(&row.name, name);
@@ -188,6 +168,13 @@ impl Region {
         row.claims.iter().for_each(|hint| hint.store(0, Ordering::Relaxed));
         row.counters.iter().for_each(|count| count.store(0, Ordering::Relaxed));
         row.lock.initialise().map_err(JoinError::Os)?;
+        // Once the row says what it is: who finds this seat named must find a node on it.
+        if kind == Kind::Node && !self.name_node(seat) {
+            let word = SeatWord(row.word.load(Ordering::Relaxed));
+            // ORDER seat/3 Release, pairs with seat/4.
+            row.word.store(word.with(SeatState::Free).0, Ordering::Release);
+            return Err(JoinError::NodeExists { pid: self.node_pid().unwrap_or(0) });
+        }
         let keeper = Keeper::start(self.map.clone(), seat).map_err(JoinError::Os)?;
         let word = SeatWord(row.word.load(Ordering::Relaxed));
         // ORDER seat/1 Release, pairs with seat/2: who sees Live sees the identity and the held mutex.
@@ -214,6 +201,7 @@ impl Region {
             let Some(row) = self.map.participant(seat) else {
                 return false;
             };
+            // ORDER seat/4 Acquire, pairs with seat/3: the row as its last owner, or the reaper, left it.
             let seen = SeatWord(row.word.load(Ordering::Acquire));
             if seen.state() != Some(SeatState::Free) {
                 return false;
@@ -228,11 +216,25 @@ impl Region {
         self.header().incompatible.load(Ordering::SeqCst) & REBUILDING != 0
     }
 
+    /// Makes `seat` the node's, unless a living node has one.
+    fn name_node(&self, seat: u8) -> bool {
+        let named = &self.header().node_seat;
+        let before = named.load(Ordering::SeqCst);
+        if before != 0 && self.node_alive() {
+            return false;
+        }
+        // ORDER node/1 SeqCst, pairs with node/2.
+        named
+            .compare_exchange(before, u32::from(seat) + 1, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+    }
+
     fn all_taken(&self) -> JoinError {
         JoinError::Full { seats: self.geometry().participants }
     }
 
     fn node_row(&self) -> Option<&ParticipantRow> {
+        // ORDER node/2 Acquire, pairs with node/1.
         let seat = self.header().node_seat.load(Ordering::Acquire).checked_sub(1)?;
         self.map.participant(u8::try_from(seat).ok()?)
     }
@@ -300,8 +302,12 @@ impl Participant {
         if !role.is_primary() {
             return None;
         }
-        // ORDER active/1 SeqCst, pairs with active/2 in role.rs: either the changer of the role sees this
-        // declaration, or the second look here sees the changed role.
+        if self.outbox.is_sending() {
+            // Declared already, by the packets in hand; under another role than theirs nothing is begun.
+            return (row.active.load(Ordering::Relaxed) == role.0).then_some(role);
+        }
+        // ORDER active/1 SeqCst, pairs with active/2: either the changer of the role sees this declaration, or
+        // the second look here sees the changed role.
         row.active.store(role.0, Ordering::SeqCst);
         if self.region.role() == role {
             return Some(role);
@@ -310,8 +316,13 @@ impl Participant {
         None
     }
 
+    /// Takes the declaration back, unless packets are still in hand.
     #[inline]
     pub(crate) fn leave(&self) {
+        if self.outbox.is_sending() {
+            return;
+        }
+        // ORDER active/3 Release, pairs with active/2: what was held has been let go of before.
         self.row().active.store(0, Ordering::Release);
     }
 
@@ -362,6 +373,7 @@ impl Participant {
 
     fn has_work(&mut self, bell: Bell) -> bool {
         let region = &self.region;
+        // ORDER bell/5 SeqCst on each word that is looked at, pairs with bell/3.
         match bell {
             Bell::Queue(QueueId(queue)) => {
                 if !region.role().is_primary() {
@@ -428,6 +440,7 @@ impl Drop for Participant {
         // What waits to be gathered is the reaper's; if there is nothing, the seat is free at once.
         let state = if self.supply.has_retired() { SeatState::Left } else { SeatState::Free };
         drop(self.keeper.take());
+        // ORDER seat/3 Release, pairs with seat/4: all of this seat's writes come before its next owner's.
         self.row().word.store(word.with(state).0, Ordering::Release);
     }
 }

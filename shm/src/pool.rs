@@ -5,7 +5,7 @@
 //! blocks per class, so that a commit does not touch shared bitmaps.
 
 use crate::map::{BadBlock, Block, Map};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, fence};
 use crate::usage::Turn;
 use crate::words::{BlockState, BlockWord, SlotState, SlotWord};
 
@@ -99,7 +99,7 @@ pub(crate) fn free_block(map: &Map, index: u32, expected: BlockWord) -> bool {
         return false;
     };
     let free = expected.next(BlockState::Free, 0, 0);
-    // ORDER block/1 AcqRel, pairs with block/1: the next owner's writes come after our last use.
+    // ORDER block/1 AcqRel, pairs with block/1 and block/2: the next owner's writes come after our last use.
     let freed = block
         .row
         .word
@@ -192,6 +192,9 @@ impl Supply {
                 if class > fits {
                     map.usage().classes[fits].spill();
                 }
+                // ORDER racy/1 Release fence, pairs with racy/2: the words that named this block have moved on
+                // before anything is written into it.
+                fence(Ordering::Release);
                 return Ok(block);
             }
         }
@@ -256,6 +259,8 @@ impl Supply {
             {
                 let total = map.geometry().slots;
                 self.slot_turn.take(1, &map.usage().slots, map.slot_bitmap(), total);
+                // ORDER racy/1 Release fence, pairs with racy/2: Reserved before the row is written.
+                fence(Ordering::Release);
                 return Ok((index, mine));
             }
         }
@@ -293,7 +298,7 @@ impl Supply {
                 continue;
             }
             let cached = seen.next(BlockState::Cached, self.owner, 0);
-            // ORDER block/1 AcqRel, pairs with block/1 in `free_block`.
+            // ORDER block/1 AcqRel, pairs with block/1 and block/2.
             if block
                 .row
                 .word

@@ -60,7 +60,7 @@ impl Region {
             return;
         };
         loop {
-            // ORDER ready/1 SeqCst, pairs with ready/2: the push into the inbox, then this look.
+            // ORDER ready/1 SeqCst, pairs with ready/3: the slot as it is after the caller's push or swap.
             let word = SlotWord(row.word.load(Ordering::SeqCst));
             if !word.is(SlotState::Idle) || !self.has_work(slot, word) {
                 // Claimed: its claimer looks again. Queued, Ready: the hint is given.
@@ -84,7 +84,7 @@ impl Region {
         let Some(lane) = self.map.lane(queue, priority) else {
             return;
         };
-        // A full lane: the sweeper gives the hint later.
+        // ORDER bell/3 SeqCst, pairs with bell/5. A full lane: the sweeper gives the hint later.
         let _ = lane.push(slot);
         self.ring(Bell::Queue(QueueId(queue)));
     }

@@ -243,6 +243,7 @@ impl Reaper {
         });
         if restore || ports {
             egress::restore_hints(&region);
+            // ORDER bell/3 are the rings' cells, pairs with bell/5.
             for port in 0..region.geometry().ports.len() as u8 {
                 region.ring(Bell::Port(PortId(port)));
             }
@@ -256,6 +257,7 @@ impl Reaper {
             if let Some(row) = region.map.participant(seat) {
                 row.active.store(0, Ordering::SeqCst);
                 let free = word.with(SeatState::Free);
+                // ORDER seat/3 AcqRel, pairs with seat/4.
                 let _ =
                     row.word.compare_exchange(word.0, free.0, Ordering::AcqRel, Ordering::Relaxed);
             }
@@ -299,10 +301,11 @@ fn finish_entries(region: &Region, seat: u8, row: &ParticipantRow) {
     }
     match word.state() {
         Some(EntryState::Committed) => {
-            // ORDER entry/4 SeqCst (the load above), pairs with entry/2 and entry/3.
+            // ORDER entry/4 SeqCst (the load or the lost swap above), pairs with entry/2 and entry/3.
             let seq = entry.seq.load(Ordering::Relaxed);
             tx::apply(map, seq, tx::steps_of(entry), tx::By::Reaper);
             tx::publish_hints(region, tx::steps_of(entry));
+            // ORDER entry/3 Release, pairs with entry/4.
             entry.word.store(word.with(EntryState::Applied).0, Ordering::Release);
         }
         Some(EntryState::Aborted) => undo_reservations(map, seat),
@@ -345,6 +348,7 @@ fn reclaim_slot(region: &Region, seat: u8, slot: u32) -> bool {
 /// Settles the message that the dead was linking. False: its object is claimed now, look again later.
 fn settle_linking(region: &Region, seat: u8, row: &ParticipantRow) -> bool {
     let map: &Map = &region.map;
+    // ORDER linking/2 Acquire, pairs with linking/1.
     let hint = row.linking.load(Ordering::Acquire);
     let Some(index) = (hint as u32).checked_sub(1) else {
         return true;
@@ -389,6 +393,7 @@ fn settle_linking(region: &Region, seat: u8, row: &ParticipantRow) -> bool {
         _ => SlotState::Idle,
     };
     let after = mine.next(state, 0, seen.block());
+    // ORDER ready/3 SeqCst, pairs with ready/2: the look below comes after.
     let _ = slot_row.word.compare_exchange(mine.0, after.0, Ordering::SeqCst, Ordering::Relaxed);
     row.linking.store(0, Ordering::Release);
     if state == SlotState::Ready {

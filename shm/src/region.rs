@@ -193,15 +193,15 @@ impl Region {
     /// The role that this region has at present.
     #[inline]
     pub fn role(&self) -> RoleEpoch {
-        // ORDER role/2 SeqCst, pairs with role/1 in role.rs: see there.
+        // ORDER role/2 SeqCst, pairs with role/1.
         RoleEpoch(self.header().role.word.load(Ordering::SeqCst))
     }
 
     /// Up to where the outside may know.
     #[inline]
     pub fn released(&self) -> Seq {
-        // ORDER released/2 Acquire, pairs with released/1 in role.rs.
-        Seq::from_bits(self.header().released.word.load(Ordering::Acquire))
+        // ORDER released/2 SeqCst, pairs with released/1: ports sleep over this word (bell/5).
+        Seq::from_bits(self.header().released.word.load(Ordering::SeqCst))
     }
 
     /// The last position that was drawn.
@@ -212,7 +212,7 @@ impl Region {
     /// Up to where commits have been copied out of the entries.
     #[inline]
     pub fn gathered(&self) -> Seq {
-        // ORDER gathered/2 Acquire, pairs with gathered/1 in gather.rs: reuse happens after the copy.
+        // ORDER gathered/2 Acquire, pairs with gathered/1: reuse happens after the copy.
         Seq::from_bits(self.header().gathered.word.load(Ordering::Acquire))
     }
 

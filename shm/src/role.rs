@@ -45,7 +45,7 @@ impl Region {
     fn swap_role(&self, role: Role, epoch: u16) {
         let word = &self.header().role.word;
         let mut seen = RoleEpoch(word.load(Ordering::SeqCst));
-        // ORDER role/1 SeqCst, pairs with role/2 and role/3 and active/1.
+        // ORDER role/1 SeqCst, pairs with role/2; before the swap of role/4 and the looks of active/2.
         while let Err(now) = word.compare_exchange(
             seen.0,
             seen.next(role, epoch).0,
@@ -58,8 +58,8 @@ impl Region {
 
     fn abort_undecided(&self) {
         let map: &Map = &self.map;
-        // ORDER role/4 SeqCst, pairs with role/3 and draw/1: a swap that changes nothing. Who draws after it
-        // sees the new role; who drew before it is seen below.
+        // ORDER role/4 SeqCst, pairs with role/3, draw/1 and entry/1: a swap that changes nothing. Who draws
+        // after it sees the new role; who drew before it is seen below.
         map.header().commit_seq.word.fetch_add(0, Ordering::SeqCst);
         for seat in 0..map.geometry().participants as u8 {
             let Some(row) = map.participant(seat) else {
@@ -95,7 +95,7 @@ impl Region {
             .filter_map(|seat| {
                 let row = self.map.participant(seat)?;
                 let word = SeatWord(row.word.load(Ordering::Acquire));
-                // ORDER active/2 SeqCst, pairs with active/1.
+                // ORDER active/2 SeqCst, pairs with active/1 and active/3.
                 let active = row.active.load(Ordering::SeqCst);
                 let live = word.state() == Some(SeatState::Live) && !row.lock.owner_died();
                 (live && active != 0 && active != role.0)
@@ -144,9 +144,10 @@ impl Region {
 
     /// Opens the output gate up to `seq` and wakes the ports that wait for it.
     pub fn raise_released(&self, seq: Seq) {
-        // ORDER released/1 AcqRel, pairs with released/2.
-        let before = self.header().released.word.fetch_max(seq.to_bits(), Ordering::AcqRel);
+        // ORDER released/1 SeqCst, pairs with released/2: ports sleep over this word (bell/3).
+        let before = self.header().released.word.fetch_max(seq.to_bits(), Ordering::SeqCst);
         if before < seq.to_bits() {
+            // ORDER bell/3 is the maximum above, pairs with bell/5.
             for port in 0..self.geometry().ports.len() as u8 {
                 self.ring(crate::bell::Bell::Port(crate::region::PortId(port)));
             }
@@ -156,6 +157,8 @@ impl Region {
     /// Whether only the node may make room in the rings (`true`: nothing may be overwritten before the
     /// node has copied it).
     pub fn set_gathering(&self, required: bool) {
+        // ORDER gathering/1 SeqCst, pairs with gathering/2: who still reads the old word here has computed what
+        // it raises `gathered` to from commits that were decided before.
         self.header().gathering.store(required.into(), Ordering::SeqCst);
     }
 

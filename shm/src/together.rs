@@ -4,7 +4,7 @@ use crate::claim::OTHERS_PER_CLAIM;
 use crate::index::{self, Lookup};
 use crate::map::Map;
 use crate::region::{QueueId, Region};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence, unchanged};
 use crate::tx::{Target, steps_of};
 use crate::words::{EntryState, EntryWord, SlotState, SlotWord};
 
@@ -34,6 +34,8 @@ impl Region {
         for _ in 0..LOOKS_MAX {
             let Some(before) = self.words_of(queue, keys) else { continue };
             let values = before.iter().map(|seen| self.value_at(*seen)).collect();
+            // ORDER racy/2 Acquire fence, pairs with racy/1: the copies come before the second look.
+            fence(Ordering::Acquire);
             if self.words_of(queue, keys) == Some(before) {
                 return Ok(values);
             }
@@ -68,26 +70,115 @@ impl Region {
     }
 }
 
-/// The word of a slot; for a claimed one whose commit is decided, the word that the commit gives it.
+/// The word of a slot; for one whose commit is decided, the word that the commit gives it.
 fn decided_word(map: &Map, slot: u32) -> Option<SlotWord> {
     let row = map.slot(slot)?;
-    // ORDER slot/1 Acquire: the entry named below is at least as new.
-    let word = SlotWord(row.word.load(Ordering::SeqCst));
-    if !word.is(SlotState::Claimed) {
-        return Some(word);
+    // ORDER slot/1 SeqCst, pairs with slot/1: the entry named below is at least as new.
+    let seen = SlotWord(row.word.load(Ordering::SeqCst));
+    let decided = once_decided(map, slot, seen);
+    unchanged(&row.word, seen.0).then_some(decided)
+}
+
+/// What the decided commit of the owner makes of `seen`, an acquired word of the slot; `seen` itself if there
+/// is none. To be believed if the slot bears the same word afterwards: else the entry may be of a later commit.
+pub(crate) fn once_decided(map: &Map, slot: u32, seen: SlotWord) -> SlotWord {
+    if !seen.is(SlotState::Claimed) && !seen.is(SlotState::Reserved) {
+        return seen;
     }
-    let seat = word.owner().checked_sub(1)?;
-    let position = map.participant(seat)?.next_position.load(Ordering::SeqCst).checked_sub(1)?;
-    let entry = map.entry(seat, position)?;
-    // ORDER entry/2: who sees Committed sees the steps.
-    let seen = EntryWord(entry.word.load(Ordering::SeqCst));
-    if seen != EntryWord::new(position, EntryState::Committed) {
-        return Some(word);
+    let step = || {
+        let seat = seen.owner().checked_sub(1)?;
+        let position =
+            map.participant(seat)?.next_position.load(Ordering::SeqCst).checked_sub(1)?;
+        let entry = map.entry(seat, position)?;
+        // ORDER entry/4 SeqCst, pairs with entry/2: who sees Committed sees the steps.
+        let word = EntryWord(entry.word.load(Ordering::SeqCst));
+        if word != EntryWord::new(position, EntryState::Committed) {
+            return None;
+        }
+        steps_of(entry)
+            .find(|step| step.target == Target::Slot(slot) && step.expected == seen.0)
+            .map(|step| SlotWord(step.new))
+    };
+    step().unwrap_or(seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deliver::Delivery;
+    use crate::endpoint::Endpoint;
+    use crate::gather::{Change, Gatherer};
+    use crate::geometry::{Geometry, QueueSpec, SizeClass};
+    use crate::inspect::SlotImage;
+    use crate::participant::Kind;
+    use crate::tx::{self, Operation};
+    use std::path::PathBuf;
+
+    /// A region's file, removed with it.
+    struct File(PathBuf);
+
+    impl Drop for File {
+        fn drop(&mut self) {
+            let _ = Region::remove(&self.0);
+        }
     }
-    let step = steps_of(entry)
-        .find(|step| step.target == Target::Slot(slot) && step.expected == word.0)
-        .map(|step| SlotWord(step.new));
-    // The entry may have been reused while it was read; then the slot has changed as well.
-    let still = SlotWord(row.word.load(Ordering::SeqCst)) == word;
-    still.then_some(step.unwrap_or(word))
+
+    /// Goal: a commit whose owner was stopped after it had raised the slot's seq, before it had changed the
+    /// slot, is part of every copy that bears this seq.
+    #[test]
+    fn a_copy_holds_what_its_seq_says() {
+        let file = File(Region::path_for(&format!("test.copy.{}", std::process::id())));
+        let geometry = Geometry {
+            slots: 8,
+            classes: vec![SizeClass { payload_bytes: 256, count: 64 }],
+            queues: vec![QueueSpec { name: "q".into(), lanes: 1 }],
+            ports: vec![],
+            participants: 4,
+            tx_entries: 4,
+            max_attempts: 5,
+            inbox_limit: 8,
+        };
+        let region = Region::create(&file.0, &geometry).expect("a new region");
+        region.become_primary(1);
+        let mut worker = region.join(Kind::Worker, "worker").expect("a seat");
+        let packet = worker.packet_of(b"m", Endpoint::NONE).expect("a block");
+        worker
+            .deliver(Delivery { queue: QueueId(0), key: Some(b"k"), priority: 0 }, packet)
+            .expect("delivered");
+        let mut claim = worker.claim(QueueId(0)).expect("a ready object");
+        claim.set_value(b"new").expect("a block");
+        let (slot, word, role) = (claim.held.slot, claim.held.word, claim.role);
+        let value = claim.held.value.expect("a private block");
+
+        let seat = claim.participant.seat;
+        let (entry, drawing) = tx::begin_entry(&region, seat, role).expect("an entry");
+        let step = Operation {
+            target: Target::Slot(slot),
+            expected: word.0,
+            new: word.next(SlotState::Idle, 0, Some(value)).0,
+            incarnation: claim.held.incarnation,
+            placing: claim.held.placing,
+        };
+        step.write(entry, 0);
+        entry.operation_count.store(1, Ordering::Relaxed);
+        let copy = || match region.image(slot) {
+            Ok(Some(SlotImage::Object(object))) => (object.seq, object.value),
+            other => panic!("an object: {other:?}"),
+        };
+        let before = copy();
+        assert_eq!(before.1, b"", "not decided");
+        let decided = tx::decide(&region, role, entry, drawing, |_| ()).expect("not fenced");
+        let seq = decided.expect("nobody has aborted it");
+        assert_eq!(copy(), (before.0, b"new".to_vec()), "decided, and at most too low");
+        tx::raise_last_seq(region.map.slot(slot).expect("a slot"), seq.to_bits());
+        assert_eq!(copy(), (seq, b"new".to_vec()), "raised");
+
+        let mut shown = Vec::new();
+        Gatherer::new(region.clone()).unapplied(|commit| {
+            assert!(matches!(commit.changes[..], [Change::Put { value: b"new", .. }]));
+            shown.push(commit.seq);
+        });
+        assert_eq!(shown, [seq]);
+        claim.settled = true;
+    }
 }

@@ -26,7 +26,7 @@ use crate::layout::{EntryRow, OPERATIONS_MAX, ParticipantRow, SlotRow};
 use crate::map::Map;
 use crate::process::monotonic_ns;
 use crate::region::Region;
-use crate::sync::{Ordering, fence};
+use crate::sync::{Ordering, fence, unchanged};
 use crate::words::{
     BlockState, BlockWord, BucketWord, EntryState, EntryWord, InboxWord, RoleEpoch, Seq, SlotState,
     SlotWord,
@@ -52,7 +52,7 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    fn to_bits(self) -> u32 {
+    pub(crate) fn to_bits(self) -> u32 {
         match self {
             Target::Slot(index) => index,
             Target::Block(index) => 1 << 30 | index,
@@ -210,7 +210,7 @@ impl Prepared {
         for bucket in &self.buckets {
             if let Some(head) = map.bucket_at(bucket.index) {
                 let undone = bucket.word.next(bucket.word.first(), 0);
-                // ORDER bucket/2. Somebody who waited may have undone it already.
+                // ORDER bucket/2 SeqCst, pairs with bucket/1. Somebody who waited may have undone it already.
                 let _ = head.compare_exchange(
                     bucket.word.0,
                     undone.0,
@@ -265,6 +265,7 @@ pub(crate) fn finish_entry(entry: &EntryRow, drawing: EntryWord) {
 /// The owner gives up before the commit point.
 #[cold]
 pub(crate) fn abort_entry(entry: &EntryRow, drawing: EntryWord) {
+    // ORDER entry/2 SeqCst, pairs with entry/4.
     entry.word.store(drawing.with(EntryState::Aborted).0, Ordering::SeqCst);
 }
 
@@ -289,8 +290,8 @@ pub(crate) fn begin_entry(
     entry.seq.store(0, Ordering::Relaxed);
     let floor = map.header().commit_seq.word.load(Ordering::SeqCst);
     entry.floor.store(floor, Ordering::Relaxed);
-    // ORDER entry/1 Release, pairs with watermark/1 through the swap that draws the seq (draw/1): whoever
-    // reads a `commit_seq` that includes this seq sees the position and the state.
+    // ORDER entry/1 Release, pairs with watermark/1 and role/4 through the swap that draws the seq (draw/1):
+    // whoever reads a `commit_seq` that includes this seq sees the position and the state.
     row.next_position.store(position.wrapping_add(1), Ordering::Release);
     entry.word.store(drawing.0, Ordering::Release);
     Ok((entry, drawing))
@@ -343,7 +344,7 @@ pub(crate) fn decide(
     drawing: EntryWord,
     stamp: impl FnOnce(u64),
 ) -> Result<Option<Seq>, Refusal> {
-    // ORDER draw/1 SeqCst. One order of all swaps of this word: see watermark/1 and role/4.
+    // ORDER draw/1 SeqCst, pairs with watermark/1 and role/4: one order of all swaps of this word.
     let drawn = region.map.header().commit_seq.word.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
     let seq = Seq::from_bits(drawn);
     // ORDER role/3 SeqCst, pairs with role/4: a change of role that swapped `commit_seq` before us is seen
@@ -524,7 +525,7 @@ fn bears_key(map: &Map, slot: u32, insert: &Insert) -> bool {
             .block()
             .and_then(|block| map.block(block))
             .is_some_and(|block| block.prefix_is_racy(&insert.key));
-        if row.word.load(Ordering::Acquire) == seen {
+        if unchanged(&row.word, seen) {
             return same;
         }
     }
@@ -601,7 +602,8 @@ pub(crate) fn apply(map: &Map, seq: u64, steps: impl Iterator<Item = Operation>,
             }
         };
         match by {
-            // ORDER block/2 Release, pairs with the swaps and loads of block/1; bucket/2 likewise.
+            // ORDER block/2 Release, pairs with block/1.
+            // ORDER bucket/2 Release, pairs with bucket/1: the chain words come before their bucket.
             By::Owner => word.store(operation.new, Ordering::Release),
             // A failure means that it was done before: the expected word names the committer.
             By::Reaper => {
@@ -649,10 +651,10 @@ pub(crate) fn place(row: &SlotRow, placing: u32) {
 #[inline]
 pub(crate) fn publish_slot(row: &SlotRow, word: SlotWord) {
     if word.is(SlotState::Idle) {
-        // ORDER ready/3 SeqCst, pairs with ready/1: the look into the inbox comes after.
+        // ORDER ready/3 SeqCst, pairs with ready/1 and ready/2: the look into the inbox comes after.
         row.word.store(word.0, Ordering::SeqCst);
     } else {
-        // ORDER slot/1 Release.
+        // ORDER slot/1 Release, pairs with slot/1.
         row.word.store(word.0, Ordering::Release);
     }
 }
@@ -690,5 +692,6 @@ pub(crate) fn publish_hints(region: &Region, steps: impl Iterator<Item = Operati
             _ => {}
         }
     }
+    // ORDER bell/3 is the commit point, pairs with bell/5.
     region.ring(crate::bell::Bell::Node);
 }

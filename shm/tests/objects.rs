@@ -288,3 +288,31 @@ fn nobody_claims_delivers_or_sends_unless_primary() {
     let claim = worker.claim(work).expect("the message was given back");
     assert_eq!(claim.commit().expect("primary again").epoch(), 2);
 }
+
+/// Goal: a port that holds packets which its socket does not take is waited for, whatever else it does.
+#[test]
+fn packets_in_hand_hold_up_a_change_of_role() {
+    let test = TestRegion::new(&small());
+    let work = test.region.queue("work").expect("queue");
+    let out = test.region.port("out").expect("port");
+    let mut port = test.region.join(Kind::Port, "port").expect("a seat");
+    let mut worker = test.region.join(Kind::Worker, "worker").expect("a seat");
+    send(&mut port, Some(b"a"), b"one");
+    let mut claim = worker.claim(work).expect("ready");
+    claim.emit(out, Endpoint::NONE, b"answer").expect("a block");
+    let seq = claim.commit().expect("nobody is in the way");
+    test.region.raise_released(seq);
+
+    let packet = port.take_emitted(out).expect("released");
+    send(&mut port, Some(b"a"), b"two");
+    assert!(port.take_emitted(out).is_none(), "there is no second one");
+    test.region.begin_change(2);
+    let holdouts: Vec<u8> = test.region.holdouts().iter().map(|left| left.seat).collect();
+    assert_eq!(holdouts, [port.index()], "the packet is still in hand");
+    test.region.become_primary(2);
+    assert!(port.take_emitted(out).is_none(), "nothing is begun beside a packet of an older role");
+    assert!(!port.may_send(&packet));
+    port.put_back(packet);
+    assert!(test.region.holdouts().is_empty());
+    assert!(port.take_emitted(out).is_some(), "under the new role");
+}
