@@ -4,13 +4,14 @@ use crate::bell::Bell;
 use crate::claim::{Claim, Create};
 use crate::counters::Counter;
 use crate::held::Held;
+use crate::keys::Insert;
 use crate::layout::{EntryRow, OPERATIONS_MAX};
 use crate::map::{Block, Map};
 use crate::participant::Participant;
 use crate::pool::OutOf;
 use crate::region::{PortId, Region};
 use crate::sync::Ordering;
-use crate::tx::{self, DRAWS_MAX, Draft, Insert, Operation, Refusal, Target};
+use crate::tx::{self, DRAWS_MAX, Draft, Operation, Refusal, Target};
 use crate::value::{seal, seal_block};
 use crate::words::{BlockState, BlockWord, Seq, SlotState, SlotWord};
 

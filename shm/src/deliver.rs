@@ -13,6 +13,7 @@ use crate::endpoint::Endpoint;
 use crate::geometry::KEY_BYTES_MAX;
 use crate::inbox::{self, PushError};
 use crate::index::{self, Lookup};
+use crate::keys::Insert;
 use crate::map::Map;
 use crate::object::{Reserved, placing_of, release_reserved, reserve_object};
 use crate::participant::Participant;
@@ -20,7 +21,7 @@ use crate::pool::OutOf;
 use crate::process::monotonic_ns;
 use crate::region::{QueueId, Region};
 use crate::sync::Ordering;
-use crate::tx::{self, COMMIT_STALL, Draft, Insert, Operation, Refusal, Target};
+use crate::tx::{self, COMMIT_STALL, Draft, Operation, Refusal, Target};
 use crate::value::{seal, value_block};
 use crate::words::{BlockState, BlockWord, InboxWord, RoleEpoch, SlotState};
 

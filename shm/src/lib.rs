@@ -36,6 +36,7 @@
 //! # What is deliberately absent
 //! No pointer in the region, no allocation after creation, no lock, no wait without bound, no network.
 
+mod also;
 mod applier;
 mod bell;
 mod claim;
@@ -51,6 +52,7 @@ mod held;
 mod inbox;
 mod index;
 mod inspect;
+mod keys;
 mod layout;
 mod map;
 mod object;
@@ -77,11 +79,11 @@ mod value;
 mod verify;
 mod words;
 
+pub use also::{AlsoError, OTHERS_PER_CLAIM, Other, OtherObject};
 pub use applier::{Applier, ApplyError};
 pub use bell::{Bell, SLEEP_MAX};
 pub use claim::{
-    AlsoError, Claim, CreateObjectError, MESSAGES_PER_CLAIM, Message, OTHERS_PER_CLAIM, Other,
-    OtherObject, ReadyObject, TURNS_PER_LANE,
+    Claim, CreateObjectError, MESSAGES_PER_CLAIM, Message, ReadyObject, TURNS_PER_LANE,
 };
 pub use commit::CommitError;
 pub use counters::Counter;

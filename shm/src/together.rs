@@ -1,6 +1,6 @@
 //! Reading several objects at one instant of the commit order, without claiming them.
 
-use crate::claim::OTHERS_PER_CLAIM;
+use crate::also::OTHERS_PER_CLAIM;
 use crate::index::{self, Lookup};
 use crate::map::Map;
 use crate::region::{QueueId, Region};
