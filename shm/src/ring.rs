@@ -149,7 +149,7 @@ fn is_empty(cell: u64) -> bool {
     cell as u32 == 0
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use std::collections::VecDeque;
