@@ -17,6 +17,7 @@ use crate::held::{Held, Timer};
 use crate::inbox;
 use crate::index::{self, Lookup};
 use crate::layout::{CLAIM_HINTS, SlotRow};
+use crate::letter::{self, LETTER, is_letter};
 use crate::map::Map;
 use crate::object::{placing_of, release_reserved, reserve_object};
 use crate::participant::Participant;
@@ -137,7 +138,9 @@ impl Participant {
             let priority = (first + step) % lanes;
             // Each hint is taken once, so this ends with the lane.
             while let Some(slot) = self.region.map.lane(queue.0, priority).and_then(|l| l.pop()) {
-                if let Some((before, word)) = self.claim_slot(slot) {
+                if let Some((before, word)) = self.claim_slot(role, slot)
+                    && self.take_work(slot, before, word)
+                {
                     let hint = self.next_hint;
                     self.next_hint = hint.wrapping_add(1);
                     return Some(ReadyObject { slot, before, word, role, hint });
@@ -163,7 +166,6 @@ impl Participant {
     #[inline]
     pub fn hold(&mut self, ready: ReadyObject) -> Claim<'_> {
         let ReadyObject { slot, before, word, role, hint } = ready;
-        self.take_messages(slot);
         self.count(Counter::Claims);
         let row = self.region.map.slot(slot).expect("a claimed slot exists");
         let held = Held::new(row, slot, word, before.is(SlotState::Ready));
@@ -178,11 +180,15 @@ impl Participant {
         }
     }
 
-    /// Takes a slot that a hint has named, if it is ready.
+    /// Takes a slot that a hint has named, if it is ready; delivers it, if it is a letter.
     #[inline]
-    fn claim_slot(&mut self, slot: u32) -> Option<(SlotWord, SlotWord)> {
+    fn claim_slot(&mut self, role: RoleEpoch, slot: u32) -> Option<(SlotWord, SlotWord)> {
         let region = &self.region;
         let row = region.map.slot(slot)?;
+        if is_letter(row) {
+            self.deliver_letter(role, slot);
+            return None;
+        }
         let seen = SlotWord(row.word.load(Ordering::SeqCst));
         if !region.is_ready(slot, seen) {
             if seen.is(SlotState::Queued) {
@@ -217,21 +223,34 @@ impl Participant {
         swapped.is_ok().then_some(mine)
     }
 
-    /// Takes the oldest waiting messages of a claimed slot, oldest first.
+    /// Takes what waits for a slot just claimed. False if that was nothing, and it was given back.
     #[inline]
-    fn take_messages(&mut self, slot: u32) {
+    fn take_work(&mut self, slot: u32, before: SlotWord, word: SlotWord) -> bool {
         self.taken.clear();
         let map: &Map = &self.region.map;
-        let Some(row) = map.slot(slot) else { return };
+        let Some(row) = map.slot(slot) else { return false };
         let head = InboxWord(row.inbox.load(Ordering::SeqCst));
         if head.newest().is_some() {
             self.take_chain(slot, head);
         }
+        !self.taken.is_empty() || before.is(SlotState::Ready) || self.is_due(slot, word)
     }
 
+    /// Without a message only a timer is left: or the hint was about copies of letters that are gone.
+    fn is_due(&self, slot: u32, word: SlotWord) -> bool {
+        let due = self.region.timer_is_due(word);
+        if !due {
+            give_back(&self.region, slot, word, false, false);
+            self.forget_claims(self.next_hint, 0);
+        }
+        due
+    }
+
+    /// Takes the oldest waiting messages, oldest first.
     fn take_chain(&mut self, slot: u32, head: InboxWord) {
         let map: &Map = &self.region.map;
         let owner = self.seat + 1;
+        let mut letters = false;
         self.taken.extend(
             inbox::Chain::of(map, head)
                 .filter(|(_, word)| word.is_waiting_for(slot))
@@ -250,11 +269,15 @@ impl Participant {
                         return false;
                     }
                     if inbox::mark(map, index, seen, BlockState::Taken, owner) {
+                        letters |= letter::original(block.row).is_some();
                         return true;
                     }
                 }
             })
         });
+        if letters {
+            self.take_letters(slot);
+        }
     }
 }
 
@@ -384,9 +407,9 @@ impl<'p> Claim<'p> {
         value: &[u8],
         ready: bool,
     ) -> Result<(), CreateObjectError> {
-        let key = key.unwrap_or(&[]);
+        let (key, priority) = (key.unwrap_or(&[]), priority & !LETTER);
         if key.len() > KEY_BYTES_MAX {
-            return Err(CreateObjectError::KeyTooLong { bytes: key.len() });
+            return Err(CreateObjectError::KeyLength { bytes: key.len() });
         }
         let region = self.participant.region.clone();
         let hash = region.key_hash(queue.0, key);
@@ -504,6 +527,8 @@ pub(crate) fn give_back(
         return false;
     };
     let mut attempts = row.attempts.load(Ordering::Relaxed);
+    // A letter does not fail: its addressee does.
+    let failed = failed && !is_letter(row);
     if failed && attempts >> 32 != word.generation() {
         // Tagged with the claim's generation: the same failure is counted once, whoever counts.
         let counted = word.generation() << 32 | u64::from((attempts as u32).saturating_add(1));
@@ -558,9 +583,9 @@ pub enum CreateObjectError {
     /// Another object of the queue bears the key.
     #[error("the key belongs to another object of the queue")]
     Exists,
-    /// Keys are stored with the value.
-    #[error("the key is {bytes} bytes long, at most {KEY_BYTES_MAX} are possible")]
-    KeyTooLong {
+    /// Keys are stored with the value; only an object with a key can be sent to.
+    #[error("the key is {bytes} bytes long, it must be 1 to {KEY_BYTES_MAX}")]
+    KeyLength {
         /// Its length.
         bytes: usize,
     },

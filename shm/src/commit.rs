@@ -6,6 +6,7 @@ use crate::counters::Counter;
 use crate::held::Held;
 use crate::keys::Insert;
 use crate::layout::{EntryRow, OPERATIONS_MAX};
+use crate::letter::LETTER;
 use crate::map::{Block, Map};
 use crate::participant::Participant;
 use crate::pool::OutOf;
@@ -36,6 +37,19 @@ impl Claim<'_> {
             // Drop gives the objects and every private block back.
             Err(refusal) => Err(self.refused(refusal)),
         }
+    }
+
+    /// Leaves the letters of the commit as its process would that died before it delivered them.
+    #[cfg(feature = "testing")]
+    pub(crate) fn commit_undelivered(mut self) -> Result<Seq, CommitError> {
+        self.write_timers()?;
+        self.draft();
+        let Participant { region, seat, draft, work, .. } = &mut *self.participant;
+        let seq = tx::commit(region, *seat, draft).map_err(|_| CommitError::Busy)?;
+        work.creates.clear();
+        self.settled = true;
+        self.after_commit(seq);
+        Ok(seq)
     }
 
     /// Whether the commit changes one object and neither creates nor ends any.
@@ -219,7 +233,14 @@ impl Claim<'_> {
             conflicts.settle(self.held.slot);
         }
         let (others, created) = (work.others.len(), work.creates.len() as u64);
-        work.clear();
+        for at in 0..work.creates.len() {
+            let create = &self.participant.work.creates[at];
+            if create.placing >> 8 & u32::from(LETTER) != 0 {
+                let letter = create.slot;
+                self.participant.deliver_letter(self.role, letter);
+            }
+        }
+        self.participant.work.clear();
         let (participant, hint) = (&*self.participant, self.hint);
         participant.count(Counter::Commits);
         if withdrawn + created > 0 {

@@ -46,11 +46,15 @@ pub enum Counter {
     ReapedClaims,
     /// Claims given back because somebody else had another object of the same commit.
     Conflicts,
+    /// Letters that could not be delivered yet: the inbox was full, or there was no room.
+    LettersHeld,
+    /// Claims that dropped a copy whose letter they, or others, had taken before.
+    CopiesDropped,
 }
 
 impl Counter {
     /// Every counter with the name it has in reports.
-    pub const ALL: [(Counter, &'static str); 21] = [
+    pub const ALL: [(Counter, &'static str); 23] = [
         (Counter::Claims, "claims"),
         (Counter::Commits, "commits"),
         (Counter::GivenBack, "given_back"),
@@ -72,5 +76,7 @@ impl Counter {
         (Counter::Reaped, "reaped"),
         (Counter::ReapedClaims, "reaped_claims"),
         (Counter::Conflicts, "conflicts"),
+        (Counter::LettersHeld, "letters_held"),
+        (Counter::CopiesDropped, "copies_dropped"),
     ];
 }

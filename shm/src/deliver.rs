@@ -14,6 +14,7 @@ use crate::geometry::KEY_BYTES_MAX;
 use crate::inbox::{self, PushError};
 use crate::index::{self, Lookup};
 use crate::keys::Insert;
+use crate::letter::LETTER;
 use crate::map::Map;
 use crate::object::{Reserved, placing_of, release_reserved, reserve_object};
 use crate::participant::Participant;
@@ -65,7 +66,6 @@ impl InboundPacket {
         payload[..Endpoint::BYTES].copy_from_slice(&source.to_bytes());
         block.row.shape.store(Endpoint::BYTES as u32, Ordering::Relaxed);
         block.row.len.store(len as u32, Ordering::Relaxed);
-        block.row.deadline.store(0, Ordering::Relaxed);
         block.row.stamp.store(monotonic_ns(), Ordering::Relaxed);
     }
 
@@ -154,13 +154,27 @@ impl Participant {
         let Some(role) = self.enter() else {
             return Err((DeliverError::NotPrimary, packet));
         };
+        let result = self.deliver_copy(role, to, packet, 0);
+        self.leave();
+        result
+    }
+
+    /// The same, under a role that was entered; `letter` names the letter of which the packet is a copy.
+    pub(crate) fn deliver_copy(
+        &mut self,
+        role: RoleEpoch,
+        to: Delivery<'_>,
+        packet: InboundPacket,
+        letter: u64,
+    ) -> Result<Delivered, (DeliverError, InboundPacket)> {
         self.message_count += 1;
         let id = u64::from(self.owner()) << 48 | self.message_count;
         if let Some(block) = self.region.map.block(packet.block) {
             block.row.id.store(id, Ordering::Relaxed);
+            block.row.deadline.store(letter, Ordering::Relaxed);
         }
+        let key = to.key.unwrap_or(&[]);
         let result = self.deliver_under(role, to, key, packet.block);
-        self.leave();
         result.map_err(|error| (error, packet))
     }
 
@@ -261,7 +275,7 @@ impl Participant {
     ) -> Result<(), CreateFailure> {
         let region = self.region.clone();
         let map: &Map = &region.map;
-        let Delivery { queue, priority, .. } = to;
+        let (queue, priority) = (to.queue, to.priority & !LETTER);
         let Reserved { slot, word, incarnation } = reserve_object(self, queue, priority, hash)?;
         let placing = placing_of(queue, priority);
         let value = if key.is_empty() {

@@ -82,7 +82,7 @@ pub enum Change<'r> {
         incarnation: u32,
         /// Place of the queue in the geometry.
         queue: u8,
-        /// Priority lane.
+        /// Priority lane, with [`LETTER`](crate::LETTER) if it is one.
         priority: u8,
         /// Empty if the object has no key.
         key: &'r [u8],

@@ -1,6 +1,7 @@
 //! One object in a claim's hands, and what the commit will make of it.
 
 use crate::layout::SlotRow;
+use crate::letter::LETTER;
 use crate::map::{Block, Map};
 use crate::pool::{OutOf, Supply};
 use crate::process::monotonic_ns;
@@ -56,7 +57,7 @@ impl Held {
 
     /// The lane from this commit on.
     pub(crate) fn set_priority(&mut self, map: &Map, priority: u8) {
-        let placing = self.placing & 0xff | u32::from(priority) << 8;
+        let placing = self.placing & 0xff | u32::from(priority & !LETTER) << 8;
         self.moved |= placing != self.placing;
         self.placing = placing;
         if let Some(block) = self.value.and_then(|index| map.block(index)) {

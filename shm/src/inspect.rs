@@ -3,6 +3,7 @@
 //! Everything here works on a read-only mapping, takes no locks, and is true of no single moment.
 
 use crate::counters::Counter;
+use crate::letter::{is_letter, lane_of};
 use crate::map::BadBlock;
 use crate::participant::{Kind, SeatState, SeatWord};
 use crate::process::{self, Life, monotonic_ns};
@@ -46,6 +47,8 @@ pub struct ObjectImage {
     pub queue: QueueId,
     /// Priority lane.
     pub priority: u8,
+    /// A message on its way to another object; see [`Claim::send`](crate::Claim::send).
+    pub letter: bool,
     /// What it is doing.
     pub state: ObjectState,
     /// Ready whatever its inbox says.
@@ -243,7 +246,8 @@ impl Region {
             let seen = SlotWord(row.word.load(Ordering::Acquire));
             let word = once_decided(&self.map, slot, seen);
             let incarnation = row.incarnation.load(Ordering::Relaxed);
-            let placing = row.placing.load(Ordering::Relaxed);
+            let (queue, priority) = lane_of(row.placing.load(Ordering::Relaxed));
+            let letter = is_letter(row);
             let state = match word.state() {
                 Some(SlotState::Free | SlotState::Reserved) | None => {
                     if unchanged(&row.word, seen.0) {
@@ -276,13 +280,15 @@ impl Region {
             return Ok(Some(SlotImage::Object(ObjectImage {
                 slot,
                 incarnation,
-                queue: QueueId(placing as u8),
-                priority: (placing >> 8) as u8,
+                queue: QueueId(queue),
+                priority,
+                letter,
                 state: match state {
                     ObjectState::Idle if waiting > 0 || due => ObjectState::Ready,
                     other => other,
                 },
-                ready: word.is(SlotState::Ready),
+                // Where it goes, nobody has delivered it.
+                ready: letter || word.is(SlotState::Ready),
                 attempts: row.attempts.load(Ordering::Relaxed) as u32,
                 waiting,
                 seq,

@@ -17,7 +17,7 @@ use crate::sync::{AtomicU32, AtomicU64};
 use crate::usage::UsageRow;
 
 /// Changed with any change of the layout or of the meaning of a word.
-pub(crate) const FORMAT_VERSION: u32 = 2;
+pub(crate) const FORMAT_VERSION: u32 = 3;
 
 /// The newline exposes copies damaged by text-mode transfer.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"HOTPAIR\n");
@@ -122,7 +122,9 @@ pub(crate) struct ParticipantRow {
     pub(crate) next_position: AtomicU64,
     /// Message that is being linked: `slot:32 | block + 1:32`.
     pub(crate) linking: AtomicU64,
-    _pad: [u64; 2],
+    /// Letter that is being delivered: its slot plus one.
+    pub(crate) letter: AtomicU32,
+    _pad: [u32; 3],
     /// A process-shared robust mutex, held for life by the keeper thread.
     pub(crate) lock: MutexPlace,
     pub(crate) name: [AtomicU64; 4],
@@ -147,7 +149,7 @@ pub(crate) struct SlotRow {
     /// `generation:32 | next slot of the key's chain + 1:32`; changed by whoever owns the bucket.
     pub(crate) index_next: AtomicU64,
     pub(crate) incarnation: AtomicU32,
-    /// `queue:8 | priority:8`.
+    /// `queue:8 | letter:1 | priority:7`; see [`crate::letter`].
     pub(crate) placing: AtomicU32,
     /// `placing + 1` of the lane in which an ended object of this slot has left a hint; kept by a back-up.
     pub(crate) left_hint: AtomicU32,
@@ -161,7 +163,8 @@ pub(crate) struct BlockRow {
     pub(crate) word: AtomicU64,
     /// Value: the commit that made it. Packet: the commit that emitted it. Retired: the commit that did it.
     pub(crate) seq: AtomicU64,
-    /// Value: when the timer is due, in monotonic nanoseconds of this boot; zero for none.
+    /// Value: when the timer is due, in monotonic nanoseconds of this boot; zero for none. Message: the letter it is
+    /// a copy of, `incarnation:32 | slot + 1:32`; zero for none.
     pub(crate) deadline: AtomicU64,
     /// Message: its id. Packet: its ordinal among the packets of its commit.
     pub(crate) id: AtomicU64,
@@ -357,6 +360,7 @@ pub(crate) const fn layout_hash() -> u64 {
         size_of::<ParticipantRow>(),
         offset_of!(ParticipantRow, active),
         offset_of!(ParticipantRow, linking),
+        offset_of!(ParticipantRow, letter),
         offset_of!(ParticipantRow, lock),
         offset_of!(ParticipantRow, claims),
         offset_of!(ParticipantRow, counters),

@@ -54,6 +54,7 @@ mod index;
 mod inspect;
 mod keys;
 mod layout;
+mod letter;
 mod map;
 mod object;
 mod participant;
@@ -96,6 +97,7 @@ pub use inspect::{
     ClassStatus, NodeReport, ObjectImage, ObjectState, PacketImage, ParticipantStatus, QueueStatus,
     RegionStatus, SlotImage,
 };
+pub use letter::LETTER;
 pub use map::BadBlock;
 pub use participant::{JoinError, Kind, Participant};
 pub use pool::OutOf;

@@ -165,6 +165,7 @@ impl Region {
         row.bell.store(0, Ordering::Relaxed);
         row.active.store(0, Ordering::Relaxed);
         row.linking.store(0, Ordering::Relaxed);
+        row.letter.store(0, Ordering::Relaxed);
         row.claims.iter().for_each(|hint| hint.store(0, Ordering::Relaxed));
         row.counters.iter().for_each(|count| count.store(0, Ordering::Relaxed));
         row.lock.initialise().map_err(JoinError::Os)?;

@@ -56,7 +56,7 @@ fn types() -> Vec<Type> {
             queue_bells, port_bells),
         picture!(ClassRow: payload_bytes, count),
         picture!(NameRow: name, lanes),
-        picture!(ParticipantRow: word, start_time, kind, bell, active, next_position, linking, lock,
+        picture!(ParticipantRow: word, start_time, kind, bell, active, next_position, linking, letter, lock,
             name, claims, counters),
         picture!(SlotRow: word, last_seq, inbox, attempts, key_hash, index_next, incarnation,
             placing, left_hint),

@@ -20,6 +20,7 @@
 use crate::bell::Bell;
 use crate::inbox;
 use crate::layout::SlotRow;
+use crate::letter::lane_of;
 use crate::process::monotonic_ns;
 use crate::region::{QueueId, Region};
 use crate::sync::Ordering;
@@ -80,7 +81,7 @@ impl Region {
     /// Puts a hint of the slot into its lane and wakes a worker.
     pub(crate) fn hint(&self, slot: u32, row: &SlotRow) {
         let placing = row.placing.load(Ordering::Relaxed);
-        let (queue, priority) = (placing as u8, (placing >> 8) as u8);
+        let (queue, priority) = lane_of(placing);
         let Some(lane) = self.map.lane(queue, priority) else {
             return;
         };

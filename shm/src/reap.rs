@@ -14,6 +14,7 @@ use crate::egress;
 use crate::inbox;
 use crate::index;
 use crate::layout::ParticipantRow;
+use crate::letter;
 use crate::map::Map;
 use crate::object::release_reserved;
 use crate::participant::{Kind, SeatState, SeatWord};
@@ -139,6 +140,7 @@ impl Reaper {
         };
         let word = SeatWord(row.word.load(Ordering::Acquire));
         finish_entries(region, seat, row);
+        letter::offer_again(region, row);
         for hint in &row.claims {
             if let Some(slot) = hint.load(Ordering::Relaxed).checked_sub(1) {
                 reaped.claims += u32::from(reclaim_slot(region, seat, slot));
@@ -304,7 +306,7 @@ fn finish_entries(region: &Region, seat: u8, row: &ParticipantRow) {
             // ORDER entry/4 SeqCst (the load or the lost swap above), pairs with entry/2 and entry/3.
             let seq = entry.seq.load(Ordering::Relaxed);
             tx::apply(map, seq, tx::steps_of(entry), tx::By::Reaper);
-            tx::publish_hints(region, tx::steps_of(entry));
+            tx::publish_hints(region, tx::steps_of(entry), tx::By::Reaper);
             // ORDER entry/3 Release, pairs with entry/4.
             entry.word.store(word.with(EntryState::Applied).0, Ordering::Release);
         }

@@ -1,21 +1,24 @@
 //! What the tests of this crate need to see and do that no user of a region has any business with.
 //!
 //! * [`declare_dead`] makes a *copy* of a region look as the kernel leaves it when a process dies.
-//! * [`waiting`] reads an inbox without claiming its object.
+//! * [`waiting`] reads an inbox without claiming its object, [`letter_of`] an object that is a letter.
 //! * [`audit`] compares every word with every other: each block in exactly one place, each key found
 //!   exactly where it belongs, nothing in the name of a seat that nobody sits on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
+use crate::claim::Claim;
+use crate::commit::CommitError;
 use crate::inbox::Chain;
 use crate::index::next_of;
+use crate::letter;
 use crate::map::Map;
-use crate::participant::{SeatState, SeatWord};
+use crate::participant::{Participant, SeatState, SeatWord};
 use crate::region::Region;
 use crate::sync::{AtomicU64, Ordering};
 use crate::value::checksum;
 use crate::words::{
-    BlockState, BlockWord, BucketWord, EntryState, EntryWord, InboxWord, SlotState, SlotWord,
+    BlockState, BlockWord, BucketWord, EntryState, EntryWord, InboxWord, Seq, SlotState, SlotWord,
 };
 
 /// Turns a copy of a region into what it would be if process `pid` died now: its seats name
@@ -35,12 +38,46 @@ pub fn declare_dead(copy: &Region, pid: u32, threads: &[u32], stand_in: u32) {
     copy.header().reap_lock.mark_dead(threads);
 }
 
-/// The messages that wait for the object in `slot`, oldest first. The region must stand still.
+/// Key and payload of the letter in a value.
+pub fn letter_of(value: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    letter::Letter::read(value.to_vec())
+        .map(|letter| (letter.key().to_vec(), letter.payload().to_vec()))
+}
+
+/// Commits, and leaves the letters undelivered.
+pub fn commit_and_stop(claim: Claim<'_>) -> Result<Seq, CommitError> {
+    claim.commit_undelivered()
+}
+
+/// Offers every letter again, delivered or not, as after the death of its deliverer.
+pub fn offer_letters(region: &Region) {
+    for slot in 0..region.geometry().slots {
+        if let Some(row) = region.map.slot(slot) {
+            letter::offer(region, slot, row);
+        }
+    }
+}
+
+/// Delivers every letter that was not delivered yet.
+pub fn deliver_letters(by: &mut Participant) {
+    let role = by.enter().expect("the region of a test is primary");
+    for slot in 0..by.region.geometry().slots {
+        if by.region.map.slot(slot).is_some_and(letter::is_letter) {
+            by.deliver_letter(role, slot);
+        }
+    }
+    by.leave();
+}
+
+/// The messages that wait for the object in `slot`, oldest first, but for those that letters hold. The region
+/// must stand still.
 pub fn waiting(region: &Region, slot: u32) -> Vec<Vec<u8>> {
     let Some(row) = region.map.slot(slot) else { return Vec::new() };
     let head = InboxWord(row.inbox.load(Ordering::SeqCst));
+    let is_copy =
+        |index| region.map.block(index).is_some_and(|m| letter::original(m.row).is_some());
     let mut messages: Vec<Vec<u8>> = Chain::of(&region.map, head)
-        .filter(|(_, word)| word.is_waiting_for(slot))
+        .filter(|&(index, word)| word.is_waiting_for(slot) && !is_copy(index))
         .map(|(index, _)| region.map.held(index).map_or(Vec::new(), |(_, data)| data.to_vec()))
         .collect();
     messages.reverse();
@@ -56,6 +93,7 @@ pub fn audit(region: &Region) -> Vec<String> {
     audit.seats();
     let places = audit.slots();
     audit.blocks(&places);
+    audit.letters(&places);
     audit.keys();
     audit.hints();
     audit.problems
@@ -212,6 +250,23 @@ impl Audit<'_> {
                     "block {index} is {state:?} of owner {owner}, home {home}; \
                      value of slots {value_of:?}, in the inboxes of {waits_in:?}"
                 ));
+            }
+        }
+    }
+
+    /// A letter that counts as delivered has a copy somewhere, or nobody would ever read it.
+    fn letters(&mut self, places: &Places) {
+        let copies: HashSet<_> = places
+            .waits_in
+            .keys()
+            .filter_map(|&index| letter::original(self.map.block(index)?.row))
+            .collect();
+        for slot in 0..self.map.geometry().slots {
+            let Some(row) = self.map.slot(slot) else { continue };
+            let word = SlotWord(row.word.load(Ordering::SeqCst));
+            let named = (slot, row.incarnation.load(Ordering::Relaxed));
+            if word.is(SlotState::Idle) && letter::is_letter(row) && !copies.contains(&named) {
+                self.report(format!("letter {slot} was delivered and is in no inbox"));
             }
         }
     }

@@ -23,6 +23,7 @@ use crate::gather;
 use crate::inbox;
 use crate::keys::{Insert, Prepared, reserve_keys};
 use crate::layout::{EntryRow, OPERATIONS_MAX, ParticipantRow, SlotRow};
+use crate::letter::is_letter;
 use crate::map::Map;
 use crate::process::monotonic_ns;
 use crate::region::Region;
@@ -193,7 +194,7 @@ pub(crate) fn commit(region: &Region, seat: u8, draft: &mut Draft) -> Result<Seq
         match draw(region, seat, draft, entry, drawing, &mut prepared) {
             Ok(Some(seq)) => {
                 apply(map, seq.to_bits(), draft.steps.iter().copied(), By::Owner);
-                publish_hints(region, draft.steps.iter().copied());
+                publish_hints(region, draft.steps.iter().copied(), By::Owner);
                 finish_entry(entry, drawing);
                 return Ok(seq);
             }
@@ -491,14 +492,17 @@ pub(crate) fn steps_of(entry: &EntryRow) -> impl Iterator<Item = Operation> {
 
 /// Tells the outside where to look after a commit: lanes, ports, free slots. Hints only.
 #[inline]
-pub(crate) fn publish_hints(region: &Region, steps: impl Iterator<Item = Operation>) {
+pub(crate) fn publish_hints(region: &Region, steps: impl Iterator<Item = Operation>, by: By) {
     let map = &region.map;
     for operation in steps {
         match operation.target {
             Target::Slot(index) => match SlotWord(operation.new).state() {
                 Some(SlotState::Free) => crate::pool::hint_free_slot(map, index),
                 Some(SlotState::Ready) => {
-                    if let Some(row) = map.slot(index) {
+                    // A letter needs no hint while its sender lives: it delivers it next.
+                    if let Some(row) = map.slot(index)
+                        && !(by == By::Owner && is_letter(row))
+                    {
                         region.hint(index, row);
                     }
                 }

@@ -102,7 +102,7 @@ fn each_instruction_of_the_reaper() {
         return;
     }
     stay_on_one_processor();
-    for name in ["commit-all", "withdraw", "deliver", "deliver-new", "egress", "leave"] {
+    for name in ["commit-all", "send", "withdraw", "deliver", "deliver-new", "egress", "leave"] {
         let operation = operations::by_name(name);
         for company in [Company::Solo, Company::Node] {
             // Beside a node the reaper reads through the node's memory map besides: long, and always the same.

@@ -87,6 +87,7 @@ fn as_value(queue: &str, object: &ObjectImage) -> Value {
         "attempts": object.attempts,
         "waiting": object.waiting,
         "priority": object.priority,
+        "letter": object.letter,
         "slot": object.slot,
         "incarnation": object.incarnation,
         "seq": object.seq.to_string(),

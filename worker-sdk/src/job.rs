@@ -102,6 +102,14 @@ impl<'w> Job<'w> {
         Ok(self.claim.emit(port, Endpoint::from(to), payload)?)
     }
 
+    /// Sends a message with the commit to the object of `queue` that bears `key`, or to a new one if there is
+    /// none: as a packet would, but it is part of the commit. Neither a death nor a failover loses or
+    /// doubles it.
+    pub fn send(&mut self, queue: &str, key: &[u8], payload: &[u8]) -> Result<(), Error> {
+        let queue = self.queue(queue)?;
+        Ok(self.claim.send(queue, key, payload)?)
+    }
+
     /// Creates an object with the commit. It is idle until it gets a message.
     pub fn create(&mut self, queue: &str, key: Option<&[u8]>, value: &[u8]) -> Result<(), Error> {
         let queue = self.queue(queue)?;

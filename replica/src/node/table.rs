@@ -8,7 +8,8 @@
 
 use hotpair_shm::{
     Applier, ApplyError, BadBlock, Bell, Change as Gathered, Endpoint, GatheredCommit, Gatherer,
-    ObjectImage, ObjectState, Participant, Region, Seq as RegionSeq, SlotImage, monotonic_ns,
+    LETTER, ObjectImage, ObjectState, Participant, Region, Seq as RegionSeq, SlotImage,
+    monotonic_ns,
 };
 
 use super::timers::Timers;
@@ -384,7 +385,7 @@ fn copied(object: &ObjectImage, now_ns: u64) -> Change<'_> {
             _ => seq_of(object.seq),
         },
         queue: object.queue.index().into(),
-        prio: object.priority,
+        prio: object.priority | if object.letter { LETTER } else { 0 },
         key: (!object.key.is_empty()).then_some(&object.key),
         value: &object.value,
         timer_left_ns: object.deadline.map(|at| at.saturating_sub(now_ns)),

@@ -31,6 +31,8 @@ pub(super) fn settle(region: &Region, rebuilt: &mut Rebuilt) {
                 release_reserved(region, slot, word);
                 rebuilt.released += 1;
             }
+            // Its copy may be among what is dropped below; a second one does no harm.
+            Some(SlotState::Idle) if crate::letter::offer(region, slot, row) => {}
             _ => {}
         }
         let value = object_in(map, slot).and_then(SlotWord::block);

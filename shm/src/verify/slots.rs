@@ -1,5 +1,6 @@
 //! Slots: their words, the values that they name, and the chains of their inboxes.
 
+use crate::letter::lane_of;
 use crate::pool::is_marked;
 use crate::sync::Ordering;
 use crate::value::checksum;
@@ -53,7 +54,7 @@ impl Look<'_> {
         let Some(row) = self.map.slot(slot) else { return };
         let place = Place::Slot(slot);
         let placing = row.placing.load(Ordering::Relaxed);
-        let (queue, priority) = (placing as u8, (placing >> 8) as u8);
+        let (queue, priority) = lane_of(placing);
         let lanes = self.map.geometry().queues.get(usize::from(queue)).map_or(0, |q| q.lanes);
         let incarnation = row.incarnation.load(Ordering::Relaxed);
         let inbox = InboxWord(row.inbox.load(Ordering::Acquire));

@@ -37,11 +37,17 @@ fn text(bytes: &[u8]) -> String {
 
 impl Facts {
     pub(crate) fn of(region: &Region) -> Result<Facts, String> {
-        let mut objects = Vec::new();
+        let mut objects: Vec<ObjectFacts> = Vec::new();
+        let mut letters = Vec::new();
         for object in region.objects() {
             let queue = &region.geometry().queues[usize::from(object.queue.index())];
             if object.state == ObjectState::Claimed {
                 return Err(format!("slot {} is still claimed", object.slot));
+            }
+            if object.letter {
+                let letter = testing::letter_of(&object.value).ok_or("a damaged letter")?;
+                letters.push((queue.name.clone(), letter));
+                continue;
             }
             objects.push(ObjectFacts {
                 queue: queue.name.clone(),
@@ -56,6 +62,26 @@ impl Facts {
                     .map(|message| text(message))
                     .collect(),
             });
+        }
+        // Whether a letter was delivered makes no difference to anybody.
+        for (queue, (key, payload)) in letters {
+            let (key, message) = (text(&key), text(&payload));
+            match objects.iter_mut().find(|object| (&object.queue, &object.key) == (&queue, &key)) {
+                Some(object) => {
+                    object.ready = !object.parked;
+                    object.messages.push(message);
+                }
+                None => objects.push(ObjectFacts {
+                    queue,
+                    key,
+                    value: String::new(),
+                    ready: true,
+                    parked: false,
+                    attempts: 0,
+                    timer: false,
+                    messages: vec![message],
+                }),
+            }
         }
         objects.sort_unstable();
         let packets = region.packets().iter().map(|packet| text(&packet.payload)).collect();
@@ -184,6 +210,7 @@ impl Replay {
 /// object that should be ready is claimed, each message read once, each packet sent once, each key found.
 pub(crate) fn work_off(region: &Region, facts: &Facts, keys: &[&str]) -> Result<(), String> {
     let mut everybody = region.join(Kind::Worker, "after").map_err(|error| error.to_string())?;
+    testing::deliver_letters(&mut everybody);
     let mut expected = facts.objects.clone();
     let work = region.queue("work").expect("the queue of the test geometry");
     for key in keys {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hotpair_shm::{
     Claim, CommitError, DeliverError, Delivery, Endpoint, Geometry, Kind, Participant, PortId,
-    QueueId, QueueSpec, Reaper, Region, Seq, SizeClass,
+    QueueId, QueueSpec, Reaper, Region, Seq, SizeClass, testing,
 };
 
 use super::pairs;
@@ -119,6 +119,32 @@ fn busy_object(setting: &mut Setting) {
     setting.send(Some("a"), "two");
 }
 
+/// Two letters for `c`, one for `n` that does not exist: as if their sender had died before it delivered them.
+fn letters_under_way(setting: &mut Setting) {
+    busy_object(setting);
+    let work = setting.work;
+    let mut claim = setting.claim();
+    claim.set_value(b"new").expect("a block");
+    for (key, payload) in [("c", "hello"), ("c", "again"), ("n", "welcome")] {
+        claim.send(work, key.as_bytes(), payload.as_bytes()).expect("room");
+    }
+    testing::commit_and_stop(claim).expect("nobody is in the way");
+}
+
+/// The letters for `c`, and a second copy of one, as after the death of a deliverer.
+fn letters_delivered_twice(setting: &mut Setting) {
+    busy_object(setting);
+    let work = setting.work;
+    let mut claim = setting.claim();
+    claim.set_value(b"new").expect("a block");
+    for payload in ["hello", "again"] {
+        claim.send(work, b"c", payload.as_bytes()).expect("room");
+    }
+    claim.commit().expect("nobody is in the way");
+    testing::offer_letters(setting.seat.region());
+    testing::deliver_letters(&mut setting.seat);
+}
+
 fn claim_queue(claim: &Claim<'_>) -> QueueId {
     claim.participant().region().queue("work").expect("the queue of the test geometry")
 }
@@ -222,6 +248,75 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         after: "work/a=old ready [one two] failed 1; work/c=idle ready failed 1; work/d=idle; \
                 work/e=idle; packets []",
         least: (200, 2),
+    },
+    Operation {
+        name: "send",
+        prepare: busy_object,
+        child: |region| {
+            let mut worker = Setting::worker(region);
+            let work = worker.work;
+            let mut claim = worker.claim();
+            mark();
+            claim.set_value(b"new").expect("a block");
+            claim.send(work, b"c", b"hello").expect("room");
+            claim.send(work, b"n", b"welcome").expect("room");
+            let done = is_done(claim.commit());
+            mark();
+            done
+        },
+        before: "work/a=old ready [one two] failed 1; {others}packets []",
+        after: "work/a=new; work/c=idle ready [hello]; work/d=idle; work/e=idle; \
+                work/n= ready [welcome]; packets []",
+        least: (3000, 60),
+    },
+    Operation {
+        name: "deliver-letters",
+        prepare: letters_under_way,
+        child: |region| {
+            let mut worker = Setting::worker(region);
+            mark();
+            testing::deliver_letters(&mut worker.seat);
+            mark();
+            true
+        },
+        before: "work/a=new; work/c=idle ready [hello again]; work/d=idle; work/e=idle; \
+                 work/n= ready [welcome]; packets []",
+        after: "work/a=new; work/c=idle ready [hello again]; work/d=idle; work/e=idle; \
+                work/n= ready [welcome]; packets []",
+        least: (2000, 40),
+    },
+    Operation {
+        name: "claim-letters",
+        prepare: letters_delivered_twice,
+        child: |region| {
+            let mut worker = Setting::worker(region);
+            mark();
+            let work = worker.work;
+            let claim = worker.seat.claim(work);
+            mark();
+            claim.is_some()
+        },
+        before: "work/a=new; work/c=idle ready [hello again]; work/d=idle; work/e=idle; packets []",
+        after: "work/a=new; work/c=idle ready [hello again] failed 1; work/d=idle; work/e=idle; \
+                packets []",
+        least: (500, 20),
+    },
+    Operation {
+        name: "commit-letters",
+        prepare: letters_delivered_twice,
+        child: |region| {
+            let mut worker = Setting::worker(region);
+            let mut claim = worker.claim();
+            mark();
+            claim.set_value(b"read").expect("a block");
+            let done = is_done(claim.commit());
+            mark();
+            done
+        },
+        before: "work/a=new; work/c=idle ready [hello again] failed 1; work/d=idle; work/e=idle; \
+                 packets []",
+        after: "work/a=new; work/c=read; work/d=idle; work/e=idle; packets []",
+        least: (1500, 40),
     },
     Operation {
         name: "withdraw",
