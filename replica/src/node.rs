@@ -272,6 +272,7 @@ fn settle_past(region: &Region, patience: Duration) -> Result<(), NodeError> {
         Role::Backup if region.is_torn() => {
             tracing::warn!("the last node died while it wrote a batch: the region is emptied");
             roles::quieten(region, role.epoch(), patience);
+            roles::end_readings(region, patience);
             region.wipe().map_err(|source| NodeError::Os { action: "empty the region", source })?;
         }
         // A promotion that was confirmed and not finished is told from a transfer that was not

@@ -11,6 +11,7 @@ use crate::index::{chain_word, next_of};
 use crate::map::Map;
 use crate::participant::Participant;
 use crate::pool::{self, OutOf};
+use crate::reading;
 use crate::region::{PortId, Region};
 use crate::sync::{Ordering, fence, unchanged};
 use crate::value::{ENDPOINT_BYTES, checksum, fill_block, seal_block, value_block};
@@ -97,7 +98,7 @@ impl Applier {
         row.last_seq.fetch_max(seq.to_bits(), Ordering::AcqRel);
         match *change {
             Change::Remove { incarnation, .. } => {
-                remove(&region, slot)?;
+                free_value(node, remove(&region, slot)?);
                 // The next object here must be told apart from those that we never saw.
                 row.incarnation.fetch_max(incarnation, Ordering::Relaxed);
             }
@@ -109,7 +110,7 @@ impl Applier {
                 if !seen.is(SlotState::Free)
                     && row.incarnation.load(Ordering::Relaxed) != incarnation
                 {
-                    remove(&region, slot)?;
+                    free_value(node, remove(&region, slot)?);
                 }
                 let placing = u32::from(queue) | u32::from(priority) << 8;
                 let out_of = |source| ApplyError::OutOf { slot, source };
@@ -124,7 +125,8 @@ impl Applier {
                     seal_block(&region.map, block);
                     Some(block.index)
                 };
-                put(&region, slot, incarnation, placing, key, block, ready)?;
+                let old = put(&region, slot, incarnation, placing, key, block, ready)?;
+                free_value(node, old);
             }
         }
         Ok(true)
@@ -213,7 +215,7 @@ fn put(
     key: &[u8],
     block: Option<u32>,
     ready: bool,
-) -> Result<(), ApplyError> {
+) -> Result<Option<u32>, ApplyError> {
     let map: &Map = &region.map;
     let row = map.slot(slot).ok_or(ApplyError::SlotInUse { slot })?;
     let seen = SlotWord(row.word.load(Ordering::SeqCst));
@@ -245,12 +247,6 @@ fn put(
         (false, false) => SlotState::Idle,
     };
     swap(row, slot, seen, seen.next(state, 0, block))?;
-    if let Some(old) = seen.block()
-        && let Some(old_block) = map.block(old)
-    {
-        let word = BlockWord(old_block.row.word.load(Ordering::Acquire));
-        pool::free_block(map, old, word);
-    }
     if is_new && !key.is_empty() {
         let (_, head) = map.bucket(row.key_hash.load(Ordering::Relaxed));
         let seen = BucketWord(head.load(Ordering::SeqCst));
@@ -262,7 +258,7 @@ fn put(
         SlotState::Ready if !hinted => region.hint(slot, row),
         _ => region.look_again(slot),
     }
-    Ok(())
+    Ok(seen.block())
 }
 
 /// Whether a hint of the slot stands in its lane.
@@ -282,12 +278,13 @@ fn swap(
         .map_err(|_| ApplyError::SlotInUse { slot })
 }
 
-fn remove(region: &Region, slot: u32) -> Result<(), ApplyError> {
+/// Returns the block that is not needed any more.
+fn remove(region: &Region, slot: u32) -> Result<Option<u32>, ApplyError> {
     let map: &Map = &region.map;
     let row = map.slot(slot).ok_or(ApplyError::SlotInUse { slot })?;
     let seen = SlotWord(row.word.load(Ordering::SeqCst));
     if seen.is(SlotState::Free) {
-        return Ok(());
+        return Ok(None);
     }
     if !seen.is_claimable() && !seen.is(SlotState::Parked) {
         return Err(ApplyError::SlotInUse { slot });
@@ -302,14 +299,30 @@ fn remove(region: &Region, slot: u32) -> Result<(), ApplyError> {
         row.left_hint.store(left, Ordering::Relaxed);
     }
     swap(row, slot, seen, seen.next(SlotState::Free, 0, None))?;
-    if let Some(old) = seen.block()
-        && let Some(block) = map.block(old)
-    {
-        let word = BlockWord(block.row.word.load(Ordering::Acquire));
-        pool::free_block(map, old, word);
-    }
     pool::hint_free_slot(map, slot);
-    Ok(())
+    Ok(seen.block())
+}
+
+/// Frees the block that a slot has named, as soon as nobody reads it in place.
+fn free_value(node: &mut Participant, old: Option<u32>) {
+    let Some(index) = old else { return };
+    let region = node.region.clone();
+    let map: &Map = &region.map;
+    let Some(block) = map.block(index) else { return };
+    let word = BlockWord(block.row.word.load(Ordering::Acquire));
+    reading::order_after(map.header());
+    if reading::readers(map.header()) == 0 {
+        pool::free_block(map, index, word);
+        return;
+    }
+    // As a commit does: it belongs to this process until nobody reads it. Zero: there is nothing to gather.
+    block.row.seq.store(0, Ordering::Relaxed);
+    let retired = word.next(BlockState::Retired, node.owner(), 0);
+    let order = (Ordering::AcqRel, Ordering::Relaxed);
+    if block.row.word.compare_exchange(word.0, retired.0, order.0, order.1).is_ok() {
+        node.supply.retire(0, index);
+    }
+    node.supply.reclaim(map, 0);
 }
 
 /// Takes a slot out of its key's chain.

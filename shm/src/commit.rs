@@ -211,6 +211,8 @@ impl Claim<'_> {
     #[inline]
     fn after_commit(&mut self, seq: Seq) {
         let Participant { region, supply, work, taken, conflicts, .. } = &mut *self.participant;
+        // First: what this commit retires may be used again only after the next draw.
+        supply.reclaim(&region.map, region.gathered().to_bits());
         for &index in taken.iter() {
             supply.retire(seq.to_bits(), index);
         }
@@ -228,7 +230,6 @@ impl Claim<'_> {
                 }
             }
         }
-        supply.reclaim(&region.map, region.gathered().to_bits());
         if !conflicts.is_empty() {
             conflicts.settle(self.held.slot);
         }

@@ -31,6 +31,9 @@ pub(crate) const OPERATIONS_MAX: usize = 62;
 /// Hints of the objects a participant has claimed.
 pub(crate) const CLAIM_HINTS: usize = 128;
 
+/// Values that a participant can read in place at once.
+pub(crate) const HAZARDS: usize = 8;
+
 /// Counters a participant keeps; see [`crate::counters`].
 pub(crate) const COUNTERS: usize = 32;
 
@@ -42,6 +45,15 @@ const PACKET_RING_MAX: u32 = 1 << 16;
 pub(crate) struct Line64 {
     pub(crate) word: AtomicU64,
     _pad: [u64; 7],
+}
+
+/// What a commit looks at before it uses blocks again.
+#[repr(C, align(64))]
+pub(crate) struct ReclaimLine {
+    pub(crate) word: AtomicU64,
+    /// A bit per seat whose process has ever read in place; see [`crate::reading`].
+    pub(crate) readers: AtomicU64,
+    _pad: [u64; 6],
 }
 
 /// Room for a process-shared mutex of the C library; its futex word comes first.
@@ -91,7 +103,7 @@ pub(crate) struct Header {
     pub(crate) role: Line64,
     pub(crate) commit_seq: Line64,
     pub(crate) released: Line64,
-    pub(crate) gathered: Line64,
+    pub(crate) gathered: ReclaimLine,
     /// 1: only the node raises `gathered`; 0: whoever needs room.
     pub(crate) gathering: AtomicU32,
     /// Seat of the node plus one.
@@ -131,7 +143,9 @@ pub(crate) struct ParticipantRow {
     /// Slot plus one.
     pub(crate) claims: [AtomicU32; CLAIM_HINTS],
     pub(crate) counters: [AtomicU64; COUNTERS],
-    _tail: [u64; 12],
+    /// Blocks that are being read in place, plus one; all ones while one is being looked for.
+    pub(crate) hazards: [AtomicU32; HAZARDS],
+    _tail: [u64; 8],
 }
 
 /// One row of the state table.
@@ -352,6 +366,8 @@ pub(crate) const fn layout_hash() -> u64 {
         offset_of!(Header, commit_seq),
         offset_of!(Header, released),
         offset_of!(Header, gathered),
+        offset_of!(Header, gathered),
+        offset_of!(ReclaimLine, readers),
         offset_of!(Header, gathering),
         offset_of!(Header, report),
         offset_of!(Header, node_bell),
@@ -364,6 +380,7 @@ pub(crate) const fn layout_hash() -> u64 {
         offset_of!(ParticipantRow, lock),
         offset_of!(ParticipantRow, claims),
         offset_of!(ParticipantRow, counters),
+        offset_of!(ParticipantRow, hazards),
         size_of::<SlotRow>(),
         offset_of!(SlotRow, inbox),
         offset_of!(SlotRow, index_next),

@@ -25,6 +25,7 @@ use crate::layout::{ParticipantRow, REBUILDING};
 use crate::map::{Block, Map};
 use crate::pool::{OutOf, Supply};
 use crate::process;
+use crate::reading;
 use crate::reap;
 use crate::region::{QueueId, Region, store_name};
 use crate::robust::Keeper;
@@ -166,6 +167,7 @@ impl Region {
         row.active.store(0, Ordering::Relaxed);
         row.linking.store(0, Ordering::Relaxed);
         row.letter.store(0, Ordering::Relaxed);
+        row.hazards.iter().for_each(|cell| cell.store(0, Ordering::Relaxed));
         row.claims.iter().for_each(|hint| hint.store(0, Ordering::Relaxed));
         row.counters.iter().for_each(|count| count.store(0, Ordering::Relaxed));
         row.lock.initialise().map_err(JoinError::Os)?;
@@ -419,6 +421,7 @@ fn take_last_block<'m>(
 ) -> Result<Block<'m>, OutOf> {
     let map: &Map = &region.map;
     let gathered = crate::gather::raise_if_free(region);
+    reading::order_after(map.header());
     supply.reclaim(map, gathered.to_bits());
     supply.take_block(map, bytes).inspect_err(|_| map.usage().refuse_block(map, bytes))
 }
@@ -430,6 +433,7 @@ impl Drop for Participant {
         self.outbox.give_back_all(&region, self.seat);
         self.conflicts.hint_all(&region);
         let gathered = crate::gather::raise_if_free(&region);
+        reading::forget(map, self.seat);
         self.supply.empty(map, gathered.to_bits());
         let row = self.row();
         row.active.store(0, Ordering::SeqCst);

@@ -11,7 +11,7 @@ use crate::geometry::Geometry;
 use crate::index::chain_word;
 use crate::layout::{
     BlockRow, ClassRow, EntryRow, Header, Layout, Line64, MutexPlace, NameRow, OperationRow,
-    ParticipantRow, RingRow, SlotRow,
+    ParticipantRow, ReclaimLine, RingRow, SlotRow,
 };
 use crate::participant::SeatWord;
 use crate::tx::Target;
@@ -56,8 +56,9 @@ fn types() -> Vec<Type> {
             queue_bells, port_bells),
         picture!(ClassRow: payload_bytes, count),
         picture!(NameRow: name, lanes),
+        picture!(ReclaimLine: word, readers),
         picture!(ParticipantRow: word, start_time, kind, bell, active, next_position, linking, letter, lock,
-            name, claims, counters),
+            name, claims, counters, hazards),
         picture!(SlotRow: word, last_seq, inbox, attempts, key_hash, index_next, incarnation,
             placing, left_hint),
         picture!(BlockRow: word, seq, deadline, id, next, len, shape, incarnation, sum, stamp),

@@ -5,6 +5,7 @@
 //! blocks per class, so that a commit does not touch shared bitmaps.
 
 use crate::map::{BadBlock, Block, Map};
+use crate::reading::{self, Hazards};
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::usage::Turn;
 use crate::words::{BlockState, BlockWord, SlotState, SlotWord};
@@ -150,6 +151,8 @@ pub(crate) struct Supply {
     slot_turn: Turn,
     /// Blocks that this participant's commits retired, oldest first, with the seq that did it.
     retired: std::collections::VecDeque<(u64, u32)>,
+    /// Of these, what was gathered while somebody read it.
+    read: Vec<u32>,
 }
 
 impl Supply {
@@ -165,6 +168,7 @@ impl Supply {
             turns: (0..classes).map(|_| Turn::default()).collect(),
             slot_turn: Turn::default(),
             retired: std::collections::VecDeque::new(),
+            read: Vec::new(),
         }
     }
 
@@ -203,7 +207,7 @@ impl Supply {
 
     /// Whether there might be more once retired blocks are gathered.
     pub(crate) fn has_retired(&self) -> bool {
-        !self.retired.is_empty()
+        !self.retired.is_empty() || !self.read.is_empty()
     }
 
     /// Gives back a block of this participant that was never published.
@@ -230,14 +234,41 @@ impl Supply {
     }
 
     /// Takes back what was gathered. Commits of one participant have rising seqs.
+    ///
+    /// Since what is in here was retired, the caller has swapped `commit_seq`: by drawing his next seq, or by
+    /// [`reading::order_after`].
     #[inline]
     pub(crate) fn reclaim(&mut self, map: &Map, gathered: u64) {
+        let readers = reading::readers(map.header());
+        if readers != 0 || !self.read.is_empty() {
+            return self.reclaim_unread(map, gathered, readers);
+        }
         while let Some(&(seq, index)) = self.retired.front() {
             if seq > gathered {
                 break;
             }
             self.retired.pop_front();
             self.give_block(map, index);
+        }
+    }
+
+    #[cold]
+    fn reclaim_unread(&mut self, map: &Map, gathered: u64, readers: u64) {
+        while let Some(&(seq, index)) = self.retired.front()
+            && seq <= gathered
+        {
+            self.retired.pop_front();
+            self.read.push(index);
+        }
+        let hazards = Hazards::now(map, readers);
+        let mut at = 0;
+        while at < self.read.len() {
+            if hazards.name(self.read[at]) {
+                at += 1;
+            } else {
+                let index = self.read.swap_remove(at);
+                self.give_block(map, index);
+            }
         }
     }
 
@@ -270,6 +301,7 @@ impl Supply {
 
     /// Puts everything back that can be put back; what waits to be gathered stays with the seat.
     pub(crate) fn empty(&mut self, map: &Map, gathered: u64) {
+        reading::order_after(map.header());
         self.reclaim(map, gathered);
         for magazine in &mut self.magazines {
             for index in magazine.drain(..) {

@@ -20,6 +20,7 @@ use crate::object::release_reserved;
 use crate::participant::{Kind, SeatState, SeatWord};
 use crate::pool;
 use crate::process::{self, Life, monotonic_ns};
+use crate::reading::{self, Hazards};
 use crate::region::{PortId, QueueId, Region};
 use crate::robust;
 use crate::sync::Ordering;
@@ -139,6 +140,7 @@ impl Reaper {
             return;
         };
         let word = SeatWord(row.word.load(Ordering::Acquire));
+        reading::forget(&region.map, seat);
         finish_entries(region, seat, row);
         letter::offer_again(region, row);
         for hint in &row.claims {
@@ -200,6 +202,9 @@ impl Reaper {
             }
         }
         let gathered = crate::gather::raise_if_free(&region).to_bits();
+        let header = region.header();
+        reading::order_after(header);
+        let hazards = Hazards::now(&region.map, reading::readers(header));
         let mut restore = false;
         for index in 0..region.map.block_count() {
             let Some(block) = region.map.block(index) else {
@@ -214,7 +219,10 @@ impl Reaper {
                 Some(BlockState::Cached | BlockState::Private) => {
                     pool::free_block(&region.map, index, word);
                 }
-                Some(BlockState::Retired) if block.row.seq.load(Ordering::Relaxed) <= gathered => {
+                Some(BlockState::Retired)
+                    if block.row.seq.load(Ordering::Relaxed) <= gathered
+                        && !hazards.name(index) =>
+                {
                     pool::free_block(&region.map, index, word);
                 }
                 Some(BlockState::Sending) => {

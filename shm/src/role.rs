@@ -104,11 +104,36 @@ impl Region {
             .collect()
     }
 
+    /// Who reads values in place: to be waited for before the region is emptied.
+    fn readers(&self) -> Vec<Holdout> {
+        let seats = 0..self.geometry().participants as u8;
+        seats
+            .filter_map(|seat| {
+                let row = self.map.participant(seat)?;
+                let word = SeatWord(row.word.load(Ordering::Acquire));
+                let live = word.state() == Some(SeatState::Live) && !row.lock.owner_died();
+                // ORDER hazard/2 Acquire, pairs with hazard/5.
+                let reads = row.hazards.iter().any(|cell| cell.load(Ordering::Acquire) != 0);
+                (live && reads).then_some(Holdout { seat, pid: word.pid() })
+            })
+            .collect()
+    }
+
     /// Waits until the region is quiet, at most for `bound`; returns who is left then.
     pub fn quiesce(&self, bound: Duration) -> Vec<Holdout> {
+        self.wait_for(bound, Self::holdouts)
+    }
+
+    /// Waits until nobody reads in place, at most for `bound`; returns who is left then. Before the region is
+    /// emptied: what is being read must not be recycled.
+    pub fn quiesce_readers(&self, bound: Duration) -> Vec<Holdout> {
+        self.wait_for(bound, Self::readers)
+    }
+
+    fn wait_for(&self, bound: Duration, who: fn(&Self) -> Vec<Holdout>) -> Vec<Holdout> {
         let begun = monotonic_ns();
         loop {
-            let left = self.holdouts();
+            let left = who(self);
             if left.is_empty() || monotonic_ns() - begun > bound.as_nanos() as u64 {
                 return left;
             }

@@ -198,7 +198,7 @@ fn shared_fields() -> Vec<(String, String)> {
             inside = None;
         } else if let (Some(owner), Some(field)) = (&inside, line.strip_prefix("    pub(crate) ")) {
             let (name, kind) = field.split_once(": ").expect("a field has a type");
-            let ours = ["Atomic", "Line64", "MutexPlace", "Row"];
+            let ours = ["Atomic", "Line64", "ReclaimLine", "MutexPlace", "Row"];
             if ours.iter().any(|part| kind.contains(part)) {
                 fields.push((owner.clone(), name.to_owned()));
             }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use hotpair_shm::{AlsoError, AttachError, CommitError, CreateObjectError, JoinError, OutOf, Seq};
+use hotpair_shm::{
+    AlsoError, AttachError, CommitError, CreateObjectError, JoinError, OutOf, ReadError, Seq,
+};
 
 /// Why a call of the SDK failed. Nothing is lost by any of them: the object is ready again.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +63,9 @@ pub enum Error {
     /// Another object could not be taken into the commit.
     #[error(transparent)]
     Also(#[from] AlsoError),
+    /// Another object could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// The commit did not happen; the object is ready again.
     #[error(transparent)]
     Commit(#[from] CommitError),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use hotpair_shm::{Claim, Endpoint, Message, PortId, QueueId, Seq};
+use hotpair_shm::{Claim, Endpoint, Message, PortId, QueueId, Reading, Seq};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::error::Error;
@@ -89,6 +89,13 @@ impl<'w> Job<'w> {
         let bytes = self.claim.value_mut()?;
         let found = bytes.len();
         T::mut_from_bytes(bytes).map_err(|_| shape::<T>(found))
+    }
+
+    /// The committed value of another object, in place, without claiming it; `None` if there is none. See
+    /// [`Participant::read`](hotpair_shm::Participant::read).
+    pub fn read(&self, queue: &str, key: &[u8]) -> Result<Option<Reading<'_>>, Error> {
+        let queue = self.queue(queue)?;
+        Ok(self.claim.participant().read(queue, key)?)
     }
 
     /// Replaces the value; its length may change.

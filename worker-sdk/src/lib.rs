@@ -70,7 +70,8 @@ mod worker;
 
 pub use error::Error;
 pub use hotpair_shm::{
-    AlsoError, CommitError, CreateObjectError, KEY_BYTES_MAX, Other, OutOf, Role, Seq,
+    AlsoError, CommitError, CreateObjectError, KEY_BYTES_MAX, Other, OutOf, ReadError, Reading,
+    Role, Seq,
 };
 pub use job::{Job, Packet};
 pub use other::OtherJob;

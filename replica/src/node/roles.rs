@@ -26,8 +26,22 @@ pub(super) fn become_primary(table: &mut Table, epoch: u16, patience: Duration) 
 pub(super) fn become_backup(table: &mut Table, epoch: u16, patience: Duration) {
     let region = table.region().clone();
     quieten(&region, epoch, patience);
+    end_readings(&region, patience);
     table.empty();
     region.become_backup(epoch);
+}
+
+/// Before the region is emptied: waits until nobody reads a value in place; kills who does not let go.
+pub(super) fn end_readings(region: &Region, patience: Duration) {
+    kill_holdouts(
+        region.quiesce_readers(patience),
+        patience,
+        "it read a value of a region to be emptied",
+    );
+    let left = region.quiesce_readers(DYING);
+    if !left.is_empty() {
+        tracing::error!(?left, "somebody reads values of a region to be emptied");
+    }
 }
 
 /// Takes the primary role from the region: nothing begins, nothing leaves.
@@ -39,20 +53,24 @@ pub(super) fn fence(table: &Table) {
 /// Leaves the present role and waits for whoever holds something of it; kills who does not let go.
 pub(super) fn quieten(region: &Region, epoch: u16, patience: Duration) {
     region.begin_change(epoch);
-    for Holdout { seat, pid } in region.quiesce(patience) {
-        if pid == std::process::id() {
-            // In tests, participants live in this very process.
-            tracing::error!(seat, "a participant of this process holds on to an older role");
-            continue;
-        }
-        tracing::warn!(seat, pid, ?patience, "killed: it held on to an older role");
-        if let Ok(pid) = i32::try_from(pid) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-    }
+    kill_holdouts(region.quiesce(patience), patience, "it held on to an older role");
     // Counts as quiet from the kernel's notice on: the dead hold nothing that moves.
     let left = region.quiesce(DYING);
     if !left.is_empty() {
         tracing::error!(?left, "somebody holds on to an older role");
+    }
+}
+
+fn kill_holdouts(left: Vec<Holdout>, patience: Duration, why: &str) {
+    for Holdout { seat, pid } in left {
+        if pid == std::process::id() {
+            // In tests, participants live in this very process.
+            tracing::error!(seat, "not killed, since it is this very process: {why}");
+            continue;
+        }
+        tracing::warn!(seat, pid, ?patience, "killed: {why}");
+        if let Ok(pid) = i32::try_from(pid) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
     }
 }

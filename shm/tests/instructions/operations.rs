@@ -250,6 +250,21 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         least: (200, 2),
     },
     Operation {
+        name: "read",
+        prepare: busy_object,
+        child: |region| {
+            let worker = Setting::worker(region);
+            mark();
+            let reading = worker.seat.read(worker.work, b"a").expect("nobody is in the way");
+            let found = reading.is_some_and(|reading| reading.value() == b"old");
+            mark();
+            found
+        },
+        before: "work/a=old ready [one two]; {others}packets []",
+        after: "work/a=old ready [one two]; {others}packets []",
+        least: (200, 4),
+    },
+    Operation {
         name: "send",
         prepare: busy_object,
         child: |region| {

@@ -114,3 +114,94 @@ fn loom_a_copy_has_what_its_seq_says() {
 fn loom_broken_copy_of_the_word_alone() {
     a_copy_has_what_its_seq_says(false);
 }
+
+struct Read {
+    slot: AtomicU64,
+    commit_seq: AtomicU64,
+    readers: AtomicU64,
+    hazard: AtomicU64,
+    /// What stands in block 1.
+    block: AtomicU64,
+}
+
+/// Which step of reading in place is left out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Without {
+    Nothing,
+    ReadersFence,
+    OwnersFence,
+    RegistrationSwap,
+    NextDraw,
+}
+
+/// A value is read in place by one process for the first time, while its owner replaces it, and uses its block again
+/// after its next draw.
+fn nothing_is_used_again_while_it_is_read(without: Without) {
+    every_schedule(move || {
+        let state = Arc::new(Read {
+            slot: AtomicU64::new(1),
+            commit_seq: AtomicU64::new(1),
+            readers: AtomicU64::new(0),
+            hazard: AtomicU64::new(0),
+            block: AtomicU64::new(10),
+        });
+        let owner = spawn(&state, move |state| {
+            state.slot.store(2, Ordering::Release); // slot/1
+            if without != Without::NextDraw {
+                state.commit_seq.fetch_add(1, Ordering::SeqCst); // draw/1
+            }
+            let mut free = state.readers.load(Ordering::Acquire) == 0; // hazard/4
+            if !free {
+                if without != Without::OwnersFence {
+                    fence(Ordering::SeqCst); // hazard/2
+                }
+                free = state.hazard.load(Ordering::Acquire) != 1;
+            }
+            if free {
+                state.block.store(11, Ordering::Relaxed);
+            }
+        });
+        state.readers.fetch_or(1, Ordering::SeqCst); // hazard/3
+        if without != Without::RegistrationSwap {
+            state.commit_seq.fetch_add(0, Ordering::SeqCst);
+        }
+        state.hazard.store(1, Ordering::Relaxed);
+        if without != Without::ReadersFence {
+            fence(Ordering::SeqCst); // hazard/1
+        }
+        if state.slot.load(Ordering::SeqCst) == 1 {
+            assert_eq!(state.block.load(Ordering::Relaxed), 10, "used again while it is read");
+        }
+        state.hazard.store(0, Ordering::Release); // hazard/5
+        owner.join().expect("it ends");
+    });
+}
+
+#[test]
+fn loom_nothing_is_used_again_while_it_is_read() {
+    nothing_is_used_again_while_it_is_read(Without::Nothing);
+}
+
+#[test]
+#[should_panic(expected = "used again while it is read")]
+fn loom_broken_without_the_readers_fence() {
+    nothing_is_used_again_while_it_is_read(Without::ReadersFence);
+}
+
+#[test]
+#[should_panic(expected = "used again while it is read")]
+fn loom_broken_without_the_owners_fence() {
+    nothing_is_used_again_while_it_is_read(Without::OwnersFence);
+}
+
+#[test]
+#[should_panic(expected = "used again while it is read")]
+fn loom_broken_without_the_swap_of_a_first_reader() {
+    nothing_is_used_again_while_it_is_read(Without::RegistrationSwap);
+}
+
+#[test]
+#[should_panic(expected = "used again while it is read")]
+fn loom_broken_use_again_before_the_next_draw() {
+    nothing_is_used_again_while_it_is_read(Without::NextDraw);
+}
