@@ -514,8 +514,18 @@ impl Participant {
     }
 }
 
-/// Makes a claimed object claimable again: by its claimer, or by the reaper in its place. With `failed` the
-/// attempt counts, and after `max_attempts` the object is parked: true.
+/// What has become of an object that was given back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GivenBack {
+    /// It failed too often.
+    Parked,
+    /// Its hint is owed.
+    Ready,
+    /// It may have something to do.
+    Idle,
+}
+
+/// Makes a claimed object claimable again, and offers it if it has something to do. True: it is parked.
 pub(crate) fn give_back(
     region: &Region,
     slot: u32,
@@ -523,8 +533,25 @@ pub(crate) fn give_back(
     was_ready: bool,
     failed: bool,
 ) -> bool {
+    let outcome = give_back_quietly(region, slot, word, was_ready, failed);
+    match region.map.slot(slot) {
+        Some(row) if outcome == GivenBack::Ready => region.hint(slot, row),
+        _ => region.look_again(slot),
+    }
+    outcome == GivenBack::Parked
+}
+
+/// The same without a hint: by the claimer, or by the reaper in its place. With `failed` the attempt counts, and
+/// after `max_attempts` the object is parked.
+pub(crate) fn give_back_quietly(
+    region: &Region,
+    slot: u32,
+    word: SlotWord,
+    was_ready: bool,
+    failed: bool,
+) -> GivenBack {
     let Some(row) = region.map.slot(slot) else {
-        return false;
+        return GivenBack::Idle;
     };
     let mut attempts = row.attempts.load(Ordering::Relaxed);
     // A letter does not fail: its addressee does.
@@ -543,12 +570,12 @@ pub(crate) fn give_back(
     let parked = failed && attempts as u32 >= u32::from(region.geometry().max_attempts);
     if parked {
         hand_back(region, slot, word, false, SlotState::Parked);
+        GivenBack::Parked
     } else if hand_back(region, slot, word, was_ready, SlotState::Idle) && was_ready {
-        region.hint(slot, row);
+        GivenBack::Ready
     } else {
-        region.look_again(slot);
+        GivenBack::Idle
     }
-    parked
 }
 
 /// Lets go of the messages and the slot word; false if somebody else has done it.

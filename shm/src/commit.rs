@@ -106,7 +106,7 @@ impl Claim<'_> {
                 // Aborted by somebody whom it held up: once more, with a new position.
                 Ok(None) => continue,
                 Err(refusal) => {
-                    tx::abort_entry(entry, drawing);
+                    tx::abort_entry(region, entry, drawing);
                     return Err(refusal);
                 }
             };

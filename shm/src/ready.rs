@@ -80,13 +80,24 @@ impl Region {
 
     /// Puts a hint of the slot into its lane and wakes a worker.
     pub(crate) fn hint(&self, slot: u32, row: &SlotRow) {
+        if let Some(queue) = self.hint_quietly(slot, row) {
+            self.ring(Bell::Queue(queue));
+        }
+    }
+
+    /// Wakes a worker of the queue that the slot's object is in.
+    pub(crate) fn ring_queue_of(&self, row: &SlotRow) {
+        let (queue, _) = lane_of(row.placing.load(Ordering::Relaxed));
+        self.ring(Bell::Queue(QueueId(queue)));
+    }
+
+    /// Puts a hint of the slot into its lane; the caller rings for the queue.
+    pub(crate) fn hint_quietly(&self, slot: u32, row: &SlotRow) -> Option<QueueId> {
         let placing = row.placing.load(Ordering::Relaxed);
         let (queue, priority) = lane_of(placing);
-        let Some(lane) = self.map.lane(queue, priority) else {
-            return;
-        };
+        let lane = self.map.lane(queue, priority)?;
         // ORDER bell/3 SeqCst, pairs with bell/5. A full lane: the sweeper gives the hint later.
         let _ = lane.push(slot);
-        self.ring(Bell::Queue(QueueId(queue)));
+        Some(QueueId(queue))
     }
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::bell::{self, Bell};
-use crate::claim::give_back;
+use crate::claim::{GivenBack, give_back_quietly};
 use crate::counters::Counter;
 use crate::egress;
 use crate::inbox;
@@ -143,13 +143,19 @@ impl Reaper {
         reading::forget(&region.map, seat);
         finish_entries(region, seat, row);
         letter::offer_again(region, row);
+        let mut handed_on = 0;
         for hint in &row.claims {
             if let Some(slot) = hint.load(Ordering::Relaxed).checked_sub(1) {
-                reaped.claims += u32::from(reclaim_slot(region, seat, slot));
+                handed_on += u32::from(reclaim_slot(region, seat, slot));
             }
         }
-        for queue in 0..region.geometry().queues.len() as u8 {
-            bell::disarm(&region.map, Bell::Queue(QueueId(queue)), seat);
+        reaped.claims += handed_on;
+        let participants = u32::from(region.geometry().participants);
+        for queue in (0..region.geometry().queues.len() as u8).map(QueueId) {
+            bell::disarm(&region.map, Bell::Queue(queue), seat);
+            // After all hints: a worker that is woken by the first takes the processor from the reaper.
+            // ORDER bell/3 are the lanes' cells, pairs with bell/5.
+            (0..handed_on.min(participants)).for_each(|_| region.ring(Bell::Queue(queue)));
         }
         for port in 0..region.geometry().ports.len() as u8 {
             bell::disarm(&region.map, Bell::Port(PortId(port)), seat);
@@ -188,7 +194,11 @@ impl Reaper {
             }
             match word.state() {
                 Some(SlotState::Claimed) => {
-                    reaped.claims += u32::from(reclaim_slot(&region, word.owner() - 1, slot));
+                    if reclaim_slot(&region, word.owner() - 1, slot) {
+                        reaped.claims += 1;
+                        // ORDER bell/3 is the lane's cell, pairs with bell/5.
+                        region.ring_queue_of(row);
+                    }
                 }
                 Some(SlotState::Reserved) => release_reserved(&region, slot, word),
                 _ => {}
@@ -336,7 +346,7 @@ fn undo_reservations(map: &Map, seat: u8) {
     }
 }
 
-/// Makes a slot that the dead had claimed ready again; true if it was one.
+/// Makes a slot that the dead had claimed ready again, in its lane; true if it was one. The caller rings.
 fn reclaim_slot(region: &Region, seat: u8, slot: u32) -> bool {
     let Some(row) = region.map.slot(slot) else {
         return false;
@@ -347,10 +357,14 @@ fn reclaim_slot(region: &Region, seat: u8, slot: u32) -> bool {
     }
     inbox::prune(&region.map, slot);
     // Whether it was ready without a message is not known any more: it is tried again.
-    if give_back(region, slot, word, true, true)
-        && let Some(row) = region.map.participant(seat)
-    {
-        row.counters[Counter::Parked as usize].fetch_add(1, Ordering::Relaxed);
+    match give_back_quietly(region, slot, word, true, true) {
+        GivenBack::Parked => {
+            if let Some(row) = region.map.participant(seat) {
+                row.counters[Counter::Parked as usize].fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        GivenBack::Ready => drop(region.hint_quietly(slot, row)),
+        GivenBack::Idle => region.look_again(slot),
     }
     true
 }

@@ -202,7 +202,7 @@ pub(crate) fn commit(region: &Region, seat: u8, draft: &mut Draft) -> Result<Seq
             Ok(None) => prepared.undo(map),
             Err(refusal) => {
                 // Whoever met a prepared word reads here that it does not count: before it is undone.
-                abort_entry(entry, drawing);
+                abort_entry(region, entry, drawing);
                 prepared.undo(map);
                 return Err(refusal);
             }
@@ -220,9 +220,12 @@ pub(crate) fn finish_entry(entry: &EntryRow, drawing: EntryWord) {
 
 /// The owner gives up before the commit point.
 #[cold]
-pub(crate) fn abort_entry(entry: &EntryRow, drawing: EntryWord) {
+pub(crate) fn abort_entry(region: &Region, entry: &EntryRow, drawing: EntryWord) {
     // ORDER entry/2 SeqCst, pairs with entry/4.
     entry.word.store(drawing.with(EntryState::Aborted).0, Ordering::SeqCst);
+    // ORDER bell/3 is the store above, pairs with bell/5. The node may have found commits of others that had to wait
+    // for this one to be decided, and sleep.
+    region.ring(crate::bell::Bell::Node);
 }
 
 /// Fills the next entry of the ring, up to `Drawing`.
