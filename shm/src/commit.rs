@@ -220,7 +220,8 @@ impl Claim<'_> {
         }
         let (others, created) = (work.others.len(), work.creates.len() as u64);
         work.clear();
-        let (participant, hint) = (&*self.participant, self.hint);
+        let hint = self.hint;
+        let participant = &mut *self.participant;
         participant.count(Counter::Commits);
         if withdrawn + created > 0 {
             participant.add(Counter::Withdrawn, withdrawn);
@@ -228,6 +229,7 @@ impl Claim<'_> {
         }
         participant.forget_claims(hint, others);
         participant.leave();
+        participant.end_watch();
     }
 }
 

@@ -49,16 +49,19 @@ mod endpoint;
 mod gather;
 mod geometry;
 mod held;
+mod histogram;
 mod inbox;
 mod index;
 mod inspect;
 mod keys;
 mod layout;
+mod lease;
 mod map;
 mod object;
 mod participant;
 #[cfg(test)]
 mod pictures;
+mod policy;
 mod pool;
 mod process;
 mod ready;
@@ -92,12 +95,15 @@ pub use egress::EmittedPacket;
 pub use endpoint::Endpoint;
 pub use gather::{Change, EmitImage, GatherTurn, GatheredCommit, Gatherer};
 pub use geometry::{Geometry, GeometryError, KEY_BYTES_MAX, QueueSpec, SizeClass};
+pub use histogram::{Distribution, SAMPLE_EVERY, Times};
 pub use inspect::{
     ClassStatus, NodeReport, ObjectImage, ObjectState, PacketImage, ParticipantStatus, QueueStatus,
     RegionStatus, SlotImage,
 };
+pub use lease::{LeaseAction, LeaseExpired, LeaseWatch};
 pub use map::BadBlock;
 pub use participant::{JoinError, Kind, Participant};
+pub use policy::{OnLeaseExpiry, Overload, QueuePolicy};
 pub use pool::OutOf;
 pub use process::monotonic_ns;
 pub use reap::{Reaped, Reaper, Sweeper};
