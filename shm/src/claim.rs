@@ -160,7 +160,8 @@ impl Participant {
     }
 
     /// The second half of [`claim`](Self::claim).
-    #[inline]
+    // Always: as a call of its own it passes two structures through memory, 12 ns of 140.
+    #[inline(always)]
     pub fn hold(&mut self, ready: ReadyObject) -> Claim<'_> {
         let ReadyObject { slot, before, word, role, hint } = ready;
         self.take_messages(slot);
