@@ -6,7 +6,7 @@ mod units;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use hotpair_shm::{Geometry, QueueSpec, SizeClass};
+use hotpair_shm::{Geometry, QueuePolicy, QueueSpec, SizeClass};
 
 pub(crate) use file::{File, Key, Member, Mode, Port};
 pub(crate) use units::Span;
@@ -81,6 +81,26 @@ impl Config {
             max_attempts: file.region.max_attempts,
             inbox_limit: file.region.inbox_limit,
         }
+    }
+
+    /// How its queues are served, in the order of the geometry.
+    pub(crate) fn policies(&self) -> Vec<QueuePolicy> {
+        let span = |span: &Option<toml::Spanned<Span>>| span.as_ref().map(|span| span.get_ref().0);
+        let policy = |queue: &file::Queue| QueuePolicy {
+            deadline: span(&queue.deadline),
+            lease: span(&queue.lease),
+            on_lease_expiry: match queue.on_lease_expiry {
+                file::OnLeaseExpiry::Report => hotpair_shm::OnLeaseExpiry::Report,
+                file::OnLeaseExpiry::Kill => hotpair_shm::OnLeaseExpiry::Kill,
+            },
+            overload: match queue.overload {
+                file::Overload::Reject => hotpair_shm::Overload::Reject,
+                file::Overload::DropNewest => hotpair_shm::Overload::DropNewest,
+                file::Overload::DropOldest => hotpair_shm::Overload::DropOldest,
+                file::Overload::Hold => hotpair_shm::Overload::Hold,
+            },
+        };
+        self.file.queue.iter().map(policy).collect()
     }
 
     /// The name of this node's region.
@@ -180,6 +200,9 @@ fn check(file: &File) -> Result<(), Wrong> {
         let why = "one lost packet must not be a lost host: at least 2";
         return Err(Wrong::at(file.heartbeat.misses.span(), why));
     }
+    for queue in &file.queue {
+        check_spans(queue)?;
+    }
     for port in &file.port {
         check_queue(file, &port.queue)?;
         check_port(port)?;
@@ -189,6 +212,21 @@ fn check(file: &File) -> Result<(), Wrong> {
         if worker.command.get_ref().is_empty() {
             return Err(Wrong::at(worker.command.span(), "the command is empty"));
         }
+    }
+    Ok(())
+}
+
+/// Shortest lease: a healthy worker may be off its processor for some milliseconds.
+const LEASE_MIN: std::time::Duration = std::time::Duration::from_millis(10);
+
+fn check_spans(queue: &file::Queue) -> Result<(), Wrong> {
+    if let Some(deadline) = queue.deadline.as_ref().filter(|span| span.get_ref().0.is_zero()) {
+        return Err(Wrong::at(deadline.span(), "every claim would miss a deadline of zero"));
+    }
+    if let Some(lease) = queue.lease.as_ref().filter(|span| span.get_ref().0 < LEASE_MIN) {
+        let why =
+            "a lease is at least 10 ms: a healthy worker may be off its processor for a while";
+        return Err(Wrong::at(lease.span(), why));
     }
     Ok(())
 }

@@ -146,6 +146,27 @@ fn status_and_dump_work_when_everybody_is_dead() {
     ended.exits(1).one_error().says("it has: default");
 }
 
+/// Goal: what was measured is shown when whoever measured it is gone.
+#[test]
+fn status_shows_how_long_things_took() {
+    let name = RegionName::new("times");
+    let region = Region::create(&name.path(), &small()).expect("there is room");
+    region.become_primary(1);
+    let queue = region.queue("default").expect("in the geometry");
+    let mut worker = region.join(Kind::Worker, "worker").expect("a seat");
+    let packet = worker.packet_of(b"x", Endpoint::NONE).expect("a block");
+    worker.deliver(Delivery { queue, key: Some(b"a"), priority: 0 }, packet).expect("room");
+    worker.claim(queue).expect("ready").commit().expect("nobody is in the way");
+    drop((worker, region));
+    let status = with_region(&name, "status --region REGION");
+    assert!(status.stdout.contains("\nall seats: queue age p50 "), "{status:#?}");
+    let json = with_region(&name, "status --json --region REGION").json();
+    assert_eq!(json["times"]["queue_age"]["n"], 1, "{json}");
+    assert_eq!(json["times"]["deadline_missed"]["n"], 0, "{json}");
+    let max = |what: &str| json["times"][what]["max_ns"].as_u64().expect("a number");
+    assert!(max("queue_age") > 0 && max("claim") > 0, "{json}");
+}
+
 /// Goal: `region verify` tells order from damage by its exit code, and the living from the left-over.
 #[test]
 fn a_region_is_verified() {

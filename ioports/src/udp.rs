@@ -54,7 +54,7 @@ const SLEEP_MS_MAX: u16 = 100;
 /// Between two attempts to find the region.
 const RETRY_MS: u16 = 20;
 
-/// Longest sleep while packets are in hand that the kernel has no room for.
+/// Longest sleep while packets are in hand that the kernel, or the region, has no room for.
 const HELD_MS_MAX: u16 = 2;
 
 /// How often the kernel is asked what it dropped, at most.
@@ -239,7 +239,7 @@ impl Port<'_> {
                     .step(seat, self.socket, classifier, self.counters)
                     .map_err(os("receive from the socket"))?;
             } else {
-                self.ingress.give_back(&mut self.seat);
+                self.ingress.give_back(&mut self.seat, self.counters);
             }
             worked |= self.egress.step(&mut self.seat, self.socket, self.counters);
             if worked {
@@ -249,7 +249,8 @@ impl Port<'_> {
                 tracing::info!(port = %self.config.port, "the region was replaced");
                 return Ok(());
             }
-            if reading && self.config.wait == Wait::BusyPoll && self.egress.held().is_none() {
+            let held = self.egress.held().is_some() || self.ingress.is_held();
+            if reading && self.config.wait == Wait::BusyPoll && !held {
                 std::hint::spin_loop();
                 continue;
             }
@@ -262,10 +263,13 @@ impl Port<'_> {
     fn sleep(&mut self, reading: bool, stop: &Stop) -> Result<(), RunError> {
         self.ask_for_kernel_drops();
         let mut events = PollFlags::empty();
-        if reading {
+        // What waits in the socket is not wanted while there is no room for it.
+        let full = self.ingress.is_held();
+        if reading && !full {
             events |= PollFlags::POLLIN;
         }
         let millis = match self.egress.held() {
+            None if full => HELD_MS_MAX,
             None => SLEEP_MS_MAX,
             Some(Held::BufferFull) => {
                 events |= PollFlags::POLLOUT;
@@ -319,7 +323,7 @@ impl Port<'_> {
 
     /// Everything that is of this seat goes back before the seat itself does.
     fn let_go(mut self) {
-        self.ingress.give_back(&mut self.seat);
+        self.ingress.give_back(&mut self.seat, self.counters);
         self.egress.give_back(&mut self.seat);
         self.ask_for_kernel_drops();
     }

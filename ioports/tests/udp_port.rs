@@ -8,7 +8,7 @@ use common::{Running, Space, Wire, echo, geometry, serve_one, unique, until};
 use hotpair_ioports::{
     AllKeyless, ByBytes, ByPeer, Classified, Holder, PortConfig, RunError, SocketSource, Wait,
 };
-use hotpair_shm::{Gatherer, Kind, Reaper, Region};
+use hotpair_shm::{Counter, Gatherer, Geometry, Kind, Overload, Reaper, Region};
 
 /// Goal: what comes in goes out again, through an object, in order, and is counted.
 #[test]
@@ -211,6 +211,85 @@ fn overload_is_counted_and_passes() {
     wire.send(b"after");
     let (_, messages) = serve_one(&space, &mut space.worker(), echo);
     assert_eq!(messages, [b"after"]);
+}
+
+/// Goal: a port whose queue holds stops reading while an inbox is full, loses nothing, and goes on by itself.
+#[test]
+fn a_port_holds_what_there_is_no_room_for() {
+    const SENT: u64 = 40;
+    let path = Region::path_for(&unique("hold"));
+    let space = Space::with(&path, &Geometry { inbox_limit: 4, ..geometry(1024) });
+    space.region.become_primary(1);
+    space.policy(Overload::Hold);
+    let wire = Wire::new();
+    let config = PortConfig { receive_batch: 8, ..wire.config() };
+    let port = Running::start(&space.path, config, ByPeer).attached();
+    for number in 0..SENT {
+        wire.send(&number.to_le_bytes());
+    }
+    until("the port holds", || space.counted(Counter::Held) > 0);
+    let seen = port.counters.snapshot();
+    assert!(seen.delivered <= 4 && seen.received <= 8, "the rest waits in the socket: {seen}");
+    assert_eq!(seen.dropped_total(), 0, "{seen}");
+
+    let mut worker = space.worker();
+    let mut numbers = Vec::new();
+    while numbers.len() < SENT as usize {
+        let (_, messages) = serve_one(&space, &mut worker, echo);
+        numbers.extend(messages.iter().map(|m| u64::from_le_bytes(m[..].try_into().expect("8"))));
+    }
+    assert_eq!(numbers, (0..SENT).collect::<Vec<_>>(), "all of them, in their order");
+    assert_eq!(port.counters.snapshot().dropped_total(), 0);
+}
+
+/// Goal: an object that nobody works on holds up the others for a bounded time, and what that costs is counted.
+#[test]
+fn an_object_without_a_worker_silences_nobody_for_ever() {
+    let path = Region::path_for(&unique("hold-bound"));
+    let space = Space::with(&path, &Geometry { inbox_limit: 1, ..geometry(1024) });
+    space.region.become_primary(1);
+    space.policy(Overload::Hold);
+    let wire = Wire::new();
+    let by_first_byte = ByBytes { range: 0..1 };
+    let port = Running::start(&space.path, wire.config(), by_first_byte).attached();
+    for packet in [b"a1", b"a2", b"b1"] {
+        wire.send(packet);
+    }
+    until("b has its message", || space.region.find(space.queue, b"b").is_some());
+    let seen = port.counters.snapshot();
+    assert_eq!(seen.dropped["held for too long"], 1, "{seen}");
+    assert_eq!((seen.received, seen.delivered), (3, 2), "{seen}");
+}
+
+/// Goal: each policy's packets are counted under its own name, and every packet is accounted for.
+#[test]
+fn a_port_counts_by_policy() {
+    for (overload, counter, reason) in [
+        (Overload::Reject, Counter::Rejected, "inbox full"),
+        (Overload::DropNewest, Counter::DroppedNewest, "newest dropped"),
+        (Overload::DropOldest, Counter::DroppedOldest, "newest dropped"),
+    ] {
+        let path = Region::path_for(&unique("policy"));
+        let space = Space::with(&path, &Geometry { inbox_limit: 4, ..geometry(1024) });
+        space.region.become_primary(1);
+        space.policy(overload);
+        let wire = Wire::new();
+        let port = Running::start(&space.path, wire.config(), ByPeer).attached();
+        for number in 0..7_u64 {
+            wire.send(&number.to_le_bytes());
+        }
+        until("every packet is accounted for", || {
+            let seen = port.counters.snapshot();
+            seen.delivered + seen.dropped_total() == 7
+        });
+        assert_eq!(space.counted(counter), 3, "{overload:?}");
+        let (lost, first) = if overload == Overload::DropOldest { (0, 3_u64) } else { (3, 0) };
+        let seen = port.counters.snapshot();
+        assert_eq!(seen.dropped.get(reason).copied().unwrap_or(0), lost, "{overload:?}: {seen}");
+        let (_, messages) = serve_one(&space, &mut space.worker(), echo);
+        let expected: Vec<_> = (first..first + 4).map(|n| n.to_le_bytes().to_vec()).collect();
+        assert_eq!(messages, expected, "{overload:?}");
+    }
 }
 
 /// Goal: a port waits for a region that is not there, and follows when it is replaced.

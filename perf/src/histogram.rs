@@ -49,6 +49,16 @@ impl Histogram {
         Histogram { inner }
     }
 
+    /// What a region has counted: the greatest value of each bucket, as often as it was counted. So no percentile is
+    /// understated, nor overstated by more than one part in sixteen.
+    pub fn of(seen: &hotpair_shm::Distribution) -> Self {
+        let mut histogram = Histogram::new();
+        for (_, greatest, count) in seen.buckets() {
+            histogram.inner.saturating_record_n(greatest, count);
+        }
+        histogram
+    }
+
     /// Adds a value.
     #[inline]
     pub fn record_ns(&mut self, nanoseconds: u64) {
@@ -143,6 +153,33 @@ mod tests {
         let summary = histogram.summary();
         assert_eq!((summary.n, summary.p50), (1001, 501));
         assert!(summary.max >= NANOSECONDS_MAX, "an hour is kept as a minute, not lost");
+    }
+
+    /// Goal: hdrhistogram says the same of what a region counted as of the values themselves, to one part in sixteen.
+    #[test]
+    fn a_regions_buckets_read_back_as_the_values_that_were_counted() {
+        let (mut counted, mut exact) = (hotpair_shm::Distribution::default(), Histogram::new());
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        for _ in 0..100_000 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            // Over nine powers of ten, each as likely as the next.
+            let value = 2_f64.powf((state >> 11) as f64 / (1_u64 << 53) as f64 * 34.0) as u64;
+            counted.record(value);
+            exact.record_ns(value);
+        }
+        let back = Histogram::of(&counted);
+        assert_eq!(back.len(), exact.len());
+        for step in 0..=1000 {
+            let quantile = f64::from(step) / 1000.0;
+            let (seen, true_value) =
+                (back.inner.value_at_quantile(quantile), exact.inner.value_at_quantile(quantile));
+            let error = seen.abs_diff(true_value) as f64 / true_value.max(1) as f64;
+            // Three digits of hdrhistogram's own come on top.
+            assert!(error <= 1.0 / 16.0 + 0.002, "{quantile}: {seen}, not {true_value}");
+        }
+        assert!(back.summary().max.abs_diff(exact.summary().max) <= exact.summary().max / 500);
     }
 
     #[test]

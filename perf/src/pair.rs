@@ -85,6 +85,7 @@ impl Pair {
                 witness: witness.address(),
                 region: regions[side].path.clone(),
                 geometry: geometry.clone(),
+                policies: Vec::new(),
                 first: side == 0,
                 mode: Mode::Sync,
                 timing: Timing { ack_wait: Duration::from_secs(5), ..Timing::default() },

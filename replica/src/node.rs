@@ -28,7 +28,7 @@ mod turn;
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use hotpair_shm::{AttachError, Geometry, Kind, Reaped, Region, Role, monotonic_ns};
+use hotpair_shm::{AttachError, Geometry, Kind, LeaseExpired, Reaped, Region, Role, monotonic_ns};
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 
@@ -52,6 +52,7 @@ enum Notice {
     Heartbeat(HeartbeatEvent),
     Tripwire(TripwireEvent),
     Reaped(Reaped),
+    LeaseExpired(LeaseExpired),
     Stop,
 }
 
@@ -106,6 +107,11 @@ impl Node {
             teller(&tell, Notice::Tripwire),
         )?;
         let region = open_region(&config)?;
+        for (policy, at) in config.policies.iter().zip(0..) {
+            if let Some(queue) = region.queue_at(at) {
+                region.set_policy(queue, policy);
+            }
+        }
         let seat = region.join(Kind::Node, &config.credentials.identity().member)?;
         settle_past(&region, config.role_change_max)?;
 
@@ -132,7 +138,8 @@ impl Node {
                 tell.tell(Notice::Answer(id, answer));
             }
         })?;
-        let reaping = Reaping::start(region.clone(), teller(&tell, Notice::Reaped))
+        let late = teller(&tell, Notice::LeaseExpired);
+        let reaping = Reaping::start(region.clone(), teller(&tell, Notice::Reaped), late)
             .map_err(|source| NodeError::Os { action: "start the reaper", source })?;
 
         let table = Table::new(region.clone(), seat);

@@ -163,10 +163,14 @@ impl Participant {
     }
 
     /// The second half of [`claim`](Self::claim).
-    #[inline]
+    // Always: as a call of its own it passes two structures through memory, 12 ns of 140.
+    #[inline(always)]
     pub fn hold(&mut self, ready: ReadyObject) -> Claim<'_> {
         let ReadyObject { slot, before, word, role, hint } = ready;
         self.count(Counter::Claims);
+        let placing = self.region.map.slot(slot).map(|row| row.placing.load(Ordering::Relaxed));
+        // Before there is a `held`: one whose address is taken is built on the stack and copied from there.
+        self.begin_watch(placing.unwrap_or(0) as u8, word);
         let row = self.region.map.slot(slot).expect("a claimed slot exists");
         let held = Held::new(row, slot, word, before.is(SlotState::Ready));
         Claim {
@@ -251,8 +255,10 @@ impl Participant {
         let map: &Map = &self.region.map;
         let owner = self.seat + 1;
         let mut letters = false;
+        let mut dropped = false;
         self.taken.extend(
             inbox::Chain::of(map, head)
+                .inspect(|(_, word)| dropped |= word.is_dropped_from(slot))
                 .filter(|(_, word)| word.is_waiting_for(slot))
                 .map(|(index, _)| index),
         );
@@ -275,8 +281,27 @@ impl Participant {
                 }
             })
         });
+        if dropped {
+            self.clear_dropped(slot, head);
+        }
         if letters {
             self.take_letters(slot);
+        }
+    }
+
+    /// Takes what was dropped out of the chain of a claimed slot, and its blocks into this participant's hands. First they
+    /// bear its name: if it dies, the reaper prunes the chain before it frees them.
+    #[cold]
+    fn clear_dropped(&mut self, slot: u32, head: InboxWord) {
+        let map: &Map = &self.region.map;
+        let own = |&(index, word): &(u32, BlockWord)| {
+            word.is_dropped_from(slot)
+                && inbox::mark(map, index, word, BlockState::Private, self.seat + 1)
+        };
+        let dropped: Vec<_> = inbox::Chain::of(map, head).filter(own).collect();
+        inbox::prune(map, slot);
+        for (index, _) in dropped {
+            self.supply.give_block(map, index);
         }
     }
 }
@@ -500,6 +525,7 @@ impl Claim<'_> {
         self.participant.count(if parked { Counter::Parked } else { Counter::GivenBack });
         self.participant.forget_claims(self.hint, others);
         self.participant.leave();
+        self.participant.end_watch();
     }
 }
 

@@ -242,7 +242,8 @@ impl Claim<'_> {
             }
         }
         self.participant.work.clear();
-        let (participant, hint) = (&*self.participant, self.hint);
+        let hint = self.hint;
+        let participant = &mut *self.participant;
         participant.count(Counter::Commits);
         if withdrawn + created > 0 {
             participant.add(Counter::Withdrawn, withdrawn);
@@ -250,6 +251,7 @@ impl Claim<'_> {
         }
         participant.forget_claims(hint, others);
         participant.leave();
+        participant.end_watch();
     }
 }
 

@@ -22,9 +22,9 @@ pub enum Counter {
     Delivered,
     /// Packets dropped: the classifier refused them.
     DroppedMalformed,
-    /// Packets dropped: the object's inbox was full or being closed.
+    /// Packets dropped: the object was busy for too long, or had no room for too long.
     DroppedInbox,
-    /// Packets dropped: no free block or slot.
+    /// Packets dropped: no free block to receive them into.
     DroppedMemory,
     /// Packets dropped: larger than the port's blocks.
     DroppedTooLarge,
@@ -50,11 +50,21 @@ pub enum Counter {
     LettersHeld,
     /// Claims that dropped a copy whose letter they, or others, had taken before.
     CopiesDropped,
+    /// Claims of objects that had waited beyond their queue's deadline.
+    DeadlineMissed,
+    /// Messages refused because there was no room, by a queue that rejects.
+    Rejected,
+    /// Messages dropped because there was no room for them.
+    DroppedNewest,
+    /// Messages dropped because there was no room for a newer one.
+    DroppedOldest,
+    /// Times that a port stopped reading because there was no room.
+    Held,
 }
 
 impl Counter {
     /// Every counter with the name it has in reports.
-    pub const ALL: [(Counter, &'static str); 23] = [
+    pub const ALL: [(Counter, &'static str); 28] = [
         (Counter::Claims, "claims"),
         (Counter::Commits, "commits"),
         (Counter::GivenBack, "given_back"),
@@ -78,5 +88,10 @@ impl Counter {
         (Counter::Conflicts, "conflicts"),
         (Counter::LettersHeld, "letters_held"),
         (Counter::CopiesDropped, "copies_dropped"),
+        (Counter::DeadlineMissed, "deadline_missed"),
+        (Counter::Rejected, "rejected"),
+        (Counter::DroppedNewest, "dropped_newest"),
+        (Counter::DroppedOldest, "dropped_oldest"),
+        (Counter::Held, "held"),
     ];
 }

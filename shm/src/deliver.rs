@@ -5,6 +5,8 @@
 //!   Private ──────────► Linking ───────────────► Linked ───────► Taken ───────────► Retired
 //!   received            │ reaper: found in the inbox or put there     ◄── given back
 //! ```
+//!
+//! What becomes of a message that there is no room for says its queue's [`Overload`]: docs/overload.md.
 
 use std::time::Duration;
 
@@ -18,6 +20,7 @@ use crate::letter::LETTER;
 use crate::map::Map;
 use crate::object::{Reserved, placing_of, release_reserved, reserve_object};
 use crate::participant::Participant;
+use crate::policy::Overload;
 use crate::pool::OutOf;
 use crate::process::monotonic_ns;
 use crate::region::{QueueId, Region};
@@ -93,6 +96,8 @@ pub enum Delivered {
     ToExisting,
     /// The object was created for this message.
     ToNew,
+    /// There was no room, and the queue's policy is to drop the newest: it is counted, and its block free again.
+    Dropped,
 }
 
 /// Why a message was not delivered. It comes back with the error.
@@ -119,6 +124,13 @@ pub enum DeliverError {
     },
 }
 
+impl DeliverError {
+    /// There was no room for the message: its object's inbox is full, or no block or slot is free.
+    pub fn is_overload(&self) -> bool {
+        matches!(self, Self::InboxFull | Self::OutOf(OutOf::Blocks { .. } | OutOf::Slots { .. }))
+    }
+}
+
 impl Participant {
     /// A block to receive a packet of up to `capacity` bytes into.
     pub fn packet(&mut self, capacity: usize) -> Result<InboundPacket, OutOf> {
@@ -141,7 +153,8 @@ impl Participant {
 
     /// Hands a packet to its object as a message, and creates the object if there is none.
     ///
-    /// On an error the packet comes back, to be tried again or discarded; nothing has happened.
+    /// On an error the packet comes back, to be tried again or discarded; nothing has happened. If there is no room, that
+    /// is an error only where the queue's [`Overload`] is `Reject`, which counts it, or `Hold`.
     pub fn deliver(
         &mut self,
         to: Delivery<'_>,
@@ -156,7 +169,10 @@ impl Participant {
         };
         let result = self.deliver_copy(role, to, packet, 0);
         self.leave();
-        result
+        match result {
+            Err((error, packet)) if error.is_overload() => self.overloaded(to.queue, error, packet),
+            other => other,
+        }
     }
 
     /// The same, under a role that was entered; `letter` names the letter of which the packet is a copy.
@@ -176,6 +192,26 @@ impl Participant {
         let key = to.key.unwrap_or(&[]);
         let result = self.deliver_under(role, to, key, packet.block);
         result.map_err(|error| (error, packet))
+    }
+
+    #[cold]
+    fn overloaded(
+        &mut self,
+        queue: QueueId,
+        error: DeliverError,
+        packet: InboundPacket,
+    ) -> Result<Delivered, (DeliverError, InboundPacket)> {
+        match self.region.policy(queue).overload {
+            Overload::Hold => return Err((error, packet)),
+            Overload::Reject => {
+                self.count(Counter::Rejected);
+                return Err((error, packet));
+            }
+            Overload::DropNewest | Overload::DropOldest => {}
+        }
+        self.count(Counter::DroppedNewest);
+        self.discard(packet);
+        Ok(Delivered::Dropped)
     }
 
     fn deliver_under(
@@ -251,6 +287,11 @@ impl Participant {
         message.row.word.store(linking.0, Ordering::Release);
         let pushed = inbox::push(&region.map, slot, incarnation, block);
         if pushed.is_ok() {
+            // While it is Linking: a reaper that finds it so does it again.
+            let dropped = inbox::drop_oldest(&region.map, slot);
+            if dropped > 0 {
+                self.add(Counter::DroppedOldest, dropped);
+            }
             // A claimer may have taken it already: then it is not Linking any more.
             inbox::mark(&region.map, block, linking, BlockState::Linked, 0);
         } else {

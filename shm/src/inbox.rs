@@ -8,10 +8,15 @@
 //!      ▲ anybody pushes by CAS       └ only the claimer of the object prunes
 //! ```
 //!
+//! A message that makes room for a newer one is marked (`Dropped`) and stays where it is: only a claimer may take it out
+//! and use its block again.
+//!
 //! With one remover a compare-and-swap of the head cannot be fooled: the block it names cannot have
 //! left and come back meanwhile.
 
+use crate::letter;
 use crate::map::Map;
+use crate::policy::Overload;
 use crate::sync::Ordering;
 use crate::words::{BlockState, BlockWord, InboxWord};
 
@@ -26,12 +31,57 @@ pub(crate) enum PushError {
     Full,
 }
 
+/// Messages that the chain of an object may hold, dropped ones included.
+fn chain_limit(map: &Map, slot: u32) -> u32 {
+    let limit = u32::from(map.geometry().inbox_limit);
+    match overload_of(map, slot) {
+        // What was dropped during a claim stays in the chain as long as that lasts.
+        Overload::DropOldest => (2 * limit).min(InboxWord::DEPTH_MAX),
+        _ => limit,
+    }
+}
+
+fn overload_of(map: &Map, slot: u32) -> Overload {
+    let queue = map.slot(slot).map_or(0, |row| row.placing.load(Ordering::Relaxed) as u8);
+    map.policy(queue).map_or_else(Overload::default, |policy| policy.overload())
+}
+
+/// Marks the oldest messages of an object that wait beyond the limit; returns how many.
+///
+/// By whoever has pushed a message and still calls it `Linking`: a reaper that finds it so does this in its place. Others
+/// may claim, push and drop meanwhile: the chain as it is seen here is a hint, each mark a swap from `Linked`. Messages in a
+/// worker's hands do not count, and stay.
+pub(crate) fn drop_oldest(map: &Map, slot: u32) -> u64 {
+    let Some(row) = map.slot(slot) else { return 0 };
+    // ORDER inbox/2 SeqCst, pairs with inbox/1.
+    let head = InboxWord(row.inbox.load(Ordering::SeqCst));
+    let limit = usize::from(map.geometry().inbox_limit);
+    if head.depth() as usize <= limit || overload_of(map, slot) != Overload::DropOldest {
+        return 0;
+    }
+    let waits = |word: &BlockWord| word.is_waiting_for(slot) && !word.is(BlockState::Taken);
+    // A block that has left the chain since leads elsewhere: no further than a chain is long.
+    let chain = Chain::of(map, head).take(InboxWord::DEPTH_MAX as usize);
+    let waiting: Vec<_> = chain.filter(|(_, word)| waits(word)).collect();
+    let excess = waiting.len().saturating_sub(limit);
+    // What a letter holds is part of a commit.
+    let is_copy =
+        |index| map.block(index).is_some_and(|block| letter::original(block.row).is_some());
+    let oldest = waiting.iter().rev().filter(|&&(index, _)| !is_copy(index));
+    let mut dropped = 0;
+    for &(index, word) in oldest.take(excess) {
+        let marked = word.is(BlockState::Linked) && mark(map, index, word, BlockState::Dropped, 0);
+        dropped += u64::from(marked);
+    }
+    dropped
+}
+
 /// Pushes the message `block` (`Linking`, by the caller) to an object.
 pub(crate) fn push(map: &Map, slot: u32, incarnation: u32, block: u32) -> Result<(), PushError> {
     let (Some(row), Some(message)) = (map.slot(slot), map.block(block)) else {
         return Err(PushError::Gone);
     };
-    let limit = u32::from(map.geometry().inbox_limit);
+    let limit = chain_limit(map, slot);
     loop {
         let head = InboxWord(row.inbox.load(Ordering::Relaxed));
         if !head.is_of(incarnation) {
@@ -80,8 +130,8 @@ impl Iterator for Chain<'_> {
     }
 }
 
-/// Takes everything out of the chain that no longer waits for `slot`. By the claimer, or by the reaper in
-/// its place; may be repeated.
+/// Takes everything out of the chain that no longer waits for `slot`, but what was dropped from it. By the claimer, or by
+/// the reaper in its place; may be repeated.
 pub(crate) fn prune(map: &Map, slot: u32) {
     let Some(row) = map.slot(slot) else { return };
     // More cuts than there are blocks: the chain was scribbled into a circle.
@@ -92,7 +142,7 @@ pub(crate) fn prune(map: &Map, slot: u32) {
         let mut kept: Option<u32> = None;
         let mut waiting = 0;
         for (index, word) in Chain::of(map, head) {
-            if word.is_waiting_for(slot) {
+            if word.is_waiting_for(slot) || word.is_dropped_from(slot) {
                 kept = Some(index);
                 waiting += 1;
                 continue;
@@ -131,15 +181,16 @@ pub(crate) fn prune(map: &Map, slot: u32) {
 
 /// Opens or closes the inbox of an object that the caller has claimed.
 ///
-/// Closing fails if anything waits that the claimer has not `taken`.
+/// Closing fails if anything waits that the claimer has not `taken`, or was dropped since it looked.
 pub(crate) fn close(map: &Map, slot: u32, taken: &[u32]) -> bool {
     let Some(row) = map.slot(slot) else {
         return false;
     };
     loop {
         let head = InboxWord(row.inbox.load(Ordering::SeqCst));
-        let waits = Chain::of(map, head)
-            .any(|(index, word)| word.is_waiting_for(slot) && !taken.contains(&index));
+        let waits = Chain::of(map, head).any(|(index, word)| {
+            word.is_waiting_for(slot) && !taken.contains(&index) || word.is_dropped_from(slot)
+        });
         if waits {
             return false;
         }

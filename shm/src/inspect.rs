@@ -140,8 +140,10 @@ pub struct QueueStatus {
     pub claimed: u64,
     /// Objects that failed too often.
     pub parked: u64,
-    /// Messages that wait for its objects.
+    /// Messages that wait for its objects, those included that were dropped and not yet cleared away.
     pub waiting: u64,
+    /// Claims of its objects that outlasted the lease, since the region was made.
+    pub leases_expired: u64,
 }
 
 /// Blocks of one size.
@@ -368,13 +370,18 @@ impl Region {
             .geometry()
             .queues
             .iter()
-            .map(|queue| QueueStatus {
+            .zip(0..)
+            .map(|(queue, at)| QueueStatus {
                 name: queue.name.clone(),
                 objects: 0,
                 ready: 0,
                 claimed: 0,
                 parked: 0,
                 waiting: 0,
+                leases_expired: self
+                    .map
+                    .policy(at)
+                    .map_or(0, |row| row.expired.load(Ordering::Relaxed)),
             })
             .collect();
         let now = monotonic_ns();

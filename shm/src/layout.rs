@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   0        4096
-//!   ├─ header ─┼─ participants, usage ─┼─ rings (lanes, ports, sent) ─┼─ free bitmaps ─┼─ key buckets ─┐
-//!   ┌──────────────────────────────────────────────────────────────────────────────────────────┘
-//!   └─ slots ─┼─ tx entries, a ring per participant ─┼─ blocks of class 0 ─┼─ … ─┤ region_bytes
+//!   ├─ header ─┼─ participants, usage, policies, histograms ─┼─ rings (lanes, ports, sent) ─┐
+//!   ┌─────────────────────────────────────────────────────────────────────────────────────┘
+//!   └─ free bitmaps ─┼─ key buckets ─┼─ slots ─┼─ tx entries, a ring per participant ─┼─ blocks of class 0 ─┼─ … ─┤ region_bytes
 //! ```
 //!
 //! Every shared type consists of atomics only: any bytes are valid values of it, a zeroed file is
@@ -13,6 +13,8 @@
 use std::mem::{offset_of, size_of};
 
 use crate::geometry::{BLOCK_HEADER_BYTES, Geometry, SizeClass};
+use crate::histogram::TimesRow;
+use crate::policy::PolicyRow;
 use crate::sync::{AtomicU32, AtomicU64};
 use crate::usage::UsageRow;
 
@@ -274,6 +276,10 @@ impl ClassPlace {
 pub(crate) struct Layout {
     pub(crate) participants: u64,
     pub(crate) usage: u64,
+    /// Per queue.
+    pub(crate) policies: u64,
+    /// Histograms, per seat.
+    pub(crate) times: u64,
     /// Per queue, per priority.
     pub(crate) lanes: Vec<Vec<RingPlace>>,
     pub(crate) port_rings: Vec<RingPlace>,
@@ -300,6 +306,8 @@ impl Layout {
         let participants =
             take(u64::from(geometry.participants) * size_of::<ParticipantRow>() as u64);
         let usage = take(size_of::<UsageRow>() as u64);
+        let policies = take((geometry.queues.len() * size_of::<PolicyRow>()) as u64);
+        let times = take(u64::from(geometry.participants) * size_of::<TimesRow>() as u64);
         let mut ring = |cells: u32| {
             let capacity = cells.next_power_of_two().max(64);
             let bytes = size_of::<RingRow>() as u64 + u64::from(capacity) * 8;
@@ -339,6 +347,8 @@ impl Layout {
         Layout {
             participants,
             usage,
+            policies,
+            times,
             lanes,
             port_rings,
             sent_ring,
@@ -394,6 +404,8 @@ pub(crate) const fn layout_hash() -> u64 {
         offset_of!(EntryRow, operations),
         size_of::<RingRow>(),
         size_of::<UsageRow>(),
+        size_of::<PolicyRow>(),
+        size_of::<TimesRow>(),
     ];
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut at = 0;
@@ -417,6 +429,8 @@ mod tests {
             (0, 4096),
             (layout.participants, u64::from(geometry.participants) * 1024),
             (layout.usage, size_of::<UsageRow>() as u64),
+            (layout.policies, (geometry.queues.len() * size_of::<PolicyRow>()) as u64),
+            (layout.times, u64::from(geometry.participants) * size_of::<TimesRow>() as u64),
             (layout.slot_bitmap, u64::from(geometry.slots).div_ceil(64) * 8),
             (layout.buckets, u64::from(layout.bucket_count) * 8),
             (layout.slots, u64::from(geometry.slots) * 64),

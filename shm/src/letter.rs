@@ -18,7 +18,7 @@
 
 use crate::claim::{Claim, Create, CreateObjectError};
 use crate::counters::Counter;
-use crate::deliver::{Delivered, Delivery};
+use crate::deliver::Delivery;
 use crate::endpoint::Endpoint;
 use crate::geometry::KEY_BYTES_MAX;
 use crate::held::Held;
@@ -171,7 +171,7 @@ impl Participant {
         let to = Delivery { queue: QueueId(queue), key: Some(letter.key()), priority };
         let named = u64::from(incarnation) << 32 | u64::from(slot + 1);
         match self.deliver_copy(role, to, packet, named) {
-            Ok(Delivered::ToExisting | Delivered::ToNew) => true,
+            Ok(_) => true,
             Err((_, packet)) => {
                 self.discard(packet);
                 false

@@ -49,17 +49,20 @@ mod endpoint;
 mod gather;
 mod geometry;
 mod held;
+mod histogram;
 mod inbox;
 mod index;
 mod inspect;
 mod keys;
 mod layout;
+mod lease;
 mod letter;
 mod map;
 mod object;
 mod participant;
 #[cfg(test)]
 mod pictures;
+mod policy;
 mod pool;
 mod process;
 mod reading;
@@ -94,13 +97,16 @@ pub use egress::EmittedPacket;
 pub use endpoint::Endpoint;
 pub use gather::{Change, EmitImage, GatherTurn, GatheredCommit, Gatherer};
 pub use geometry::{Geometry, GeometryError, KEY_BYTES_MAX, QueueSpec, SizeClass};
+pub use histogram::{Distribution, SAMPLE_EVERY, Times};
 pub use inspect::{
     ClassStatus, NodeReport, ObjectImage, ObjectState, PacketImage, ParticipantStatus, QueueStatus,
     RegionStatus, SlotImage,
 };
+pub use lease::{LeaseAction, LeaseExpired, LeaseWatch};
 pub use letter::LETTER;
 pub use map::BadBlock;
 pub use participant::{JoinError, Kind, Participant};
+pub use policy::{OnLeaseExpiry, Overload, QueuePolicy};
 pub use pool::OutOf;
 pub use process::monotonic_ns;
 pub use reading::{ReadError, Reading};

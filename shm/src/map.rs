@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::geometry::{BLOCK_HEADER_BYTES, Geometry};
+use crate::histogram::TimesRow;
 use crate::layout::{
     BlockRow, ClassPlace, EntryRow, Header, Layout, ParticipantRow, RingPlace, RingRow, SlotRow,
 };
+use crate::policy::PolicyRow;
 use crate::ring::Ring;
 use crate::sync::{AtomicU64, Ordering};
 use crate::usage::UsageRow;
@@ -39,6 +41,10 @@ unsafe impl Shared for EntryRow {}
 unsafe impl Shared for RingRow {}
 // SAFETY: atomics only, any bits are valid.
 unsafe impl Shared for UsageRow {}
+// SAFETY: atomics only, any bits are valid.
+unsafe impl Shared for PolicyRow {}
+// SAFETY: atomics only, any bits are valid.
+unsafe impl Shared for TimesRow {}
 // SAFETY: atomics only, any bits are valid.
 unsafe impl Shared for AtomicU64 {}
 
@@ -157,6 +163,22 @@ impl Map {
 
     pub(crate) fn usage(&self) -> &UsageRow {
         self.at(self.layout.usage)
+    }
+
+    #[inline]
+    pub(crate) fn policy(&self, queue: u8) -> Option<&PolicyRow> {
+        if usize::from(queue) >= self.layout.lanes.len() {
+            return None;
+        }
+        let offset = u64::from(queue) * size_of::<PolicyRow>() as u64;
+        Some(self.at(self.layout.policies + offset))
+    }
+
+    pub(crate) fn times(&self, seat: u8) -> Option<&TimesRow> {
+        if u16::from(seat) >= self.geometry.participants {
+            return None;
+        }
+        Some(self.at(self.layout.times + u64::from(seat) * size_of::<TimesRow>() as u64))
     }
 
     #[inline]

@@ -21,6 +21,7 @@ use crate::claim::Work;
 use crate::conflict::Conflicts;
 use crate::counters::Counter;
 use crate::egress::Outbox;
+use crate::histogram::Watch;
 use crate::layout::{ParticipantRow, REBUILDING};
 use crate::map::{Block, Map};
 use crate::pool::{OutOf, Supply};
@@ -127,6 +128,7 @@ pub struct Participant {
     pub(crate) conflicts: Conflicts,
     /// Claims of this participant from queues with several lanes.
     pub(crate) lane_turn: u32,
+    pub(crate) watch: Watch,
     /// Where the next claim is noted for the reaper.
     pub(crate) next_hint: u8,
     /// Room for the next commit's draft, kept so that a commit allocates nothing.
@@ -190,6 +192,7 @@ impl Region {
             work: Work::default(),
             conflicts: Conflicts::default(),
             lane_turn: 0,
+            watch: Watch::default(),
             next_hint: 0,
             draft: Draft::default(),
             socket: None,

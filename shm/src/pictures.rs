@@ -224,6 +224,8 @@ fn parts() -> String {
         (0, "header".to_owned()),
         (layout.participants, format!("{} participants", geometry.participants)),
         (layout.usage, "usage: marks of the slots and of each class".to_owned()),
+        (layout.policies, format!("policies of {} queues", geometry.queues.len())),
+        (layout.times, format!("{} × 3 histograms", geometry.participants)),
         (
             layout.sent_ring.offset,
             format!("ring of sent packets, {} cells", layout.sent_ring.capacity),

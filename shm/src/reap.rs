@@ -406,6 +406,10 @@ fn settle_linking(region: &Region, seat: u8, row: &ParticipantRow) -> bool {
     let there = inbox::Chain::of(map, head).any(|(at, _)| at == index);
     if still {
         if there || inbox::push(map, slot, incarnation, index).is_ok() {
+            let dropped = inbox::drop_oldest(map, slot);
+            if dropped > 0 {
+                row.counters[Counter::DroppedOldest as usize].fetch_add(dropped, Ordering::Relaxed);
+            }
             inbox::mark(map, index, word, BlockState::Linked, 0);
         } else {
             pool::free_block(map, index, word);

@@ -250,6 +250,7 @@ impl Region {
                         | BlockState::Taken
                         | BlockState::Emitted
                         | BlockState::Sent
+                        | BlockState::Dropped
                 )
             ) {
                 pool::free_block(map, index, seen);

@@ -178,7 +178,7 @@ impl Audit<'_> {
             let mut length = 0;
             for (index, message) in Chain::of(self.map, head) {
                 length += 1;
-                if message.is_waiting_for(slot) {
+                if message.is_waiting_for(slot) || message.is_dropped_from(slot) {
                     places.waits_in.entry(index).or_default().push(slot);
                 } else if !owned {
                     self.report(format!(
@@ -238,7 +238,9 @@ impl Audit<'_> {
                     | BlockState::Retired,
                 ) => live && values + inboxes == 0,
                 Some(BlockState::Value) => values == 1 && inboxes == 0,
-                Some(BlockState::Linked) => values == 0 && inboxes == 1 && word.owner() == 0,
+                Some(BlockState::Linked | BlockState::Dropped) => {
+                    values == 0 && inboxes == 1 && word.owner() == 0
+                }
                 Some(BlockState::Linking | BlockState::Taken) => live && values == 0,
                 Some(BlockState::Emitted) => values + inboxes == 0 && word.owner() == 0,
                 // The node has told the back-up, or there is no node to wait for.

@@ -197,10 +197,12 @@ pub(crate) enum BlockState {
     Sent = 9,
     /// Replaced or consumed by its owner's commit; reusable once that is gathered.
     Retired = 10,
+    /// A message that made room for a newer one; in the chain of its home until the next claimer takes it out.
+    Dropped = 11,
 }
 
 impl BlockState {
-    pub(crate) const COUNT: usize = 11;
+    pub(crate) const COUNT: usize = 12;
 
     #[inline]
     fn from_bits(bits: u8) -> Option<Self> {
@@ -216,6 +218,7 @@ impl BlockState {
             8 => Self::Sending,
             9 => Self::Sent,
             10 => Self::Retired,
+            11 => Self::Dropped,
             _ => return None,
         })
     }
@@ -264,6 +267,12 @@ impl BlockWord {
     #[inline]
     pub(crate) fn is(self, state: BlockState) -> bool {
         self.0 >> 60 == state as u64
+    }
+
+    /// Whether this block is a message to `slot` that made room for a newer one.
+    #[inline]
+    pub(crate) fn is_dropped_from(self, slot: u32) -> bool {
+        self.home() == slot && self.is(BlockState::Dropped)
     }
 
     /// Whether this block is a message that waits for, or is being worked on with, `slot`.

@@ -59,6 +59,72 @@ fn a_commit_moves_its_object_to_another_lane_and_the_move_is_shipped() {
     assert_eq!(test.region.value_is_intact(object.slot), Some(true));
 }
 
+/// Goal: the bounds of docs/decisions/0009-deadlines.md, with endless work in the other lane.
+#[test]
+fn the_wait_is_bounded_by_the_work_ahead() {
+    const AHEAD: u32 = 20;
+    const LANES: u32 = 2;
+    let urgent = |ahead: u32| ahead + 1 + (ahead + 1).div_ceil(TURNS_PER_LANE - 1);
+    let other = |ahead: u32| (ahead + 1) * TURNS_PER_LANE * LANES;
+    let bounds: [(u8, &dyn Fn(u32) -> u32); 2] = [(0, &urgent), (1, &other)];
+    for (lane, bound) in bounds {
+        // Wherever in its turns the worker is.
+        for turns in 0..TURNS_PER_LANE * LANES {
+            let test = TestRegion::new(&small());
+            let work = test.region.queue("work").expect("queue");
+            let mut port = test.region.join(Kind::Port, "port").expect("a seat");
+            let mut worker = test.region.join(Kind::Worker, "worker").expect("a seat");
+            let mut claim_once = || {
+                let mut claim = worker.claim(work).expect("ready");
+                let key = claim.key().to_vec();
+                let is_other = key.starts_with(b"other");
+                if is_other {
+                    claim.stay_ready()
+                } else {
+                    claim.withdraw()
+                }
+                claim.commit().expect("nobody is in the way");
+                (!is_other).then_some(key)
+            };
+            for number in 0..3_u8 {
+                send_in(&mut port, work, 1 - lane, &[b"other".as_slice(), &[number]].concat());
+            }
+            for _ in 0..turns {
+                assert_eq!(claim_once(), None);
+            }
+            for number in 0..=AHEAD {
+                send_in(&mut port, work, lane, &number.to_le_bytes());
+            }
+            let mut claims = 0;
+            for ahead in 0..=AHEAD {
+                let key = loop {
+                    claims += 1;
+                    if let Some(key) = claim_once() {
+                        break key;
+                    }
+                };
+                assert_eq!(key, ahead.to_le_bytes(), "lane {lane}: first come, first served");
+                assert!(claims <= bound(ahead), "lane {lane}, {ahead} ahead: claim {claims}");
+            }
+        }
+    }
+}
+
+/// Goal: in a queue of one lane nothing is claimed before what came first.
+#[test]
+fn one_lane_is_first_come_first_served() {
+    let test = TestRegion::new(&small());
+    let done = test.region.queue("done").expect("queue");
+    let mut worker = test.region.join(Kind::Worker, "worker").expect("a seat");
+    for number in 0..40_u32 {
+        send_in(&mut worker, done, 0, &number.to_le_bytes());
+        send_in(&mut worker, done, 0, &0_u32.to_le_bytes());
+    }
+    for number in 0..40_u32 {
+        assert_eq!(claimed_key(&mut worker, done), number.to_le_bytes());
+    }
+}
+
 /// Goal: work without end in the urgent lane holds up the last lane for no more claims than promised.
 #[test]
 fn no_lane_starves() {

@@ -87,7 +87,15 @@ fn show(config: &Config) -> Result<serde_json::Value, Failure> {
     let queues: Vec<_> = file
         .queue
         .iter()
-        .map(|queue| json!({"name": queue.name.get_ref(), "lanes": queue.lanes}))
+        .map(|queue| {
+            json!({
+                "name": queue.name.get_ref(), "lanes": queue.lanes,
+                "deadline": queue.deadline.as_ref().map(|span| span.get_ref().to_string()),
+                "lease": queue.lease.as_ref().map(|span| span.get_ref().to_string()),
+                "on_lease_expiry": format!("{:?}", queue.on_lease_expiry).to_lowercase(),
+                "overload": queue.overload.name(),
+            })
+        })
         .collect();
     let classes: Vec<_> = file
         .region

@@ -65,6 +65,7 @@ fn settings(config: &Config) -> Result<NodeConfig, Failure> {
         witness: file.witness.address,
         region: Region::path_for(config.region_name()),
         geometry: config.geometry(),
+        policies: config.policies(),
         first: file.pair.node == Member::A,
         mode: match file.replication.mode {
             Mode::Sync => Output::Sync,

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use hotpair_shm::{Counter, Kind, ParticipantStatus, Region, RegionStatus, Role};
+use hotpair_shm::{
+    Counter, Distribution, Kind, ParticipantStatus, Region, RegionStatus, Role, Times,
+};
 use serde_json::{Value, json};
 
 use super::observe;
@@ -44,6 +46,7 @@ fn json(region: &Region, status: &RegionStatus) -> Value {
                 "claims": worker.counter(Counter::Claims),
                 "given_back": worker.counter(Counter::GivenBack),
                 "counters": counters(worker),
+                "times": json_times(&region.times_of(worker.seat).unwrap_or_default()),
             })
         })
         .collect();
@@ -64,6 +67,7 @@ fn json(region: &Region, status: &RegionStatus) -> Value {
             json!({
                 "name": queue.name, "objects": queue.objects, "ready": queue.ready,
                 "claimed": queue.claimed, "parked": queue.parked, "waiting": queue.waiting,
+                "leases_expired": queue.leases_expired,
             })
         })
         .collect();
@@ -97,11 +101,25 @@ fn json(region: &Region, status: &RegionStatus) -> Value {
         "queues": queues,
         "workers": workers,
         "ports": ports,
+        "times": json_times(&region.times()),
         "parked": status.parked(),
         "packets_waiting": status.packets_waiting,
         "blocks": blocks,
         "blocks_in_use": status.blocks_in_use(),
         "region_bytes": status.region_bytes,
+    })
+}
+
+/// Nanoseconds. Misses are all there were, the others a sample.
+fn json_times(times: &Times) -> Value {
+    let of = |seen: &Distribution| {
+        json!({
+            "n": seen.len(), "p50_ns": seen.quantile(0.5), "p99_ns": seen.quantile(0.99),
+            "max_ns": seen.max(),
+        })
+    };
+    json!({
+        "queue_age": of(&times.age), "claim": of(&times.claim), "deadline_missed": of(&times.late),
     })
 }
 
@@ -137,6 +155,9 @@ fn write(text: &mut String, region: &Region, status: &RegionStatus) -> std::fmt:
             "queue {}: {} objects, {} ready, {} claimed, {} parked, {} messages waiting",
             queue.name, queue.objects, queue.ready, queue.claimed, queue.parked, queue.waiting
         )?;
+        if queue.leases_expired > 0 {
+            writeln!(text, "  {} claims outlasted the lease", queue.leases_expired)?;
+        }
     }
     for worker in of_kind(status, Kind::Worker) {
         writeln!(
@@ -147,7 +168,9 @@ fn write(text: &mut String, region: &Region, status: &RegionStatus) -> std::fmt:
             worker.counter(Counter::Commits),
             worker.counter(Counter::GivenBack)
         )?;
+        write_times(text, "  its seat", &region.times_of(worker.seat).unwrap_or_default())?;
     }
+    write_times(text, "all seats", &region.times())?;
     for port in of_kind(status, Kind::Port) {
         let dropped = [
             Counter::DroppedMalformed,
@@ -155,6 +178,8 @@ fn write(text: &mut String, region: &Region, status: &RegionStatus) -> std::fmt:
             Counter::DroppedMemory,
             Counter::DroppedTooLarge,
             Counter::DroppedRole,
+            Counter::Rejected,
+            Counter::DroppedNewest,
         ];
         writeln!(
             text,
@@ -165,6 +190,18 @@ fn write(text: &mut String, region: &Region, status: &RegionStatus) -> std::fmt:
             dropped.into_iter().map(|counter| port.counter(counter)).sum::<u64>(),
             port.counter(Counter::Sent)
         )?;
+        let overload = [
+            (Counter::Rejected, "rejected"),
+            (Counter::DroppedNewest, "newest dropped"),
+            (Counter::DroppedOldest, "oldest dropped"),
+            (Counter::Held, "times held"),
+        ];
+        let counts = overload.map(|(counter, name)| (port.counter(counter), name));
+        let counts = counts.iter().filter(|(count, _)| *count > 0);
+        let counts: Vec<String> = counts.map(|(count, name)| format!("{count} {name}")).collect();
+        if !counts.is_empty() {
+            writeln!(text, "  without room: {}", counts.join(", "))?;
+        }
     }
     for class in &status.classes {
         writeln!(
@@ -174,4 +211,63 @@ fn write(text: &mut String, region: &Region, status: &RegionStatus) -> std::fmt:
         )?;
     }
     Ok(())
+}
+
+/// One line, if anything was measured. What was measured outlives who did it: a seat's figures are those of everybody who
+/// has sat there.
+fn write_times(text: &mut String, whose: &str, times: &Times) -> std::fmt::Result {
+    if times.claim.is_empty() && times.late.is_empty() {
+        return Ok(());
+    }
+    let spread = |seen: &Distribution| {
+        let [p50, p99] = [0.5, 0.99].map(|quantile| duration(seen.quantile(quantile)));
+        format!("p50 {p50}, p99 {p99}, max {}", duration(seen.max()))
+    };
+    write!(text, "{whose}: queue age {}; claims {}", spread(&times.age), spread(&times.claim))?;
+    match times.late.len() {
+        0 => writeln!(text),
+        misses => writeln!(text, "; {misses} deadlines missed by {}", spread(&times.late)),
+    }
+}
+
+/// Three digits and a unit.
+fn duration(nanoseconds: u64) -> String {
+    let value = nanoseconds as f64;
+    let (value, unit) = match nanoseconds {
+        0..1_000 => return format!("{nanoseconds} ns"),
+        1_000..1_000_000 => (value / 1e3, "us"),
+        1_000_000..1_000_000_000 => (value / 1e6, "ms"),
+        _ => (value / 1e9, "s"),
+    };
+    let digits = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
+    format!("{value:.digits$} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_three_digits() {
+        let shown = [999, 1_234, 56_789, 1_500_000, 765_000_000, 60_000_000_000].map(duration);
+        assert_eq!(shown, ["999 ns", "1.23 us", "56.8 us", "1.50 ms", "765 ms", "60.0 s"]);
+    }
+
+    #[test]
+    fn what_was_measured_is_one_line() {
+        let mut times = Times::default();
+        let mut text = String::new();
+        write_times(&mut text, "all seats", &times).expect("a String takes any text");
+        assert_eq!(text, "");
+        times.age.record(15);
+        times.claim.record(7_000);
+        times.late.record(2_000_000);
+        write_times(&mut text, "all seats", &times).expect("a String takes any text");
+        assert_eq!(
+            text,
+            "all seats: queue age p50 15 ns, p99 15 ns, max 15 ns; claims p50 7.00 us, p99 7.00 us, max 7.00 us; \
+             1 deadlines missed by p50 2.00 ms, p99 2.00 ms, max 2.00 ms\n"
+        );
+        assert_eq!(json_times(&times)["deadline_missed"]["max_ns"], 2_000_000);
+    }
 }

@@ -121,6 +121,46 @@ pub(crate) struct Queue {
     pub(crate) name: Spanned<String>,
     #[serde(default = "default_lanes")]
     pub(crate) lanes: u8,
+    #[serde(default)]
+    pub(crate) deadline: Option<Spanned<Span>>,
+    #[serde(default)]
+    pub(crate) lease: Option<Spanned<Span>>,
+    #[serde(default)]
+    pub(crate) on_lease_expiry: OnLeaseExpiry,
+    #[serde(default)]
+    pub(crate) overload: Overload,
+}
+
+/// What is done about a claim that outlasts its lease.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnLeaseExpiry {
+    #[default]
+    Report,
+    Kill,
+}
+
+/// What becomes of a message that there is no room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Overload {
+    #[default]
+    Reject,
+    DropNewest,
+    DropOldest,
+    Hold,
+}
+
+impl Overload {
+    /// As in the file.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Overload::Reject => "reject",
+            Overload::DropNewest => "drop-newest",
+            Overload::DropOldest => "drop-oldest",
+            Overload::Hold => "hold",
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -38,7 +38,9 @@ fn the_documented_file_is_valid() {
 fn the_documented_defaults_are_the_defaults() {
     let mut documented = parse(&all_keys()).expect("every documented key exists");
     let plain = parse(DOCUMENTED).expect("docs/hotpair.toml parses");
-    // These two have no default: what the comment shows is an example.
+    // These have no default: what the comment shows is an example.
+    documented.file.queue[0].deadline = None;
+    documented.file.queue[0].lease = None;
     documented.file.port[0].command = None;
     documented.file.control.delay_acks = None;
     // Spans differ, values must not.
@@ -83,6 +85,9 @@ fn wrong_files_are_blamed_by_line_and_caret() {
         ("a path as a name",   "name = \"demo-a\"",       "name = \"../demo\"",   "is a file name"),
         ("talks to itself",    "peer = \"127.0.0.1:7420\"", "peer = \"127.0.0.1:7410\"", "are both 127.0.0.1:7410"),
         ("hasty",              "# misses = 8",            "misses = 1",           "at least 2"),
+        ("no deadline",        "# deadline = \"10ms\"",   "deadline = \"0ms\"",  "deadline of zero"),
+        ("hasty lease",        "# lease = \"2s\"",        "lease = \"9ms\"",     "at least 10 ms"),
+        ("unknown overload",   "# overload = \"reject\"", "overload = \"panic\"", "unknown variant `panic`"),
         ("no such node",       "node = \"a\"",            "node = \"c\"",         "unknown variant `c`"),
         ("no socket",          "holder = \"service.sock\"", "",                   "either `bind`"),
         ("empty command",      "[\"./my-worker\"]",       "[]",                   "command is empty"),

@@ -3,26 +3,35 @@
 //! As many private blocks as a batch has packets are kept in hand, so that the kernel writes each
 //! packet where it stays: the block becomes the message. A packet that is dropped leaves its block
 //! in hand for the next one.
+//!
+//! Where the queue's policy is to hold, a packet that there is no room for stays in hand, with those that were read behind
+//! it, and nothing is read until it is delivered: what comes next waits in the socket. It is tried again with each step,
+//! and given up after [`HOLD_MAX`]: an object that nobody works on must not silence all the others.
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
-use hotpair_shm::{Counter, DeliverError, Delivered, Delivery, Endpoint, InboundPacket};
+use hotpair_shm::{Counter, DeliverError, Delivered, Delivery, Endpoint, InboundPacket, Overload};
 
 use super::PortConfig;
 use super::seat::Seat;
-use crate::classify::{Classified, Classifier};
+use crate::classify::{Classified, Classifier, PacketKey};
 use crate::counters::Counters;
 use crate::mmsg::{Datagram, Receiver};
 
 /// Packets of which only the fact is kept are read into this much each.
 const SCRATCH_BYTES: usize = 1;
 
+/// How long a packet is held that there is no room for.
+const HOLD_MAX: Duration = Duration::from_secs(1);
+
 const TOO_LONG: &str = "too long";
 const OUT_OF_MEMORY: &str = "no free block or slot";
+const NOT_PRIMARY: &str = "not primary any more";
 
 pub(super) struct Ingress {
     receiver: Receiver,
@@ -30,6 +39,10 @@ pub(super) struct Ingress {
     batch: Vec<Datagram>,
     scratch: Vec<[u8; SCRATCH_BYTES]>,
     packet_bytes_max: usize,
+    /// Read and classified, oldest first: there was no room for the first one.
+    held: VecDeque<(Option<PacketKey>, InboundPacket)>,
+    /// Since when nothing could be delivered or read.
+    held_since: Option<Instant>,
 }
 
 impl Ingress {
@@ -41,11 +54,24 @@ impl Ingress {
             batch: Vec::with_capacity(count),
             scratch: vec![[0; SCRATCH_BYTES]; count],
             packet_bytes_max: config.packet_bytes_max,
+            held: VecDeque::with_capacity(count),
+            held_since: None,
         }
     }
 
+    /// Whether nothing is read because there is no room.
+    pub(super) fn is_held(&self) -> bool {
+        self.held_since.is_some()
+    }
+
     /// Lets go of all blocks in hand.
-    pub(super) fn give_back(&mut self, seat: &mut Seat) {
+    pub(super) fn give_back(&mut self, seat: &mut Seat, counters: &Counters) {
+        self.held_since = None;
+        for (_, block) in self.held.drain(..) {
+            seat.participant.count(Counter::DroppedRole);
+            counters.dropped(NOT_PRIMARY, 1);
+            seat.participant.discard(block);
+        }
         for block in self.blocks.drain(..) {
             seat.participant.discard(block);
         }
@@ -59,6 +85,9 @@ impl Ingress {
         classifier: &mut dyn Classifier,
         counters: &Counters,
     ) -> io::Result<bool> {
+        if !self.held.is_empty() {
+            return Ok(self.retry(seat, counters));
+        }
         let room = self.packet_bytes_max.min(seat.packet_room);
         while self.blocks.len() < self.scratch.len() {
             match seat.participant.packet(room) {
@@ -71,8 +100,13 @@ impl Ingress {
             return Ok(false);
         }
         if self.blocks.is_empty() {
+            if seat.region.policy(seat.queue).overload == Overload::Hold {
+                self.hold(seat);
+                return Ok(false);
+            }
             return self.drain(seat, socket, counters);
         }
+        self.held_since = None;
         let buffers = self.blocks.iter_mut().map(|block| {
             let buffer = block.buffer_mut();
             let len = buffer.len().min(room);
@@ -114,7 +148,7 @@ impl Ingress {
             }
         };
         let key = match &classified {
-            Classified::Key(key) => Some(key.as_bytes()),
+            Classified::Key(key) => Some(*key),
             Classified::Keyless => None,
             Classified::Drop(reason) => {
                 self.blocks.push_back(block);
@@ -128,18 +162,74 @@ impl Ingress {
                 return;
             }
         };
+        if self.held.is_empty() {
+            if let Err(block) = self.deliver(seat, key, block, counters) {
+                self.held.push_back((key, block));
+                self.hold(seat);
+            }
+        } else {
+            self.held.push_back((key, block));
+        }
+    }
+
+    /// The block comes back if it is to be held.
+    fn deliver(
+        &mut self,
+        seat: &mut Seat,
+        key: Option<PacketKey>,
+        block: InboundPacket,
+        counters: &Counters,
+    ) -> Result<(), InboundPacket> {
+        let key = key.as_ref().map(PacketKey::as_bytes);
         match seat.participant.deliver(Delivery { queue: seat.queue, key, priority: 0 }, block) {
+            Ok(Delivered::Dropped) => counters.dropped("newest dropped", 1),
             Ok(delivered) => {
                 seat.participant.count(Counter::Delivered);
                 counters.delivered(delivered == Delivered::ToNew);
             }
             Err((error, block)) => {
+                let holds = seat.region.policy(seat.queue).overload == Overload::Hold;
+                if holds && error.is_overload() {
+                    return Err(block);
+                }
                 self.blocks.push_back(block);
                 let (reason, counter) = reason_of(&error);
-                seat.participant.count(counter);
+                counter.into_iter().for_each(|counter| seat.participant.count(counter));
                 counters.dropped(reason, 1);
             }
         }
+        Ok(())
+    }
+
+    /// Nothing can be delivered, or read, for now.
+    fn hold(&mut self, seat: &Seat) {
+        if self.held_since.is_none() {
+            self.held_since = Some(Instant::now());
+            seat.participant.count(Counter::Held);
+        }
+    }
+
+    /// Tries what is held once more, in order; says whether there was room for the first.
+    fn retry(&mut self, seat: &mut Seat, counters: &Counters) -> bool {
+        let mut worked = false;
+        while let Some((key, block)) = self.held.pop_front() {
+            match self.deliver(seat, key, block, counters) {
+                Ok(()) => {}
+                Err(block) if self.held_since.is_some_and(|since| since.elapsed() > HOLD_MAX) => {
+                    self.blocks.push_back(block);
+                    seat.participant.count(Counter::DroppedInbox);
+                    counters.dropped("held for too long", 1);
+                }
+                Err(block) => {
+                    self.held.push_front((key, block));
+                    return worked;
+                }
+            }
+            // The next one waits for its own room.
+            self.held_since = (!self.held.is_empty()).then(Instant::now);
+            worked = true;
+        }
+        worked
     }
 
     /// Overload: no block is free. The packets are taken off the socket and counted; left there,
@@ -178,13 +268,15 @@ fn classify(classifier: &mut dyn Classifier, packet: &[u8], source: SocketAddr) 
         .unwrap_or(Classified::Drop("the classifier panicked"))
 }
 
-fn reason_of(error: &DeliverError) -> (&'static str, Counter) {
+/// The reason, and the region's counter for it if the delivery has not counted it.
+fn reason_of(error: &DeliverError) -> (&'static str, Option<Counter>) {
     match error {
-        DeliverError::NotPrimary => ("not primary any more", Counter::DroppedRole),
-        DeliverError::InboxFull => ("inbox full", Counter::DroppedInbox),
-        DeliverError::Busy => ("object busy", Counter::DroppedInbox),
-        DeliverError::OutOf(_) => (OUT_OF_MEMORY, Counter::DroppedMemory),
-        DeliverError::KeyTooLong { .. } => ("key too long", Counter::DroppedMalformed),
-        _ => ("not delivered", Counter::DroppedMemory),
+        DeliverError::NotPrimary => (NOT_PRIMARY, Some(Counter::DroppedRole)),
+        DeliverError::InboxFull => ("inbox full", None),
+        DeliverError::Busy => ("object busy", Some(Counter::DroppedInbox)),
+        error if error.is_overload() => (OUT_OF_MEMORY, None),
+        DeliverError::OutOf(_) => (OUT_OF_MEMORY, Some(Counter::DroppedMemory)),
+        DeliverError::KeyTooLong { .. } => ("key too long", Some(Counter::DroppedMalformed)),
+        _ => ("not delivered", Some(Counter::DroppedMemory)),
     }
 }

@@ -9,7 +9,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hotpair_ioports::{Classifier, Counters, PortConfig, RunError, SocketSource, Stop, run};
-use hotpair_shm::{Geometry, Kind, Participant, PortId, QueueId, QueueSpec, Region, SizeClass};
+use hotpair_shm::{
+    Counter, Geometry, Kind, Overload, Participant, PortId, QueueId, QueuePolicy, QueueSpec,
+    Region, SizeClass,
+};
 
 /// Far beyond anything that works: reached only by what hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -76,6 +79,17 @@ impl Space {
         let space = Self::new(name);
         space.region.become_primary(1);
         space
+    }
+
+    /// Sets what happens when there is no room.
+    pub(crate) fn policy(&self, overload: Overload) {
+        self.region.set_policy(self.queue, &QueuePolicy { overload, ..Default::default() });
+    }
+
+    /// What the seats of ports have counted.
+    pub(crate) fn counted(&self, counter: Counter) -> u64 {
+        let ports = self.region.participants().into_iter();
+        ports.filter(|seat| seat.kind == Some(Kind::Port)).map(|seat| seat.counter(counter)).sum()
     }
 
     pub(crate) fn worker(&self) -> Participant {

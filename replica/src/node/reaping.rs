@@ -1,4 +1,4 @@
-//! The thread that notices the death of workers and ports, and repairs lost hints.
+//! The thread that notices the death of workers and ports, and claims that last too long, and repairs lost hints.
 
 use std::io;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use hotpair_shm::{Reaped, Reaper, Region, Sweeper};
+use hotpair_shm::{LeaseExpired, LeaseWatch, Reaped, Reaper, Region, Sweeper};
 
 /// How long the thread sleeps at most: newcomers are watched, and a stop is noticed, after this time.
 const NAP: Duration = Duration::from_millis(50);
@@ -23,15 +23,17 @@ pub(super) struct Reaping {
 }
 
 impl Reaping {
-    /// Starts the thread; `tell` hears of every pass that found somebody dead.
+    /// Starts the thread; `tell` hears of every pass that found somebody dead, and `late` of each claim that has outlasted
+    /// its lease.
     pub(super) fn start(
         region: Region,
         tell: impl FnMut(Reaped) + Send + 'static,
+        late: impl FnMut(LeaseExpired) + Send + 'static,
     ) -> io::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
         let thread = thread::Builder::new().name("reaper".to_owned()).spawn({
             let stopping = Arc::clone(&stopping);
-            move || run(&region, &stopping, tell)
+            move || run(&region, &stopping, tell, late)
         })?;
         Ok(Self { stopping, thread: Some(thread) })
     }
@@ -46,17 +48,29 @@ impl Drop for Reaping {
     }
 }
 
-fn run(region: &Region, stopping: &AtomicBool, mut tell: impl FnMut(Reaped)) {
+fn run(
+    region: &Region,
+    stopping: &AtomicBool,
+    mut tell: impl FnMut(Reaped),
+    mut late: impl FnMut(LeaseExpired),
+) {
+    let mut leases = LeaseWatch::new(region.clone());
+    let mut look_at = Instant::now();
     let mut reaper = Reaper::new(region.clone());
     let mut sweeper = Sweeper::new(region.clone());
     let mut sweep_at = Instant::now() + SWEEP_EVERY;
     while !stopping.load(Ordering::Acquire) {
-        reaper.wait(NAP);
+        let period = leases.period();
+        reaper.wait(period.unwrap_or(NAP).min(NAP));
         let reaped = reaper.run_once();
         if !reaped.participants.is_empty() || reaped.claims > 0 {
             tell(reaped);
         }
         let began = Instant::now();
+        if let Some(period) = period.filter(|_| began >= look_at) {
+            leases.run_once().into_iter().for_each(&mut late);
+            look_at = began + period;
+        }
         if began >= sweep_at {
             sweeper.run_once();
             sweep_at = began + SWEEP_EVERY.max(began.elapsed() * SWEEP_SHARE);

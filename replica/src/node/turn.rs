@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use hotpair_shm::{Counter, NodeReport, Region, Seq as RegionSeq};
+use hotpair_shm::{Counter, LeaseAction, NodeReport, Region, Seq as RegionSeq};
 use serde_json::json;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
@@ -292,6 +292,7 @@ impl Turns {
                 }
             }
             Notice::Reaped(reaped) => self.on_reaped(&reaped),
+            Notice::LeaseExpired(expired) => self.on_lease_expired(&expired),
         }
         true
     }
@@ -314,6 +315,23 @@ impl Turns {
             let fields = json!({ "seat": seat, "pid": pid, "kind": kind, "claims": reaped.claims });
             self.parts.events.write(now().as_nanos(), "reaped", fields);
         }
+    }
+
+    fn on_lease_expired(&mut self, expired: &hotpair_shm::LeaseExpired) {
+        let queues = &self.region().geometry().queues;
+        let queue = queues.get(usize::from(expired.queue.index())).map(|queue| &queue.name);
+        let action = match expired.action {
+            LeaseAction::Reported => "reported".to_owned(),
+            LeaseAction::Killed => "killed".to_owned(),
+            LeaseAction::Refused(code) => {
+                format!("not killed: {}", std::io::Error::from_raw_os_error(code))
+            }
+        };
+        let fields = json!({
+            "queue": queue, "slot": expired.slot, "seat": expired.seat, "pid": expired.pid,
+            "age_ms": expired.age.as_millis() as u64, "action": action,
+        });
+        self.parts.events.write(now().as_nanos(), "lease_expired", fields);
     }
 
     fn wake_at(&self) -> Instant {

@@ -61,6 +61,7 @@ impl Look<'_> {
                 self.report.checked.messages += 1;
                 self.check_message(block, word, state, chained)
             }
+            state @ BlockState::Dropped => self.check_message(block, word, state, chained),
             state @ (BlockState::Emitted | BlockState::Sending | BlockState::Sent) => {
                 self.report.checked.packets += u64::from(state != BlockState::Sent);
                 let ports = self.map.geometry().ports.len();

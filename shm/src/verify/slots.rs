@@ -134,7 +134,7 @@ impl Look<'_> {
                     break;
                 }
                 let found = self.block_word(block);
-                if found.is_waiting_for(slot) {
+                if found.is_waiting_for(slot) || found.is_dropped_from(slot) {
                     *mark = slot + 1;
                 } else {
                     if settled {

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use hotpair_shm::{
-    Claim, CommitError, DeliverError, Delivery, Endpoint, Geometry, Kind, Participant, PortId,
-    QueueId, QueueSpec, Reaper, Region, Seq, SizeClass, testing,
+    Claim, CommitError, DeliverError, Delivery, Endpoint, Geometry, Kind, Overload, Participant,
+    PortId, QueueId, QueuePolicy, QueueSpec, Reaper, Region, Seq, SizeClass, testing,
 };
 
 use super::pairs;
@@ -43,7 +43,7 @@ pub(crate) fn tiny() -> Geometry {
         participants: 6,
         tx_entries: 8,
         max_attempts: 3,
-        inbox_limit: 20,
+        inbox_limit: 6,
     }
 }
 
@@ -143,6 +143,15 @@ fn letters_delivered_twice(setting: &mut Setting) {
     claim.commit().expect("nobody is in the way");
     testing::offer_letters(setting.seat.region());
     testing::deliver_letters(&mut setting.seat);
+}
+
+/// An object `f` with as many messages as may wait, where a newer one drops the oldest.
+fn full_object(setting: &mut Setting) {
+    let policy = QueuePolicy { overload: Overload::DropOldest, ..Default::default() };
+    setting.seat.region().set_policy(setting.work, &policy);
+    for number in 1..=tiny().inbox_limit {
+        setting.send(Some("f"), &number.to_string());
+    }
 }
 
 fn claim_queue(claim: &Claim<'_>) -> QueueId {
@@ -452,6 +461,39 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         before: "work/a=old ready [one two]; {others}packets []",
         after: "work/a=old ready [one two three]; {others}packets []",
         least: (500, 20),
+    },
+    Operation {
+        name: "deliver-full",
+        prepare: full_object,
+        child: |region| {
+            let mut port = Setting::join(region, Kind::Port, "stepped");
+            mark();
+            let done = port.try_send(Some("f"), "7");
+            mark();
+            done
+        },
+        before: "work/f= ready [1 2 3 4 5 6]; packets []",
+        after: "work/f= ready [2 3 4 5 6 7]; packets []",
+        least: (500, 20),
+    },
+    Operation {
+        name: "claim-full",
+        prepare: |setting| {
+            full_object(setting);
+            setting.send(Some("f"), "7");
+            setting.send(Some("f"), "8");
+        },
+        child: |region| {
+            let mut worker = Setting::worker(region);
+            mark();
+            let work = worker.work;
+            let claim = worker.seat.claim(work);
+            mark();
+            claim.is_some()
+        },
+        before: "work/f= ready [3 4 5 6 7 8]; packets []",
+        after: "work/f= ready [3 4 5 6 7 8] failed 1; packets []",
+        least: (300, 15),
     },
     Operation {
         name: "deliver-idle",

@@ -121,6 +121,7 @@ impl Stage {
             witness: self.witness,
             region: ours.region.clone(),
             geometry: geometry(),
+            policies: Vec::new(),
             first: side == 0,
             mode: Mode::Sync,
             timing: Timing { ack_wait: Duration::from_secs(5), ..Timing::default() },
