@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use hotpair_shm::{Geometry, QueuePolicy, QueueSpec, SizeClass};
 
-pub(crate) use file::{File, Key, Member, Mode, Port};
+pub(crate) use file::{ArbiterKind, File, Key, Member, Mode, Port};
 pub(crate) use units::Span;
 
 use crate::exit::Exit;
@@ -180,6 +180,7 @@ fn check(file: &File) -> Result<(), Wrong> {
         let why = "a region's name is a file name: letters, digits, `-`, `_` and `.`, at most 64";
         return Err(Wrong::at(name.span(), why));
     }
+    check_arbiter(file)?;
     if file.replication.peer == *file.replication.listen.get_ref() {
         let why = format!("listen and peer are both {}", file.replication.peer);
         return Err(Wrong::at(file.replication.listen.span(), why));
@@ -229,6 +230,39 @@ fn check_spans(queue: &file::Queue) -> Result<(), Wrong> {
         return Err(Wrong::at(lease.span(), why));
     }
     Ok(())
+}
+
+/// The endpoints of etcd, or the address of the witness: the one that is asked, and only that.
+fn check_arbiter(file: &File) -> Result<(), Wrong> {
+    let kind = &file.arbiter.kind;
+    match (kind.get_ref(), &file.arbiter.endpoints, &file.witness) {
+        (ArbiterKind::Witness, None, Some(_)) => Ok(()),
+        (ArbiterKind::Witness, _, None) => {
+            Err(Wrong::at(kind.span(), "the arbiter is a witness: [witness] has its `address`"))
+        }
+        (ArbiterKind::Witness, Some(endpoints), _) => {
+            Err(Wrong::at(endpoints.span(), "only an arbiter of kind \"etcd\" has endpoints"))
+        }
+        (ArbiterKind::Etcd, None, _) => {
+            Err(Wrong::at(kind.span(), "etcd needs `endpoints` under [arbiter]"))
+        }
+        (ArbiterKind::Etcd, Some(_), Some(_)) => {
+            Err(Wrong::at(kind.span(), "a pair has one arbiter: etcd, or [witness]"))
+        }
+        (ArbiterKind::Etcd, Some(endpoints), None) => {
+            let plain = |url: &String| {
+                url.strip_prefix("http://").is_some_and(|rest| {
+                    let host = rest.trim_end_matches('/');
+                    !host.is_empty() && !host.contains('/')
+                })
+            };
+            if endpoints.get_ref().is_empty() || !endpoints.get_ref().iter().all(plain) {
+                let why = "endpoints are one or more of the form http://host:port";
+                return Err(Wrong::at(endpoints.span(), why));
+            }
+            Ok(())
+        }
+    }
 }
 
 fn check_queue(file: &File, name: &toml::Spanned<String>) -> Result<(), Wrong> {

@@ -76,6 +76,8 @@ packet_bytes_max = 128
         let mut command = Command::new(HOTPAIR);
         command.args(["witness", "--listen", &format!("{}:7400", self.ip), "--pki"]);
         command.arg(self.path("pki")).arg("--store").arg(self.path("witness"));
+        // Node a may begin without the other.
+        command.args(["--reinit", "a"]);
         let witness = Running::start(command.stdin(Stdio::null()).stdout(Stdio::null()));
         let address = (self.ip.as_str(), 7400);
         eventually("the witness listens", || TcpStream::connect(address).is_ok());

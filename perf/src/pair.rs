@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use hotpair_replica::node::{Node, NodeConfig, NodeError, NodeStop};
+use hotpair_replica::node::{ArbiterConfig, Node, NodeConfig, NodeError, NodeStop};
 use hotpair_replica::protocol::{Control, Limits, Mode, Timing};
 use hotpair_replica::tls::Credentials;
 use hotpair_replica::witness::{Register, WitnessServer};
@@ -82,7 +82,7 @@ impl Pair {
                 heartbeat_period: Duration::from_millis(5),
                 // Nobody dies here, and a bench that makes the machine busy must not look like it.
                 heartbeat_missed: 400,
-                witness: witness.address(),
+                arbiter: ArbiterConfig::Witness(witness.address()),
                 region: regions[side].path.clone(),
                 geometry: geometry.clone(),
                 policies: Vec::new(),

@@ -1,6 +1,10 @@
 //! Replication: the pair protocol, apply, transports and arbiters.
 
+#[cfg(feature = "quic")]
+pub mod arbiter;
 pub mod digest;
+#[cfg(feature = "quic")]
+pub mod etcd;
 #[cfg(feature = "quic")]
 pub mod heartbeat;
 #[cfg(feature = "quic")]

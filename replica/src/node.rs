@@ -8,7 +8,7 @@
 //!   ports  ◄─ released │             ▼ │                                    │
 //!                      └────────── notices ─────────────────────────────────┘
 //!                                     ▲
-//!        witness client ── heartbeat ── tripwire ── reaper: threads that wait for others
+//!        arbiter client ── heartbeat ── tripwire ── reaper: threads that wait for others
 //! ```
 //!
 //! A commit that wakes the node is encoded, encrypted and on the wire before its thread sleeps again;
@@ -32,13 +32,16 @@ use hotpair_shm::{AttachError, Geometry, Kind, LeaseExpired, Reaped, Region, Rol
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::arbiter::{Arbiter, ArbiterClient};
+use crate::etcd::Etcd;
 use crate::heartbeat::{Heartbeat, HeartbeatConfig, HeartbeatEvent};
-use crate::protocol::{self, Answer, Core, Member, NodeId, RequestId, Tick};
+use crate::protocol::{self, Answer, Core, Member, NodeId, Past, RequestId, Tick};
 use crate::quic::{Link, LinkConfig};
+use crate::tls::Credentials;
 use crate::tripwire::{NodeSeat, TripwireEvent, TripwireServer};
-use crate::witness::WitnessClient;
+use crate::witness::Witness;
 
-pub use config::{NodeConfig, NodeError};
+pub use config::{ArbiterConfig, NodeConfig, NodeError};
 use events::EventSink;
 use notices::Teller;
 use reaping::Reaping;
@@ -113,11 +116,13 @@ impl Node {
             }
         }
         let seat = region.join(Kind::Node, &config.credentials.identity().member)?;
+        let past = past(&region);
         settle_past(&region, config.role_change_max)?;
 
         let core = Core::new(
             protocol::Config {
                 first: config.first,
+                past,
                 mode: config.mode,
                 timing: config.timing.clone(),
                 limits: config.limits.clone(),
@@ -132,12 +137,14 @@ impl Node {
             },
             now(),
         )?;
-        let witness = WitnessClient::start(config.witness, &config.credentials, {
+        let arbiter = arbiter(&config.arbiter, &config.credentials, ours)?;
+        let arbiter = ArbiterClient::start(arbiter, core.testimony(), {
             let tell = tell.clone();
             move |id, answer| {
                 tell.tell(Notice::Answer(id, answer));
             }
-        })?;
+        })
+        .map_err(|source| NodeError::Os { action: "start a thread for the arbiter", source })?;
         let late = teller(&tell, Notice::LeaseExpired);
         let reaping = Reaping::start(region.clone(), teller(&tell, Notice::Reaped), late)
             .map_err(|source| NodeError::Os { action: "start the reaper", source })?;
@@ -164,7 +171,7 @@ impl Node {
             link,
             table,
             heartbeat,
-            witness,
+            arbiter,
             events,
             page,
             notices,
@@ -216,12 +223,23 @@ fn teller<T: Send + 'static>(
 
 /// The numbers of this node and its peer: what their certificates call them.
 fn node_ids(config: &NodeConfig) -> Result<(NodeId, NodeId), NodeError> {
-    let number = |member: &str| match member {
-        "node-a" => Ok(NodeId(1)),
-        "node-b" => Ok(NodeId(2)),
-        other => Err(NodeError::Member { member: other.to_owned() }),
+    let number = |member: &str| {
+        NodeId::of_member(member).ok_or_else(|| NodeError::Member { member: member.to_owned() })
     };
     Ok((number(&config.credentials.identity().member)?, number(&config.peer_member)?))
+}
+
+fn arbiter(
+    config: &ArbiterConfig,
+    credentials: &Credentials,
+    node: NodeId,
+) -> Result<Box<dyn Arbiter>, NodeError> {
+    Ok(match config {
+        ArbiterConfig::Witness(address) => Box::new(Witness::new(*address, credentials)?),
+        ArbiterConfig::Etcd(endpoints) => {
+            Box::new(Etcd::new(endpoints, credentials.cluster(), node))
+        }
+    })
 }
 
 fn link_config(config: &NodeConfig) -> LinkConfig {
@@ -266,6 +284,13 @@ fn open_region(config: &NodeConfig) -> Result<Region, NodeError> {
         });
     }
     Ok(region)
+}
+
+/// What the region remembers of the views under which it was used.
+fn past(region: &Region) -> Option<Past> {
+    let (role, view) = (region.role(), region.report().view);
+    let epoch = role.epoch().max(region.commit_seq().epoch()).max(region.released().epoch());
+    (epoch > 0 || view > 0).then_some(Past { epoch, view })
 }
 
 /// What an earlier node of this region left: its role is void, since a process that starts resumes no

@@ -6,31 +6,35 @@
 //!   node-b ──┘  current, won, lost             └──────────┘  … and only then the answer
 //! ```
 //!
-//! It decides nothing: a compare-and-set wins exactly if it names the number of the stored view. A
-//! register that lost its file is empty; it grants no change from a view that it does not know.
+//! It decides nothing: a compare-and-set wins exactly if it names the number of the stored view. One
+//! whose store is empty or an older copy grants nothing before the nodes have told it what it should
+//! know: see [`Record`](crate::protocol::Record).
 //!
 //! A question and an answer are one frame each (little endian):
 //!
 //! ```text
-//!   question  kind:1  id:8  [expected:8  view:32]      1 read, 2 compare-and-set
-//!   answer    kind:1  id:8  [view:32]                  1 current, 2 won, 3 lost, 4 not stored
+//!   question  kind:1  id:8  knows:1  [number:8 | view:32]  [expected:8  view:32]
+//!             1 read, 2 compare-and-set;  knows 0 nothing, 1 of a view by number, 2 the view
+//!   answer    kind:1  id:8  [view:32]      1 current, 2 won, 3 lost, 4 not stored, 5 forgotten
 //! ```
-//! A view is absent where the register is empty.
+//! A view is absent where there is none.
 
 mod client;
 mod register;
 mod server;
 
-pub use client::WitnessClient;
+pub use client::Witness;
+
 pub use register::{OpenError, Register, StoreError};
 pub use server::WitnessServer;
 
-use crate::protocol::{Answer, Request, RequestId, View, ViewError};
+use crate::arbiter::Question;
+use crate::protocol::{Answer, Request, RequestId, Testimony, View, ViewError};
 
 /// Names this conversation and its version in the TLS handshake.
-const PROTOCOL: &[u8] = b"hotpair-witness/1";
+const PROTOCOL: &[u8] = b"hotpair-witness/2";
 /// The longest question: a compare-and-set.
-const FRAME_BYTES_MAX: usize = 1 + 8 + 8 + View::BYTES;
+const FRAME_BYTES_MAX: usize = 1 + 8 + 1 + View::BYTES + 8 + View::BYTES;
 
 /// Why a frame makes no sense.
 #[derive(Debug, thiserror::Error)]
@@ -45,34 +49,57 @@ enum FrameError {
     OtherAnswer { expected: u64, found: u64 },
 }
 
-fn encode_question(id: RequestId, request: &Request) -> Vec<u8> {
+fn encode_question(question: &Question) -> Vec<u8> {
+    let Question { id, testimony, request } = question;
     let mut frame = Vec::with_capacity(FRAME_BYTES_MAX);
-    match request {
-        Request::Read => {
+    frame.push(match request {
+        Request::Read => 1,
+        Request::CompareAndSet { .. } => 2,
+    });
+    frame.extend(id.0.to_le_bytes());
+    match testimony {
+        Testimony::Nothing => frame.push(0),
+        Testimony::Something(number) => {
             frame.push(1);
-            frame.extend(id.0.to_le_bytes());
+            frame.extend(number.to_le_bytes());
         }
-        Request::CompareAndSet { expected, view } => {
+        Testimony::Known(view) => {
             frame.push(2);
-            frame.extend(id.0.to_le_bytes());
-            frame.extend(expected.to_le_bytes());
             frame.extend(view.to_bytes());
         }
+    }
+    if let Request::CompareAndSet { expected, view } = request {
+        frame.extend(expected.to_le_bytes());
+        frame.extend(view.to_bytes());
     }
     frame
 }
 
-fn decode_question(frame: &[u8]) -> Result<(RequestId, Request), FrameError> {
+fn decode_question(frame: &[u8]) -> Result<Question, FrameError> {
+    let bad = || shape(frame);
     let (kind, id, rest) = split(frame)?;
-    match (kind, rest.split_first_chunk::<8>()) {
-        (1, None) if rest.is_empty() => Ok((id, Request::Read)),
-        (2, Some((expected, view))) => {
-            let view = decode_view(kind, view)?.ok_or_else(|| shape(frame))?;
-            let expected = u64::from_le_bytes(*expected);
-            Ok((id, Request::CompareAndSet { expected, view }))
+    let (knows, rest) = rest.split_first().ok_or_else(bad)?;
+    let (testimony, rest) = match knows {
+        0 => (Testimony::Nothing, rest),
+        1 => {
+            let (number, rest) = rest.split_first_chunk::<8>().ok_or_else(bad)?;
+            (Testimony::Something(u64::from_le_bytes(*number)), rest)
         }
-        _ => Err(shape(frame)),
-    }
+        2 => {
+            let (view, rest) = rest.split_first_chunk::<{ View::BYTES }>().ok_or_else(bad)?;
+            (Testimony::Known(View::from_bytes(view)?), rest)
+        }
+        _ => return Err(bad()),
+    };
+    let request = match (kind, rest.split_first_chunk::<8>()) {
+        (1, None) if rest.is_empty() => Request::Read,
+        (2, Some((expected, view))) => {
+            let view = decode_view(kind, view)?.ok_or_else(bad)?;
+            Request::CompareAndSet { expected: u64::from_le_bytes(*expected), view }
+        }
+        _ => return Err(bad()),
+    };
+    Ok(Question { id, testimony, request })
 }
 
 /// `None` says that the register could not be made durable: nothing is known of its content.
@@ -81,6 +108,7 @@ fn encode_answer(id: RequestId, answer: Option<&Answer>) -> Vec<u8> {
         Some(Answer::Current(view)) => (1, view.as_ref()),
         Some(Answer::Won(view)) => (2, Some(view)),
         Some(Answer::Lost(view)) => (3, view.as_ref()),
+        Some(Answer::Forgotten) => (5, None),
         Some(Answer::NoAnswer) | None => (4, None),
     };
     let mut frame = Vec::with_capacity(FRAME_BYTES_MAX);
@@ -100,6 +128,7 @@ fn decode_answer(frame: &[u8]) -> Result<(RequestId, Answer), FrameError> {
         (2, Some(view)) => Ok((id, Answer::Won(view))),
         (3, view) => Ok((id, Answer::Lost(view))),
         (4, None) => Err(FrameError::NotStored),
+        (5, None) => Ok((id, Answer::Forgotten)),
         _ => Err(shape(frame)),
     }
 }

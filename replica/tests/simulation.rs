@@ -58,6 +58,9 @@ fn a_pair_keeps_its_promises_under_faults() {
         counts.resumed += report.counts.resumed;
         counts.transfers_stopped += report.counts.transfers_stopped;
         counts.hosts_lost += report.counts.hosts_lost;
+        counts.disks_lost += report.counts.disks_lost;
+        counts.restored += report.counts.restored;
+        counts.decided += report.counts.decided;
         counts.checked += report.counts.checked;
     }
     let hours = nanos as f64 / 3.6e12;
@@ -75,6 +78,9 @@ fn a_pair_keeps_its_promises_under_faults() {
             resumed,
             transfers_stopped,
             hosts_lost,
+            disks_lost,
+            restored,
+            decided,
             checked,
         } = counts;
         for (what, count) in [
@@ -86,6 +92,9 @@ fn a_pair_keeps_its_promises_under_faults() {
             ("resumed", resumed),
             ("transfers stopped", transfers_stopped),
             ("hosts lost", hosts_lost),
+            ("lost disks of the arbiter", disks_lost),
+            ("views told to the arbiter", restored),
+            ("decisions of the operator", decided),
             ("prefixes checked", checked),
         ] {
             assert!(count > 0, "no run had any {what}: the faults are too tame to prove anything");
@@ -121,6 +130,7 @@ fn each_flaw_of_a_host_is_caught() {
     let flaws = [
         HostFlaw::EqualCopyWins,
         HostFlaw::UnappliedForgotten,
+        HostFlaw::ArbiterGullible,
     ];
     all_are_caught(flaws.map(|flaw| (format!("{flaw:?}"), Setup::flawed(flaw))));
 }

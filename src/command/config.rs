@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::config::{Config, Mode};
+use crate::config::{ArbiterKind, Config, Mode};
 use crate::exit::Exit;
 use crate::report::{Failure, Outcome, print_data, print_json};
 
@@ -108,7 +108,14 @@ fn show(config: &Config) -> Result<serde_json::Value, Failure> {
         "pair": file.pair.name.get_ref(),
         "node": file.pair.node.letter(),
         "pki": file.pki.dir,
-        "witness": file.witness.address.to_string(),
+        "arbiter": {
+            "kind": match file.arbiter.kind.get_ref() {
+                ArbiterKind::Witness => "witness",
+                ArbiterKind::Etcd => "etcd",
+            },
+            "witness": file.witness.as_ref().map(|witness| witness.address.to_string()),
+            "endpoints": file.arbiter.endpoints.as_ref().map(|endpoints| endpoints.get_ref()),
+        },
         "replication": {
             "listen": file.replication.listen.get_ref().to_string(),
             "peer": file.replication.peer.to_string(),

@@ -6,12 +6,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
 
-use hotpair_replica::node::{Node, NodeConfig, NodeError};
+use hotpair_replica::node::{ArbiterConfig, Node, NodeConfig, NodeError};
 use hotpair_replica::protocol::{Control, Limits, Mode as Output, Timing};
 use hotpair_replica::tripwire::SharedPage;
 use hotpair_shm::{CreateError, Region};
 
-use crate::config::{Config, Member, Mode};
+use crate::config::{ArbiterKind, Config, Member, Mode};
 use crate::credentials;
 use crate::exit::Exit;
 use crate::process::{Signals, wait};
@@ -62,7 +62,7 @@ fn settings(config: &Config) -> Result<NodeConfig, Failure> {
         heartbeat_peer: heartbeats(file.replication.peer),
         heartbeat_period: file.heartbeat.every.get_ref().0,
         heartbeat_missed: *file.heartbeat.misses.get_ref(),
-        witness: file.witness.address,
+        arbiter: arbiter(config)?,
         region: Region::path_for(config.region_name()),
         geometry: config.geometry(),
         policies: config.policies(),
@@ -84,6 +84,19 @@ fn settings(config: &Config) -> Result<NodeConfig, Failure> {
         mtu: None,
         role_change_max: ROLE_CHANGE_MAX,
     })
+}
+
+/// Checked when the file was read: there is what the kind needs.
+fn arbiter(config: &Config) -> Result<ArbiterConfig, Failure> {
+    let file = &config.file;
+    let chosen = match (file.arbiter.kind.get_ref(), &file.witness, &file.arbiter.endpoints) {
+        (ArbiterKind::Witness, Some(witness), _) => Some(ArbiterConfig::Witness(witness.address)),
+        (ArbiterKind::Etcd, _, Some(endpoints)) => {
+            Some(ArbiterConfig::Etcd(endpoints.get_ref().clone()))
+        }
+        _ => None,
+    };
+    chosen.ok_or_else(|| Failure::new("cannot start the node").because("it has no arbiter"))
 }
 
 /// Heartbeats have a socket of their own, on the next port.

@@ -14,7 +14,9 @@ use super::units::Span;
 pub(crate) struct File {
     pub(crate) pair: Pair,
     pub(crate) pki: Pki,
-    pub(crate) witness: Witness,
+    #[serde(default)]
+    pub(crate) arbiter: Arbiter,
+    pub(crate) witness: Option<Witness>,
     pub(crate) replication: Replication,
     #[serde(default)]
     pub(crate) heartbeat: Heartbeat,
@@ -37,7 +39,7 @@ pub(crate) struct Pair {
 }
 
 /// Which of the two nodes this is. The name is only a name: either can be the primary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Member {
     A,
@@ -48,6 +50,30 @@ pub(crate) enum Member {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Pki {
     pub(crate) dir: PathBuf,
+}
+
+/// Where the pair's view is kept.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Arbiter {
+    pub(crate) kind: Spanned<ArbiterKind>,
+    pub(crate) endpoints: Option<Spanned<Vec<String>>>,
+}
+
+impl Default for Arbiter {
+    fn default() -> Arbiter {
+        Arbiter { kind: Spanned::new(0..0, ArbiterKind::default()), endpoints: None }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ArbiterKind {
+    /// The built-in one, at the address of `[witness]`.
+    #[default]
+    Witness,
+    /// One key in etcd.
+    Etcd,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -15,8 +15,9 @@ fn all_keys() -> String {
                 key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
             })
         });
-        // `bind` and `holder` exclude each other.
-        let key = key.filter(|rest| !rest.starts_with("bind"));
+        // `bind` and `holder` exclude each other, and so do `endpoints` and [witness].
+        let other = |rest: &&str| rest.starts_with("bind") || rest.starts_with("endpoints");
+        let key = key.filter(|rest| !other(rest));
         text.push_str(key.unwrap_or(line));
         text.push('\n');
     }
@@ -83,6 +84,9 @@ fn wrong_files_are_blamed_by_line_and_caret() {
         ("zero period",        "# period = \"1ms\"",      "period = \"0ms\"",     "must not be zero"),
         ("unknown queue",      "queue = \"calls\"\n# What", "queue = \"cals\"\n# What", "no [[queue]] is named `cals`"),
         ("a path as a name",   "name = \"demo-a\"",       "name = \"../demo\"",   "is a file name"),
+        ("two arbiters",       "# kind = \"witness\"",  "kind = \"etcd\"\nendpoints = [\"http://a:1\"]", "one arbiter"),
+        ("no endpoints",       "# kind = \"witness\"",  "kind = \"etcd\"",      "needs `endpoints`"),
+        ("foreign endpoints",  "# kind = \"witness\"",  "endpoints = [\"http://a:1\"]", "only an arbiter of kind"),
         ("talks to itself",    "peer = \"127.0.0.1:7420\"", "peer = \"127.0.0.1:7410\"", "are both 127.0.0.1:7410"),
         ("hasty",              "# misses = 8",            "misses = 1",           "at least 2"),
         ("no deadline",        "# deadline = \"10ms\"",   "deadline = \"0ms\"",  "deadline of zero"),
@@ -98,6 +102,23 @@ fn wrong_files_are_blamed_by_line_and_caret() {
         assert!(error.contains(message), "{why}: {error}");
         assert!(error.contains(" line ") && error.contains('^'), "{why}: {error}");
     }
+}
+
+#[test]
+fn etcd_takes_the_place_of_the_witness() {
+    let witness = "[witness]\n";
+    let start = DOCUMENTED.find(witness).expect("documented");
+    let end = start + DOCUMENTED[start..].find("[replication]").expect("the next section");
+    let without = [&DOCUMENTED[..start], &DOCUMENTED[end..]].concat();
+    let with = |endpoints: &str| {
+        let etcd = format!("kind = \"etcd\"\nendpoints = {endpoints}");
+        parse(&without.replacen("# kind = \"witness\"", &etcd, 1))
+    };
+    with("[\"http://10.0.0.5:2379\", \"http://[::1]:2379/\"]").expect("two endpoints");
+    for wrong in ["[]", "[\"10.0.0.5:2379\"]", "[\"https://a:1\"]", "[\"http://a:1/v3\"]"] {
+        assert!(with(wrong).expect_err(wrong).contains("http://host:port"), "{wrong}");
+    }
+    assert!(parse(&without).expect_err("no arbiter").contains("[witness]"));
 }
 
 #[test]

@@ -112,6 +112,9 @@ impl<'o> Demo<'o> {
             pki.as_os_str(),
             "--store".as_ref(),
             store.as_os_str(),
+            // Node a begins, and node b finds it in service.
+            "--reinit".as_ref(),
+            "a".as_ref(),
         ];
         self.witness = Some(Program::ours("witness", arguments)?.heard().start()?);
         self.must("the witness listens", |demo| demo.witness_listens)?;

@@ -44,9 +44,10 @@ impl Pair {
         run(&["pki", "init", "--name", name, "--dir", text(&pki)]);
 
         let (store, socket) = (at.join("witness"), at.join("service.sock"));
-        let argv =
-            ["witness", "--listen", "127.0.0.1:0", "--pki", text(&pki), "--store", text(&store)];
-        let mut witness = start(at, "witness", &argv);
+        let (pki_at, store_at) = (["--pki", text(&pki)], ["--store", text(&store)]);
+        // Node a begins, and node b finds it in service.
+        let begin = ["witness", "--listen", "127.0.0.1:0", "--reinit", "a"];
+        let mut witness = start(at, "witness", &[&begin[..], &pki_at, &store_at].concat());
         let witness_at = last_address(&witness.first_line());
 
         let mut holder = start(at, "holder", &["hold", "--at", text(&socket), "sip=127.0.0.1:0"]);

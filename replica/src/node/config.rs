@@ -31,8 +31,8 @@ pub struct NodeConfig {
     pub heartbeat_period: Duration,
     /// So many missing heartbeats are silence.
     pub heartbeat_missed: u32,
-    /// The arbiter.
-    pub witness: SocketAddr,
+    /// Who decides when a role changes.
+    pub arbiter: ArbiterConfig,
     /// Where the region lies; it is created if there is none.
     pub region: PathBuf,
     /// What the region must look like; the same on both nodes.
@@ -60,6 +60,16 @@ pub struct NodeConfig {
     pub mtu: Option<u16>,
     /// A participant that does not let go of an older role within this time is killed.
     pub role_change_max: Duration,
+}
+
+/// Where the pair's view is kept.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ArbiterConfig {
+    /// At the built-in witness, over TCP.
+    Witness(SocketAddr),
+    /// In etcd, at one of these endpoints (`http://host:port`); at least one.
+    Etcd(Vec<String>),
 }
 
 /// Why a node could not start. Nothing of the region's content was touched.
@@ -131,9 +141,9 @@ pub enum NodeError {
         /// What the kernel said.
         source: std::io::Error,
     },
-    /// The credentials are of no use with the witness.
-    #[error("cannot talk to the witness")]
-    Witness {
+    /// The credentials are of no use with the arbiter.
+    #[error("cannot talk to the arbiter")]
+    Arbiter {
         /// Why.
         #[from]
         source: crate::tls::ChannelError,

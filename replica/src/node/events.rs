@@ -103,7 +103,9 @@ pub(super) fn describe(event: &Event) -> (&'static str, Value) {
         Event::InSync { epoch } => ("in_sync", json!({ "epoch": epoch })),
         Event::Undetermined { number } => ("undetermined", json!({ "view": number })),
         Event::ArbiterSilent => ("arbiter_silent", json!({})),
-        Event::ArbiterForgot { known } => ("arbiter_forgot", view_fields(known)),
+        Event::ArbiterForgot { known } => {
+            ("arbiter_forgot", known.as_ref().map_or_else(|| json!({}), view_fields))
+        }
         Event::Refused { reason, theirs, ours, by_us } => (
             "refused",
             json!({

@@ -14,12 +14,12 @@ use super::notices::Notices;
 use super::reaping::Reaping;
 use super::table::{SnapshotError, Table};
 use super::{Notice, bell, now, roles};
+use crate::arbiter::{ArbiterClient, Question};
 use crate::heartbeat::{Heartbeat, HeartbeatEvent};
-use crate::protocol::{Action, Body, ConnectionId, Core, DeathNotice, Status, Tick};
+use crate::protocol::{Action, Body, ConnectionId, Core, DeathNotice, Event, Status, Tick};
 use crate::quic::{Link, LinkEvent};
 use crate::tripwire::{NodeSeat, TripwireEvent, TripwireServer};
 use crate::wire::Standing;
-use crate::witness::WitnessClient;
 
 /// The loop turns at least this often: the supervisor kills a node whose loop stands still.
 const TURN_MAX: Duration = Duration::from_millis(100);
@@ -36,7 +36,7 @@ pub(super) struct Parts {
     pub(super) link: Link,
     pub(super) table: Table,
     pub(super) heartbeat: Heartbeat,
-    pub(super) witness: WitnessClient,
+    pub(super) arbiter: ArbiterClient,
     pub(super) events: EventSink,
     pub(super) page: Option<NodeSeat>,
     pub(super) notices: Notices<Notice>,
@@ -84,9 +84,9 @@ impl Turns {
         while self.turn(&bell).await? {}
         drop(bell);
         self.parts.events.write(now().as_nanos(), "stopped", json!({}));
-        let Parts { link, waiting, heartbeat, witness, .. } = self.parts;
+        let Parts { link, waiting, heartbeat, arbiter, .. } = self.parts;
         link.close().await;
-        drop((waiting, heartbeat, witness));
+        drop((waiting, heartbeat, arbiter));
         Ok(())
     }
 
@@ -155,7 +155,8 @@ impl Turns {
         self.transmit();
         while let Some((id, request)) = self.parts.core.poll_arbiter() {
             let deadline = std::time::Instant::now() + self.parts.arbiter_wait;
-            self.parts.witness.ask(id, request, deadline);
+            let question = Question { id, testimony: self.parts.core.testimony(), request };
+            self.parts.arbiter.ask(question, deadline);
         }
         if let Some(page) = &self.parts.page {
             page.progress();
@@ -185,7 +186,7 @@ impl Turns {
     }
 
     fn act(&mut self, action: Action, tick: Tick) {
-        let Parts { core, table, events, role_change_max, .. } = &mut self.parts;
+        let Parts { core, table, events, arbiter, role_change_max, .. } = &mut self.parts;
         match action {
             Action::BecomePrimary { epoch } => {
                 self.is_primary = true;
@@ -232,6 +233,11 @@ impl Turns {
                 self.parts.link.disconnect(connection, retry_after);
             }
             Action::Event(event) => {
+                if let Event::ViewChanged { .. } = event {
+                    arbiter.knows(core.testimony());
+                    // The region remembers it for the next process.
+                    self.reported = Tick::ZERO;
+                }
                 let (name, fields) = describe(&event);
                 events.write(now().as_nanos(), name, fields);
             }

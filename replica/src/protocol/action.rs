@@ -142,10 +142,10 @@ pub enum Event {
     },
     /// The arbiter did not answer a read.
     ArbiterSilent,
-    /// The arbiter has no view although there was one: it lost its memory, and grants nothing.
+    /// The arbiter does not know the newest view: it is new, or lost its memory, and grants nothing.
     ArbiterForgot {
         /// The newest view that this node knows.
-        known: View,
+        known: Option<View>,
     },
     /// This node is primary of a new epoch.
     Promoted {

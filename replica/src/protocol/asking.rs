@@ -17,7 +17,7 @@
 use std::time::Duration;
 
 use super::action::{Action, Cause, Event};
-use super::config::Mutation;
+use super::config::{Mutation, Past};
 use super::core::{Core, Role};
 use super::ids::Tick;
 use super::primary::Link;
@@ -127,8 +127,10 @@ impl Core {
         }
     }
 
-    fn known_number(&self) -> u64 {
-        self.view.map_or(0, |view| view.number)
+    /// A view with this number was confirmed at some time.
+    pub(super) fn known_number(&self) -> u64 {
+        let past = self.config.past.map_or(0, |past| past.view);
+        self.view.map_or(0, |view| view.number).max(past)
     }
 
     fn send_request(&mut self, request: Request) -> RequestId {
@@ -160,11 +162,11 @@ impl Core {
     }
 
     fn wanted_starting(&self, now: Tick) -> Option<Wish> {
-        if !self.looked {
-            return Some(Wish::Look);
+        if self.begins && self.may_found() {
+            return Some(Wish::StartAlone);
         }
-        let Some(view) = self.view else {
-            return Some(if self.config.first { Wish::StartAlone } else { Wish::Look });
+        let Some(view) = self.view.filter(|_| self.looked) else {
+            return Some(Wish::Look);
         };
         if view.member(self.config.peer).is_none() {
             return Some(Wish::StartAlone);
@@ -185,12 +187,22 @@ impl Core {
         Some(if alone { Wish::StartAlone } else { Wish::Look })
     }
 
+    /// Of a new pair one node founds. A region that was used before is told "no view" only where an
+    /// operator has decided for it.
+    fn may_found(&self) -> bool {
+        self.config.first || self.config.past.is_some()
+    }
+
     /// The view to ask for, given the current one. `None`: the wish makes no sense in it.
     fn proposal(&mut self, wish: Wish, current: Option<View>) -> Option<View> {
         let this = self.this();
         let Some(view) = current else {
-            return (wish == Wish::StartAlone && self.config.first)
-                .then(|| View::alone(1, 1, this));
+            let past = self.config.past.unwrap_or(Past { epoch: 0, view: 0 });
+            let heard = self.view.map_or((0, 0), |view| (view.number, view.epoch));
+            let number = past.view.max(heard.0).checked_add(1)?;
+            let epoch = past.epoch.max(heard.1).checked_add(1)?;
+            return (wish == Wish::StartAlone && self.may_found())
+                .then(|| View::alone(number, epoch, this));
         };
         // A number that cannot grow comes from a peer that makes numbers up: nothing to ask for.
         let number = view.number.checked_add(1)?;
@@ -226,12 +238,22 @@ impl Core {
         match (asking.stage, answer) {
             (Stage::Setting { waiting: true, .. }, _) => {} // given up, to be repeated
             (_, Answer::NoAnswer) => self.on_no_answer(now),
+            (stage, Answer::Forgotten) => {
+                self.begins = false;
+                self.on_forgot();
+                match stage {
+                    Stage::Reading => self.look_later(now),
+                    // What was asked before it forgot may have landed, and been acted upon.
+                    Stage::Setting { .. } => self.on_no_answer(now),
+                }
+            }
             (Stage::Reading, Answer::Current(current)) => self.on_read(now, asking.known, current),
             (Stage::Setting { view, .. }, Answer::Won(won)) if won == view => self.learn(now, won),
             (Stage::Setting { expected, .. }, Answer::Lost(Some(current)))
                 if current.number > expected =>
             {
                 // Perhaps its own view, landed long ago: `learn` sees to that.
+                (self.looked, self.begins) = (true, false);
                 self.learn(now, current);
             }
             (Stage::Setting { expected, .. }, Answer::Current(Some(current)))
@@ -253,13 +275,16 @@ impl Core {
     }
 
     fn on_read(&mut self, now: Tick, known: u64, current: Option<View>) {
-        self.asking = None;
-        self.looked = true;
-        if current.map_or(0, |view| view.number) < known {
+        // To a process that the arbiter has not told anything yet, "no view" says that it may begin.
+        self.begins = current.is_none() && !self.looked;
+        if current.map_or(0, |view| view.number) < known && !self.begins {
             self.on_forgot();
-            self.pause(now, self.config.timing.look_again);
+            self.look_later(now);
             return;
         }
+        self.asking = None;
+        self.looked |= current.is_some();
+        self.arbiter_forgot = false;
         if let Some(view) = current {
             self.learn(now, view);
         }
@@ -272,9 +297,14 @@ impl Core {
         }
     }
 
+    fn look_later(&mut self, now: Tick) {
+        self.asking = None;
+        self.pause(now, self.config.timing.look_again);
+    }
+
     fn on_forgot(&mut self) {
-        if let Some(known) = self.view {
-            self.event(Event::ArbiterForgot { known });
+        if !std::mem::replace(&mut self.arbiter_forgot, true) {
+            self.event(Event::ArbiterForgot { known: self.view });
         }
     }
 
@@ -357,6 +387,8 @@ impl Core {
     }
 
     fn on_won(&mut self, now: Tick, wish: Wish, view: View) {
+        // Its own work, whoever told it.
+        (self.looked, self.begins) = (true, false);
         match wish {
             Wish::StartAlone => self.become_primary(now, view.epoch, Cause::Started),
             Wish::Promote(cause) => self.become_primary(now, view.epoch, cause),

@@ -16,6 +16,15 @@ pub enum Mode {
     Local,
 }
 
+/// What a region remembers of the views under which it was used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// The highest epoch of which it has commits.
+    pub epoch: u16,
+    /// A view that there was; there may have been later ones.
+    pub view: u64,
+}
+
 /// Everything that a core needs to know about itself and its peer.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -33,6 +42,8 @@ pub struct Config {
     pub slots: u32,
     /// This node may found the pair when the arbiter has no view at all. One node of the two.
     pub first: bool,
+    /// What its region was used for before this start; `None` if it is new.
+    pub past: Option<Past>,
     /// Whether output waits for the back-up.
     pub mode: Mode,
     /// How long things may take.
@@ -54,6 +65,7 @@ impl Config {
             geometry_hash,
             slots,
             first: false,
+            past: None,
             mode: Mode::Sync,
             timing: Timing::default(),
             limits: Limits::default(),

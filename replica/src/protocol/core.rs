@@ -11,6 +11,7 @@ use super::config::{Config, ConfigError, Mutation};
 use super::handshake::Session;
 use super::ids::{ConnectionId, Seq, Tick};
 use super::primary::{Link, Primary};
+use super::record::Testimony;
 use super::view::{Answer, Member, Request, RequestId, View};
 use crate::wire::{EpochStart, OpenBatch, OpenChunk, Standing};
 
@@ -30,12 +31,15 @@ pub struct Core {
     pub(super) asking: Option<Asking>,
     /// What the arbiter was asked for in vain, and until when it is not asked again.
     pub(super) paused: Option<(Wish, Tick)>,
-    /// Its silence is reported once.
+    /// Its silence is reported once, and so is its loss of memory.
     pub(super) arbiter_silent: bool,
+    pub(super) arbiter_forgot: bool,
     pub(super) requests: u64,
     pub(super) request: Option<(RequestId, Request)>,
-    /// Whether the arbiter answered a read since the start.
+    /// Whether the arbiter told this process of a view: from then on what its peer says is news.
     pub(super) looked: bool,
+    /// Whether the arbiter said that there is no view, and this is for the node to change.
+    pub(super) begins: bool,
     pub(super) started: Tick,
     pub(super) session: Option<Session>,
     /// Since when there is no connection; counted anew when the host was late.
@@ -131,9 +135,11 @@ impl Core {
             asking: None,
             paused: None,
             arbiter_silent: false,
+            arbiter_forgot: false,
             requests: 0,
             request: None,
             looked: false,
+            begins: false,
             started: now,
             session: None,
             apart_since: now,
@@ -318,6 +324,15 @@ impl Core {
     /// the older ones void (their answers may still be given).
     pub fn poll_arbiter(&mut self) -> Option<(RequestId, Request)> {
         self.request.take()
+    }
+
+    /// What this node knows of the view by itself. Every question to the arbiter bears it.
+    pub fn testimony(&self) -> Testimony {
+        match self.view {
+            Some(view) if self.looked => Testimony::Known(view),
+            None if self.config.past.is_none() => Testimony::Nothing,
+            _ => Testimony::Something(self.known_number()),
+        }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called, if nothing happens before.

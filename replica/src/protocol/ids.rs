@@ -41,6 +41,17 @@ impl Tick {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u8);
 
+impl NodeId {
+    /// The node that certificates call `member`: `node-a` is 1, `node-b` is 2, there are no others.
+    pub fn of_member(member: &str) -> Option<NodeId> {
+        match member {
+            "node-a" => Some(NodeId(1)),
+            "node-b" => Some(NodeId(2)),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)

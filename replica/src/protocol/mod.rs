@@ -54,15 +54,17 @@ mod core;
 mod handshake;
 mod ids;
 mod primary;
+mod record;
 mod transfer;
 mod view;
 
 pub use action::{Action, Body, Cause, DeathNotice, Event, Fault, Receipt, Refusal, Transmit};
 #[doc(hidden)]
 pub use config::Mutation;
-pub use config::{Config, ConfigError, Control, Limits, Mode, Timing};
+pub use config::{Config, ConfigError, Control, Limits, Mode, Past, Timing};
 pub use core::{Core, NotShipped, Status};
 pub use ids::{ConnectionId, NodeId, Seq, Tick};
+pub use record::{Judgement, Record, Testimony};
 pub use view::{Answer, Member, Request, RequestId, View, ViewError};
 
 #[cfg(test)]

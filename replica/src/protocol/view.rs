@@ -144,7 +144,8 @@ pub struct RequestId(pub u64);
 pub enum Request {
     /// What is the current view?
     Read,
-    /// Store `view` if the current view's number is `expected` (0: if there is none).
+    /// Store `view` if the current view's number is `expected`, or if there is none yet and the arbiter
+    /// takes the asker for the founder of the pair.
     ///
     /// May be sent again unchanged: the second time it either wins or loses against a view that
     /// tells whether the first one landed.
@@ -165,6 +166,9 @@ pub enum Answer {
     Won(View),
     /// It did not; this is the current view, if there is one.
     Lost(Option<View>),
+    /// The arbiter does not know the view, or knows that it does not know the newest: it grants
+    /// nothing before both nodes, or an operator, have told it.
+    Forgotten,
     /// Nothing, in time or at all. A compare-and-set without answer may have landed, and may land later.
     NoAnswer,
 }

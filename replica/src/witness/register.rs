@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::protocol::{Answer, Request, View, ViewError};
+use crate::arbiter::Question;
+use crate::protocol::{Answer, Judgement, NodeId, Record, View, ViewError};
 
 const MAGIC: [u8; 8] = *b"HOTPVIEW";
 const VERSION: u32 = 1;
@@ -78,6 +79,16 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether the bytes that are kept are the trouble: they say nothing about the view.
+    pub fn is_about_content(&self) -> bool {
+        matches!(
+            self,
+            Self::Length { .. } | Self::Format { .. } | Self::Damaged { .. } | Self::View { .. }
+        )
+    }
+}
+
 /// A view could not be made durable. What the disk holds now is unknown.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot store the view in {}", .path.display())]
@@ -88,12 +99,19 @@ pub struct StoreError {
     pub source: io::Error,
 }
 
-/// The stored view, in memory and on disk alike.
+/// The record, in memory and on disk alike.
+///
+/// ```text
+///   DIR/lock      held by the one witness that uses the directory
+///   DIR/view      magic, version, crc, pair, view; replaced by a rename
+///   DIR/view.tmp  the next one, until it is whole
+/// ```
+/// No file: new, or lost. Nobody can tell, so [`Record`] asks the nodes.
 #[derive(Debug)]
 pub struct Register {
     dir: PathBuf,
     cluster: u64,
-    view: Option<View>,
+    record: Record,
     /// A write failed half-way: nobody can say what a restart would find.
     broken: bool,
     _lock: Flock<File>,
@@ -126,41 +144,54 @@ impl Register {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(source) => return Err(OpenError::Io { path, source }),
         };
-        Ok(Self { dir: dir.to_owned(), cluster, view, broken: false, _lock: lock })
+        let record = Record::new(view);
+        Ok(Self { dir: dir.to_owned(), cluster, record, broken: false, _lock: lock })
     }
 
-    /// The current view, if there is one.
+    /// Opens an empty register where one with damaged content is, which is kept beside it as
+    /// `view.damaged`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn set_aside(dir: &Path, cluster: u64) -> Result<Self, OpenError> {
+        let path = view_path(dir);
+        fs::rename(&path, dir.join("view.damaged"))
+            .map_err(|source| OpenError::Io { path, source })?;
+        Self::open(dir, cluster)
+    }
+
+    /// What `node` says is enough to fill this register, if it is empty: an operator's decision.
+    #[must_use]
+    pub fn believing(mut self, node: NodeId) -> Self {
+        self.record = self.record.believing(node);
+        self
+    }
+
+    /// The view that it answers by, if there is one.
     #[must_use]
     pub fn view(&self) -> Option<View> {
-        self.view
+        self.record.view()
     }
 
-    /// Answers a request; a compare-and-set that wins is durable when this returns.
+    /// Answers a question of `node`; what follows from it is durable when this returns.
     ///
     /// # Errors
     /// [`StoreError`] means that the change may or may not survive a restart, so neither "won" nor
     /// "lost" would be true; from then on nothing is answered.
-    pub fn answer(&mut self, request: &Request) -> Result<Answer, StoreError> {
+    pub fn answer(&mut self, node: NodeId, question: &Question) -> Result<Answer, StoreError> {
         if self.broken {
             let source = io::Error::other("an earlier write failed; the witness must be restarted");
             return Err(StoreError { path: view_path(&self.dir), source });
         }
-        match *request {
-            Request::Read => Ok(Answer::Current(self.view)),
-            Request::CompareAndSet { expected, view } => {
-                // An empty register knows no view: it cannot say what followed number 7.
-                let current = self.view.map_or(0, |view| view.number);
-                if current != expected || view.number <= current {
-                    return Ok(Answer::Lost(self.view));
-                }
-                self.store(&view).map_err(|source| {
-                    self.broken = true;
-                    StoreError { path: view_path(&self.dir), source }
-                })?;
-                self.view = Some(view);
-                Ok(Answer::Won(view))
-            }
+        let Judgement { store, answer } =
+            self.record.judge(node, question.testimony, &question.request);
+        if let Some(view) = store {
+            self.store(&view).map_err(|source| {
+                self.broken = true;
+                StoreError { path: view_path(&self.dir), source }
+            })?;
         }
+        Ok(answer)
     }
 
     fn store(&self, view: &View) -> io::Result<()> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{FRAME_BYTES_MAX, PROTOCOL, Register, decode_question, encode_answer};
 use crate::pki::Expect;
-use crate::protocol::View;
+use crate::protocol::{NodeId, View};
 use crate::tls::{
     Channel, ChannelError, Credentials, Limits, ListenError, Listener, PATIENCE, Serve,
 };
@@ -67,20 +67,21 @@ impl SharedRegister {
 
 impl Serve for SharedRegister {
     fn serve(&self, _number: u64, mut channel: Channel) -> Result<(), ChannelError> {
+        let Some(node) = NodeId::of_member(&channel.peer().member) else { return Ok(()) };
         loop {
             let frame = channel.receive(Instant::now() + IDLE, PATIENCE)?;
-            let (id, request) = match decode_question(&frame) {
+            let question = match decode_question(&frame) {
                 Ok(question) => question,
                 Err(error) => {
                     tracing::warn!(peer = %channel.peer(), %error, "dropped a client");
                     return Ok(());
                 }
             };
-            let answer = self.lock().answer(&request);
+            let answer = self.lock().answer(node, &question);
             if let Err(error) = &answer {
                 tracing::error!(%error, source = %error.source, "the view is not durable");
             }
-            let frame = encode_answer(id, answer.as_ref().ok());
+            let frame = encode_answer(question.id, answer.as_ref().ok());
             channel.send(&frame, Instant::now() + PATIENCE)?;
         }
     }

@@ -24,7 +24,7 @@ impl World {
                 self.ledger.on_primary(epoch, id, life, region)?;
                 self.counts.promotions += 1;
             }
-            Action::BecomeBackup { .. } => region.become_backup(),
+            Action::BecomeBackup { epoch } => region.become_backup(epoch),
             Action::Fence => region.role = Role::Fenced,
             Action::Release(seq) => {
                 ensure!(seq >= region.released, "released goes from {} to {seq}", region.released);
@@ -69,6 +69,10 @@ impl World {
     pub(super) fn on_event(&mut self, node: usize, event: Event) -> Checked {
         self.trace(|| format!("node {node}: {event:?}"));
         match event {
+            Event::ViewChanged { to, .. } => {
+                self.machines[node].region.note_view(0, to.number);
+                self.ledger.on_learned(to)?;
+            }
             Event::Solo { .. } => self.counts.solos += 1,
             Event::Admitted { .. } => self.counts.admissions += 1,
             Event::Superseded { .. } => self.counts.superseded += 1,

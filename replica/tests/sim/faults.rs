@@ -1,5 +1,7 @@
 //! What goes wrong, and how often.
 
+use hotpair_replica::protocol::Testimony;
+
 use super::ledger::Checked;
 use super::net::MILLI;
 use super::world::{Happening, World};
@@ -9,7 +11,7 @@ impl World {
     /// is lost with its region only if the other's region is in sync.
     pub(super) fn fault(&mut self) -> Checked {
         let node = self.rng.below(2) as usize;
-        match self.rng.below(15) {
+        match self.rng.below(16) {
             0 | 1 => self.kill_process(node, false),
             2 | 3 => self.kill_process(node, true),
             4 => self.lose_host(node),
@@ -45,7 +47,8 @@ impl World {
                 let until = self.now + self.rng.below(200 * MILLI);
                 self.machines[node].port_until = until;
             }
-            13 => self.net.loss_percent = self.rng.below(30),
+            13 if self.rng.chance(40) => self.lose_disk(),
+            13 | 14 => self.net.loss_percent = self.rng.below(30),
             _ => {
                 // A false suspicion: something delayed the heartbeats alone.
                 if let Some(process) = &mut self.machines[node].process {
@@ -74,10 +77,13 @@ impl World {
     }
 
     fn lose_host(&mut self, node: usize) {
-        let other = &self.machines[1 - node];
-        let spared = self.arbiter.view.is_some_and(|view| view.has(other.member()))
-            && other.setting == 0
-            && self.machines[node].setting == 0;
+        let other = self.machines[1 - node].member();
+        let learned = self.learned();
+        let newest = self.ledger.newest().filter(|newest| newest.number <= learned);
+        let spared = newest.is_some_and(|view| view.has(other))
+            && self.machines[1 - node].setting == 0
+            && self.machines[node].setting == 0
+            && !self.arbiter.has_forgotten();
         if !spared {
             return;
         }
@@ -89,6 +95,46 @@ impl World {
         self.counts.hosts_lost += 1;
         let back = self.now + self.rng.pick(5 * MILLI..700 * MILLI);
         self.after_death(node, back);
+    }
+
+    /// The newest view of which a region knows: that one outlives the arbiter's disk.
+    fn learned(&self) -> u64 {
+        let pasts = self.machines.iter().filter_map(|machine| machine.region.past);
+        pasts.map(|past| past.view).max().unwrap_or(0)
+    }
+
+    /// The arbiter starts again without its disk, or with an old copy of it.
+    fn lose_disk(&mut self) {
+        let newest = self.ledger.newest();
+        let knows = |node| newest.is_some_and(|v| self.testimony(node) == Testimony::Known(v));
+        // An old copy is found out by whoever knows better, if that one asks before others believe it.
+        let copy = match self.ledger.views.len() as u64 {
+            views if views > 0 && knows(0) && knows(1) && self.rng.chance(30) => {
+                Some(self.ledger.views[self.rng.below(views) as usize])
+            }
+            _ => None,
+        };
+        self.ledger.on_disk_lost(self.learned());
+        self.trace(|| format!("the arbiter lost its disk: {copy:?}"));
+        self.arbiter.lose_disk(copy);
+        self.counts.disks_lost += 1;
+    }
+
+    /// What the nodes cannot agree on by themselves, an operator who knows everything decides: whose
+    /// state counts. The other node is stopped first.
+    pub(super) fn decide_for_the_arbiter(&mut self) {
+        let Some(newest) = self.ledger.newest().filter(|_| self.arbiter.has_forgotten()) else {
+            return;
+        };
+        let holds = |node: &usize| newest.has(self.machines[*node].member());
+        let was_primary = |node: &usize| newest.primary == self.machines[*node].id;
+        let chosen = (0..2).find(|node| holds(node) && was_primary(node));
+        let Some(chosen) = chosen.or_else(|| (0..2).find(holds)) else { return };
+        self.trace(|| format!("the operator believes node {chosen}"));
+        self.kill_process(1 - chosen, false);
+        self.arbiter.believe(self.machines[chosen].id);
+        self.operator_decided = true;
+        self.counts.decided += 1;
     }
 
     fn after_death(&mut self, node: usize, back: u64) {
@@ -114,6 +160,7 @@ impl World {
     /// No more faults, and what was cut is whole.
     pub(super) fn heal(&mut self) {
         self.trace(|| "healed".to_owned());
+        self.at(self.now + 1_500 * MILLI, Happening::Operator);
         self.net.cut_until = [self.now; 2];
         self.net.arbiter_cut_until = [self.now; 2];
         self.net.loss_percent = 0;

@@ -39,6 +39,8 @@ pub(crate) struct Ledger {
     /// What left: commit and slot, with the epoch that it left in.
     outside: Vec<(u32, u32, u16)>,
     pub(crate) views: Vec<View>,
+    /// Went with the arbiter's disk before anybody learned of them.
+    lost: Vec<View>,
 }
 
 impl Ledger {
@@ -97,16 +99,23 @@ impl Ledger {
     }
 
     /// The arbiter stored a view.
-    pub(crate) fn on_view(&mut self, view: View) -> Checked {
+    pub(crate) fn on_view(&mut self, view: View, decided: bool) -> Checked {
         if let Some(last) = self.views.last() {
-            ensure!(view.number == last.number + 1, "view {} after {}", view.number, last.number);
-            ensure!(view.epoch >= last.epoch, "epoch {} after {}", view.epoch, last.epoch);
+            let next = view.number == last.number + 1;
+            ensure!(next || decided, "view {} after {}", view.number, last.number);
+            // Of an epoch that was granted and never begun, nobody may know any more.
             ensure!(
-                view.epoch > last.epoch || view.primary == last.primary,
+                view.epoch >= last.epoch || decided,
+                "epoch {} after {}",
+                view.epoch,
+                last.epoch
+            );
+            ensure!(
+                view.epoch != last.epoch || view.primary == last.primary,
                 "epoch {} changes its primary",
                 view.epoch
             );
-            if view.epoch > last.epoch {
+            if view.epoch != last.epoch {
                 let promoted = view.member(view.primary);
                 ensure!(
                     promoted.is_some_and(|member| last.has(member)),
@@ -151,6 +160,36 @@ impl Ledger {
             );
         }
         Ok(())
+    }
+
+    /// A node learned of a view.
+    pub(crate) fn on_learned(&mut self, view: View) -> Checked {
+        let last = self.newest().map_or(0, |newest| newest.number);
+        if view.number <= last {
+            return Ok(());
+        }
+        // Its answer was on the way when the arbiter lost its disk.
+        ensure!(self.lost.contains(&view), "{view:?} was never granted");
+        self.views.push(view);
+        Ok(())
+    }
+
+    /// The arbiter lost its disk: a view later than any that a region knows may never have been.
+    pub(crate) fn on_disk_lost(&mut self, learned: u64) {
+        let (kept, lost) = self.views.iter().partition(|view| view.number <= learned);
+        (self.views, self.lost) = (kept, lost);
+    }
+
+    /// The arbiter was told this view, and takes it for the newest.
+    pub(crate) fn on_restored(&self, view: View) -> Checked {
+        let newest = self.newest();
+        ensure!(Some(view) == newest, "the arbiter is told of {view:?}, there was {newest:?}");
+        Ok(())
+    }
+
+    /// The newest view that there is.
+    pub(crate) fn newest(&self) -> Option<View> {
+        self.views.last().copied()
     }
 
     pub(crate) fn told(&self) -> usize {

@@ -50,6 +50,8 @@ pub(crate) enum HostFlaw {
     EqualCopyWins,
     /// Commits that their slots do not show when copying begins are not recorded.
     UnappliedForgotten,
+    /// An arbiter without a view takes the pair for a new one, whatever the nodes say.
+    ArbiterGullible,
 }
 
 impl Setup {
@@ -117,6 +119,7 @@ impl Machine {
     pub(crate) fn start(&mut self, now: u64, rng: &mut Rng, setup: &Setup) {
         let mut config = Config::new(1, self.member(), NodeId(1 - self.id.0), 77, SLOTS);
         config.first = self.id.0 == 0;
+        config.past = self.region.past;
         self.flaw = setup.flaw;
         config.mode = setup.mode;
         config.control = setup.control.clone();
@@ -172,7 +175,8 @@ impl Machine {
         for sent in region.sent.drain(..) {
             open.push_sent(sent);
         }
-        if rng.chance(50) {
+        // A worker can be stopped for longer than a transfer takes.
+        if rng.chance(20) {
             region.lagging = None;
         }
         let digest = Some(region.digest());

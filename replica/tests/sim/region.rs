@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use hotpair_replica::protocol::Seq;
+use hotpair_replica::protocol::{Past, Seq};
 use hotpair_replica::wire::{BatchView, Change, EmitRef, PutRef, SentRef};
 
 /// Slots whose objects live for ever, so that their values hold the whole history.
@@ -43,6 +43,8 @@ pub(crate) enum Role {
 #[derive(Clone, Debug)]
 pub(crate) struct Region {
     pub(crate) incarnation: u64,
+    /// Under which views it was used.
+    pub(crate) past: Option<Past>,
     pub(crate) role: Role,
     pub(crate) slots: Vec<Slot>,
     /// Packets that are not known to be sent: the id of the commit.
@@ -62,6 +64,7 @@ impl Region {
     pub(crate) fn new(incarnation: u64) -> Region {
         Region {
             incarnation,
+            past: None,
             role: Role::Empty,
             slots: vec![Slot::default(); SLOTS as usize],
             packets: BTreeMap::new(),
@@ -75,7 +78,15 @@ impl Region {
         }
     }
 
+    /// Notes a view under which it is used.
+    pub(crate) fn note_view(&mut self, epoch: u16, view: u64) {
+        let past = self.past.get_or_insert(Past { epoch: 0, view: 0 });
+        past.epoch = past.epoch.max(epoch);
+        past.view = past.view.max(view);
+    }
+
     pub(crate) fn become_primary(&mut self, epoch: u16) {
+        self.note_view(epoch, 0);
         self.role = Role::Primary(epoch);
         self.ring.clear();
         self.sent.clear();
@@ -83,9 +94,14 @@ impl Region {
         self.commit_seq = Seq::new(epoch, 0);
     }
 
-    pub(crate) fn become_backup(&mut self) {
-        *self =
-            Region { role: Role::Backup, released: self.released, ..Region::new(self.incarnation) };
+    pub(crate) fn become_backup(&mut self, epoch: u16) {
+        *self = Region {
+            role: Role::Backup,
+            past: self.past,
+            released: self.released,
+            ..Region::new(self.incarnation)
+        };
+        self.note_view(epoch, 0);
     }
 
     /// A worker's commit. `None`: the ring is full and must not be overrun.

@@ -1,12 +1,12 @@
 //! What goes between the two nodes, and between a node and the arbiter.
 
-use hotpair_replica::protocol::{Answer, Body, ConnectionId, Request, RequestId};
+use hotpair_replica::protocol::{Answer, Body, ConnectionId, Judgement, Request, Testimony};
 use hotpair_replica::wire::Message;
 use rkyv::util::AlignedVec;
 
 use super::ledger::{Checked, Violation, ensure};
 use super::net::{Address, Connection, MICRO, MILLI, Packet};
-use super::world::{Happening, World};
+use super::world::{Happening, Question, World};
 
 impl World {
     pub(super) fn connect(&mut self) -> Checked {
@@ -106,7 +106,8 @@ impl World {
 
     /// G7: a node that became primary no longer lets the one before it release anything.
     pub(super) fn check_ack(&self, node: usize, datagram: &[u8]) -> Checked {
-        let (Ok(ack), Some(view)) = (Message::decode_datagram(datagram), self.arbiter.view) else {
+        let (Ok(ack), Some(view)) = (Message::decode_datagram(datagram), self.ledger.newest())
+        else {
             return Ok(());
         };
         ensure!(
@@ -152,6 +153,8 @@ impl World {
         {
             let away = self.net.arbiter_cut_until[node] > self.now;
             let lost = away || (self.faults && self.rng.one_in(25));
+            let question = Question { id, request, testimony: self.testimony(node) };
+            let arbiter = self.arbiter.life;
             // A cut may hold a request back instead of losing it.
             let mut at = self.now + self.rng.pick(50 * MICRO..3 * MILLI);
             if self.faults && self.rng.one_in(12) {
@@ -167,24 +170,43 @@ impl World {
             if matches!(request, Request::CompareAndSet { .. }) {
                 self.machines[node].setting += 1;
             }
-            self.at(at, Happening::Land { node, life, id, request });
+            self.at(at, Happening::Land { node, life, question, arbiter });
         }
+    }
+
+    pub(super) fn testimony(&self, node: usize) -> Testimony {
+        let process = self.machines[node].process.as_ref();
+        process.map_or(Testimony::Nothing, |process| process.core.testimony())
     }
 
     pub(super) fn land(
         &mut self,
         node: usize,
         life: u64,
-        id: RequestId,
-        request: Request,
+        question: Question,
+        arbiter: u64,
     ) -> Checked {
+        let Question { id, request, testimony } = question;
         if matches!(request, Request::CompareAndSet { .. }) {
             self.machines[node].setting -= 1;
         }
-        let answer = self.arbiter.land(request);
-        if let Answer::Won(view) = answer {
-            self.trace(|| format!("the arbiter stores {view:?}"));
-            self.ledger.on_view(view)?;
+        if arbiter != self.arbiter.life {
+            return Ok(()); // its connection ended with the arbiter that it was made to
+        }
+        let sender = self.machines[node].id;
+        let Judgement { store, answer } = self.arbiter.land(sender, testimony, &request);
+        match (answer, store) {
+            (Answer::Won(view), _) => {
+                self.trace(|| format!("the arbiter stores {view:?}"));
+                self.ledger.on_view(view, self.operator_decided)?;
+                self.operator_decided = false;
+            }
+            (_, Some(view)) => {
+                self.trace(|| format!("the arbiter is told of {view:?}"));
+                self.counts.restored += 1;
+                self.ledger.on_restored(view)?;
+            }
+            (_, None) => {}
         }
         if self.faults && self.rng.one_in(12) {
             return Ok(()); // the answer is lost

@@ -3,15 +3,25 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use hotpair_replica::protocol::{Action, Answer, DeathNotice, NodeId, Request, RequestId, Seq};
+use hotpair_replica::protocol::{
+    Action, Answer, DeathNotice, NodeId, Request, RequestId, Seq, Testimony,
+};
 use hotpair_replica::wire::Standing;
 
 use super::arbiter::Arbiter;
 use super::ledger::{Checked, Ledger, Violation, ensure};
-use super::machine::{Machine, Setup};
+use super::machine::{HostFlaw, Machine, Setup};
 use super::net::{Address, MICRO, MILLI, Net, Packet};
 use super::region::{KEPT_SLOTS, Role, SLOTS};
 use super::rng::Rng;
+
+/// What travels to the arbiter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question {
+    pub(super) id: RequestId,
+    pub(super) request: Request,
+    pub(super) testimony: Testimony,
+}
 
 /// Something that will happen.
 #[derive(Debug)]
@@ -27,7 +37,8 @@ pub(super) enum Happening {
     Arrive(Address, Packet),
     Wake { node: usize, life: u64, at: u64 },
     Work { node: usize, life: u64 },
-    Land { node: usize, life: u64, id: RequestId, request: Request },
+    Land { node: usize, life: u64, question: Question, arbiter: u64 },
+    Operator,
     Answered { node: usize, life: u64, id: RequestId, answer: Answer },
     Dead { at_node: usize, life: u64 },
     Resume { node: usize, life: u64 },
@@ -44,6 +55,9 @@ pub(crate) struct Counts {
     pub(crate) resumed: u64,
     pub(crate) transfers_stopped: u64,
     pub(crate) hosts_lost: u64,
+    pub(crate) disks_lost: u64,
+    pub(crate) restored: u64,
+    pub(crate) decided: u64,
     pub(crate) checked: u64,
 }
 
@@ -76,6 +90,8 @@ pub(crate) struct World {
     working: bool,
     /// How many of a hundred actions the hosts take their time for.
     pub(super) slow_percent: u64,
+    /// The next view is the one that an operator's decision made possible.
+    pub(super) operator_decided: bool,
 }
 
 impl World {
@@ -87,7 +103,9 @@ impl World {
             now: 0,
             rng,
             machines,
-            arbiter: Arbiter::default(),
+            arbiter: Arbiter::new(setup.flaw == Some(HostFlaw::ArbiterGullible)),
+            operator_decided: false,
+
             net: Net::default(),
             counts: Counts::default(),
             ledger: Ledger::default(),
@@ -243,7 +261,13 @@ impl World {
                 self.pump(node)
             }
             Happening::Resume { node, life } => self.resume(node, life),
-            Happening::Land { node, life, id, request } => self.land(node, life, id, request),
+            Happening::Land { node, life, question, arbiter } => {
+                self.land(node, life, question, arbiter)
+            }
+            Happening::Operator => {
+                self.decide_for_the_arbiter();
+                Ok(())
+            }
             Happening::Answered { node, id, answer, .. } => {
                 self.with_core(node, |core, tick, _| core.handle_arbiter(tick, id, answer));
                 self.pump(node)
@@ -441,7 +465,7 @@ impl World {
             quiet,
             "healed, and still not a quiet pair: {:?} {:?}",
             describe(),
-            self.arbiter.view
+            self.ledger.newest()
         );
         let [a, b] = &self.machines;
         for (index, (x, y)) in a.region.slots.iter().zip(&b.region.slots).enumerate() {

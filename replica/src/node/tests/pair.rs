@@ -99,6 +99,8 @@ impl Stage {
 
     fn start_witness(&mut self) {
         let register = Register::open(self.register.path(), self.pki.cluster.id).expect("intact");
+        // One node may begin alone: the other comes later in these tests.
+        let register = register.believing(NodeId(1));
         let witness = WitnessServer::start(self.witness, register, &self.pki.of("witness"))
             .expect("a free port");
         self.witness = witness.address();
@@ -118,7 +120,7 @@ impl Stage {
             heartbeat_period: Duration::from_millis(5),
             // No false alarm on a loaded machine: here a death is announced by the tripwire.
             heartbeat_missed: 2_000,
-            witness: self.witness,
+            arbiter: ArbiterConfig::Witness(self.witness),
             region: ours.region.clone(),
             geometry: geometry(),
             policies: Vec::new(),
