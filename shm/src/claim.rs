@@ -166,7 +166,8 @@ impl Participant {
         self.take_messages(slot);
         self.count(Counter::Claims);
         let row = self.region.map.slot(slot).expect("a claimed slot exists");
-        let held = Held::new(row, slot, word, before.is(SlotState::Ready));
+        let mut held = Held::new(row, slot, word, before.is(SlotState::Ready));
+        held.timer_due = self.region.timer_is_due(word);
         Claim {
             held,
             role,
@@ -303,12 +304,13 @@ impl<'p> Claim<'p> {
         })
     }
 
-    /// Whether the object's timer is due. A commit that does not set it anew clears it.
+    /// Whether the object's timer was due when it was claimed. A commit that does not set it anew clears it;
+    /// a timer that comes due during the claim makes the object ready after it.
     pub fn timer_due(&self) -> bool {
-        self.participant.region.timer_is_due(self.held.word)
+        self.held.timer_due
     }
 
-    /// Time left on the timer as it will be committed; zero if it is due.
+    /// Time left on the timer as it will be committed; zero if it has come due since the claim.
     pub fn timer(&self) -> Option<Duration> {
         let (deadline, _) = self.held.deadline(&self.participant.region);
         (deadline != 0).then(|| Duration::from_nanos(deadline.saturating_sub(monotonic_ns())))

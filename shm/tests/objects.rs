@@ -175,6 +175,29 @@ fn a_timer_makes_its_object_ready_and_is_cleared_by_the_next_commit() {
     assert_eq!(test.region.find(work, b"a").expect("the object").deadline, None);
 }
 
+/// Goal: a timer is cleared only by a commit whose worker could know that it was due.
+#[test]
+fn a_timer_that_comes_due_during_a_claim_fires_after_it() {
+    let test = TestRegion::new(&small());
+    let work = test.region.queue("work").expect("queue");
+    let mut port = test.region.join(Kind::Port, "port").expect("a seat");
+    let mut worker = test.region.join(Kind::Worker, "worker").expect("a seat");
+    send(&mut port, Some(b"a"), b"one");
+    let mut claim = worker.claim(work).expect("ready");
+    claim.set_timer(Duration::from_millis(200));
+    claim.commit().expect("nobody is in the way");
+    send(&mut port, Some(b"a"), b"two");
+    let claim = worker.claim(work).expect("ready by the message");
+    assert!(!claim.timer_due(), "the machine was stopped for longer than the timer");
+    while claim.timer() != Some(Duration::ZERO) {
+        std::thread::yield_now();
+    }
+    assert!(!claim.timer_due(), "what was said of a claim holds until its end");
+    claim.commit().expect("nobody is in the way");
+    let claim = worker.claim(work).expect("ready by the timer");
+    assert!(claim.timer_due());
+}
+
 #[test]
 fn keys_are_unique_under_contention() {
     let test = TestRegion::new(&small());
