@@ -137,7 +137,7 @@ impl Participant {
             let priority = (first + step) % lanes;
             // Each hint is taken once, so this ends with the lane.
             while let Some(slot) = self.region.map.lane(queue.0, priority).and_then(|l| l.pop()) {
-                if let Some((before, word)) = self.claim_slot(slot) {
+                if let Some((before, word)) = self.claim_slot(queue, slot) {
                     let hint = self.next_hint;
                     self.next_hint = hint.wrapping_add(1);
                     return Some(ReadyObject { slot, before, word, role, hint });
@@ -179,12 +179,17 @@ impl Participant {
         }
     }
 
-    /// Takes a slot that a hint has named, if it is ready.
+    /// Takes a slot that a hint in a lane of `queue` has named, if it is ready.
     #[inline]
-    fn claim_slot(&mut self, slot: u32) -> Option<(SlotWord, SlotWord)> {
+    fn claim_slot(&mut self, queue: QueueId, slot: u32) -> Option<(SlotWord, SlotWord)> {
         let region = &self.region;
         let row = region.map.slot(slot)?;
         let seen = SlotWord(row.word.load(Ordering::SeqCst));
+        // A hint may outlive its object: the next one in the slot has a hint of its own, where it belongs. (Read
+        // after the word: if it is another object's by now, so is the word, and the swap below fails.)
+        if row.placing.load(Ordering::Relaxed) as u8 != queue.0 {
+            return None;
+        }
         if !region.is_ready(slot, seen) {
             if seen.is(SlotState::Queued) {
                 // ORDER ready/3 SeqCst, pairs with ready/1 and ready/2. Its hint is gone now: whoever gives it

@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::{TestRegion, send, small};
 use hotpair_shm::{
     CommitError, CreateObjectError, DeliverError, Delivered, Delivery, Endpoint, Kind, ObjectState,
-    OutOf, Seq,
+    OutOf, Seq, Sweeper,
 };
 
 #[test]
@@ -196,6 +196,30 @@ fn a_timer_that_comes_due_during_a_claim_fires_after_it() {
     claim.commit().expect("nobody is in the way");
     let claim = worker.claim(work).expect("ready by the timer");
     assert!(claim.timer_due());
+}
+
+/// Goal: a hint that outlives its object leads nobody to another queue's object in the same slot.
+#[test]
+fn a_worker_gets_objects_of_its_own_queue_alone() {
+    let test = TestRegion::new(&small());
+    let work = test.region.queue("work").expect("queue");
+    let done = test.region.queue("done").expect("queue");
+    let mut port = test.region.join(Kind::Port, "port").expect("a seat");
+    let mut worker = test.region.join(Kind::Worker, "worker").expect("a seat");
+    send(&mut port, None, b"first");
+    let mut sweeper = Sweeper::new(test.region.clone());
+    sweeper.run_once();
+    assert_eq!(sweeper.run_once(), 1, "a second hint of the same object");
+    let mut claim = worker.claim(work).expect("ready");
+    let slot = claim.slot();
+    claim.withdraw();
+    claim.commit().expect("nobody is in the way");
+
+    let packet = port.packet_of(b"second", Endpoint::NONE).expect("a block");
+    port.deliver(Delivery { queue: done, key: None, priority: 0 }, packet).expect("room");
+    assert!(worker.claim(work).is_none(), "nothing is ready in this queue");
+    let claim = worker.claim(done).expect("its hint is untouched");
+    assert_eq!(claim.slot(), slot, "the slot that the hint was left of");
 }
 
 #[test]
