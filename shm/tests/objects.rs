@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use common::{TestRegion, send, small};
 use hotpair_shm::{
-    CommitError, CreateObjectError, DeliverError, Delivered, Delivery, Endpoint, Kind, ObjectState,
-    OutOf, Seq, Sweeper,
+    Change, CommitError, CreateObjectError, DeliverError, Delivered, Delivery, Endpoint, Gatherer,
+    Kind, ObjectState, OutOf, Seq, Sweeper,
 };
 
 #[test]
@@ -196,6 +196,31 @@ fn a_timer_that_comes_due_during_a_claim_fires_after_it() {
     claim.commit().expect("nobody is in the way");
     let claim = worker.claim(work).expect("ready by the timer");
     assert!(claim.timer_due());
+}
+
+/// Goal: the node reads each commit as it was, however late: what a later one replaces is not reused before.
+#[test]
+fn what_a_commit_replaces_stays_until_it_is_gathered() {
+    let test = TestRegion::new(&small());
+    let work = test.region.queue("work").expect("queue");
+    let mut port = test.region.join(Kind::Port, "port").expect("a seat");
+    let mut worker = test.region.join(Kind::Worker, "worker").expect("a seat");
+    let _node = test.region.join(Kind::Node, "node").expect("a seat");
+    test.region.set_gathering(true);
+    for value in [b"one", b"two", b"six"] {
+        send(&mut port, Some(b"a"), b"go");
+        let mut claim = worker.claim(work).expect("ready");
+        claim.set_value(value).expect("a block");
+        claim.commit().expect("nobody is in the way");
+    }
+    let mut values = Vec::new();
+    Gatherer::new(test.region.clone()).gather(usize::MAX, |commit| {
+        for change in commit.changes {
+            let Change::Put { value, .. } = change else { panic!("nothing ended: {change:?}") };
+            values.push(value.to_vec());
+        }
+    });
+    assert_eq!(values, [&b""[..], b"one", b"two", b"six"]);
 }
 
 /// Goal: a hint that outlives its object leads nobody to another queue's object in the same slot.
