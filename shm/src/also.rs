@@ -25,7 +25,8 @@ impl Claim<'_> {
     /// [`AlsoError::Conflict`] let go of the claim; everything is given back, and the object that was ready
     /// is offered again after a pause that grows with each conflict in a row. That counts as no attempt.
     ///
-    /// Messages of the other object are not taken: it is ready afterwards if some wait.
+    /// What would have made the other object ready is not taken: it is ready afterwards if messages wait, if its
+    /// timer is due, or if it was ready without either.
     pub fn also(&mut self, queue: QueueId, key: &[u8]) -> Result<Other, AlsoError> {
         let place = self.participant.work.others.len();
         if place == OTHERS_PER_CLAIM {
@@ -66,7 +67,9 @@ impl Claim<'_> {
             return Err(AlsoError::Conflict);
         }
         let word = participant.take_slot(row, slot, hint, seen).ok_or(AlsoError::Conflict)?;
-        Ok(Held::new(row, slot, word, seen.is(SlotState::Ready)))
+        let mut held = Held::new(row, slot, word, seen.is(SlotState::Ready));
+        held.stay_ready = held.was_ready;
+        Ok(held)
     }
 
     /// An object that [`also`](Self::also) has taken.

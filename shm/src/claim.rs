@@ -17,7 +17,7 @@ use crate::held::{Held, Timer};
 use crate::inbox;
 use crate::index::{self, Lookup};
 use crate::layout::{CLAIM_HINTS, SlotRow};
-use crate::letter::{self, LETTER, is_letter};
+use crate::letter::{self, LETTER, is_letter, lane_of};
 use crate::map::Map;
 use crate::object::{placing_of, release_reserved, reserve_object};
 use crate::participant::Participant;
@@ -138,7 +138,7 @@ impl Participant {
             let priority = (first + step) % lanes;
             // Each hint is taken once, so this ends with the lane.
             while let Some(slot) = self.region.map.lane(queue.0, priority).and_then(|l| l.pop()) {
-                if let Some((before, word)) = self.claim_slot(role, slot)
+                if let Some((before, word)) = self.claim_slot(role, queue, slot)
                     && self.take_work(slot, before, word)
                 {
                     let hint = self.next_hint;
@@ -172,7 +172,8 @@ impl Participant {
         // Before there is a `held`: one whose address is taken is built on the stack and copied from there.
         self.begin_watch(placing.unwrap_or(0) as u8, word);
         let row = self.region.map.slot(slot).expect("a claimed slot exists");
-        let held = Held::new(row, slot, word, before.is(SlotState::Ready));
+        let mut held = Held::new(row, slot, word, before.is(SlotState::Ready));
+        held.timer_due = self.region.timer_is_due(word);
         Claim {
             held,
             role,
@@ -184,16 +185,27 @@ impl Participant {
         }
     }
 
-    /// Takes a slot that a hint has named, if it is ready; delivers it, if it is a letter.
+    /// Takes a slot that a hint in a lane of `queue` has named, if it is ready; delivers it, if it is a letter.
     #[inline]
-    fn claim_slot(&mut self, role: RoleEpoch, slot: u32) -> Option<(SlotWord, SlotWord)> {
+    fn claim_slot(
+        &mut self,
+        role: RoleEpoch,
+        queue: QueueId,
+        slot: u32,
+    ) -> Option<(SlotWord, SlotWord)> {
         let region = &self.region;
         let row = region.map.slot(slot)?;
+        let seen = SlotWord(row.word.load(Ordering::SeqCst));
+        // A hint may outlive its object: the next one in the slot has a hint of its own, where it belongs. (Read
+        // after the word: if it is another object's by now, so is the word, and the swap below fails.)
+        let (of, _) = lane_of(row.placing.load(Ordering::Relaxed));
+        if of != queue.0 {
+            return None;
+        }
         if is_letter(row) {
             self.deliver_letter(role, slot);
             return None;
         }
-        let seen = SlotWord(row.word.load(Ordering::SeqCst));
         if !region.is_ready(slot, seen) {
             if seen.is(SlotState::Queued) {
                 // ORDER ready/3 SeqCst, pairs with ready/1 and ready/2. Its hint is gone now: whoever gives it
@@ -351,12 +363,13 @@ impl<'p> Claim<'p> {
         })
     }
 
-    /// Whether the object's timer is due. A commit that does not set it anew clears it.
+    /// Whether the object's timer was due when it was claimed. A commit that does not set it anew clears it;
+    /// a timer that comes due during the claim makes the object ready after it.
     pub fn timer_due(&self) -> bool {
-        self.participant.region.timer_is_due(self.held.word)
+        self.held.timer_due
     }
 
-    /// Time left on the timer as it will be committed; zero if it is due.
+    /// Time left on the timer as it will be committed; zero if it has come due since the claim.
     pub fn timer(&self) -> Option<Duration> {
         let (deadline, _) = self.held.deadline(&self.participant.region);
         (deadline != 0).then(|| Duration::from_nanos(deadline.saturating_sub(monotonic_ns())))

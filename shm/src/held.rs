@@ -4,7 +4,6 @@ use crate::layout::SlotRow;
 use crate::letter::LETTER;
 use crate::map::{Block, Map};
 use crate::pool::{OutOf, Supply};
-use crate::process::monotonic_ns;
 use crate::region::Region;
 use crate::value::{set_placing, value_block};
 use crate::words::SlotWord;
@@ -12,7 +11,7 @@ use crate::words::SlotWord;
 /// What becomes of the object's timer.
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Timer {
-    /// It stays as it is, unless it is due.
+    /// It stays as it is, unless it was due when the object was claimed.
     #[default]
     Untouched,
     Cleared,
@@ -25,6 +24,8 @@ pub(crate) struct Held {
     pub(crate) word: SlotWord,
     /// It was ready without a message: so it is again if it is given back.
     pub(crate) was_ready: bool,
+    /// Its timer was due when it was claimed, so the commit clears it. One that comes due later fires later.
+    pub(crate) timer_due: bool,
     pub(crate) incarnation: u32,
     /// `queue:8 | priority:8`, as it will be committed.
     pub(crate) placing: u32,
@@ -45,6 +46,7 @@ impl Held {
             slot,
             word,
             was_ready,
+            timer_due: false,
             incarnation: row.incarnation.load(Relaxed),
             placing: row.placing.load(Relaxed),
             moved: false,
@@ -93,7 +95,7 @@ impl Held {
         let after = match self.timer {
             Timer::At(deadline) => deadline,
             Timer::Cleared => 0,
-            Timer::Untouched if before == 0 || before <= monotonic_ns() => 0,
+            Timer::Untouched if self.timer_due => 0,
             Timer::Untouched => before,
         };
         (after, after != before)

@@ -27,8 +27,6 @@ mod facts;
 mod operations;
 #[path = "instructions/pairs.rs"]
 mod pairs;
-#[path = "instructions/random.rs"]
-mod random;
 #[path = "instructions/reaping.rs"]
 mod reaping;
 #[path = "instructions/stopped.rs"]
@@ -36,11 +34,11 @@ mod stopped;
 #[path = "instructions/tracer.rs"]
 mod tracer;
 
+use common::random::Random;
 use every::{Company, every_instruction, real_death};
 use hotpair_shm::Region;
 use operations::{OPERATIONS, Operation, REAP, SEATS};
 use pairs::PAIRS;
-use random::Random;
 use reaping::{count_images, reap_step_by_step};
 use stopped::{Ends, Meanwhile, stop_and_go_on};
 use tracer::{PROBE, REFUSED, TASK, be_traced, is_permitted, mark, stay_on_one_processor};
@@ -58,6 +56,11 @@ fn child() {
     if !(operations::by_name(name).child)(&region) {
         std::process::exit(REFUSED);
     }
+}
+
+fn seeded(test: &str) -> Random {
+    let command = format!("cargo test -p hotpair-shm --test instructions {test}");
+    Random::seeded("HOTPAIR_INSTRUCTIONS_SEED", &command)
 }
 
 fn is_long() -> bool {
@@ -131,7 +134,7 @@ fn a_process_stopped_at_any_instruction_harms_nothing() {
         return;
     }
     stay_on_one_processor();
-    let mut random = Random::seeded("a_process_stopped");
+    let mut random = seeded("a_process_stopped");
     let samples = if is_long() { 60 } else { 2 };
     for operation in OPERATIONS {
         let ends = Ends::of(operation);
@@ -152,7 +155,7 @@ fn two_processes_at_a_time_by_turns() {
         return;
     }
     stay_on_one_processor();
-    let mut random = Random::seeded("two_processes");
+    let mut random = seeded("two_processes");
     let schedules = if is_long() { 100 } else { 3 };
     for pair in PAIRS {
         for company in [Company::Solo, Company::Node] {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use common::{TestRegion, send, small};
 use hotpair_shm::{
-    CommitError, CreateObjectError, DeliverError, Delivered, Delivery, Endpoint, Kind, ObjectState,
-    OutOf, Seq,
+    Change, CommitError, CreateObjectError, DeliverError, Delivered, Delivery, Endpoint, Gatherer,
+    Kind, ObjectState, OutOf, Seq, Sweeper,
 };
 
 #[test]
@@ -173,6 +173,78 @@ fn a_timer_makes_its_object_ready_and_is_cleared_by_the_next_commit() {
     test.region.timer_due(slot);
     assert!(worker.claim(work).is_none(), "it fired once");
     assert_eq!(test.region.find(work, b"a").expect("the object").deadline, None);
+}
+
+/// Goal: a timer is cleared only by a commit whose worker could know that it was due.
+#[test]
+fn a_timer_that_comes_due_during_a_claim_fires_after_it() {
+    let test = TestRegion::new(&small());
+    let work = test.region.queue("work").expect("queue");
+    let mut port = test.region.join(Kind::Port, "port").expect("a seat");
+    let mut worker = test.region.join(Kind::Worker, "worker").expect("a seat");
+    send(&mut port, Some(b"a"), b"one");
+    let mut claim = worker.claim(work).expect("ready");
+    claim.set_timer(Duration::from_millis(200));
+    claim.commit().expect("nobody is in the way");
+    send(&mut port, Some(b"a"), b"two");
+    let claim = worker.claim(work).expect("ready by the message");
+    assert!(!claim.timer_due(), "the machine was stopped for longer than the timer");
+    while claim.timer() != Some(Duration::ZERO) {
+        std::thread::yield_now();
+    }
+    assert!(!claim.timer_due(), "what was said of a claim holds until its end");
+    claim.commit().expect("nobody is in the way");
+    let claim = worker.claim(work).expect("ready by the timer");
+    assert!(claim.timer_due());
+}
+
+/// Goal: the node reads each commit as it was, however late: what a later one replaces is not reused before.
+#[test]
+fn what_a_commit_replaces_stays_until_it_is_gathered() {
+    let test = TestRegion::new(&small());
+    let work = test.region.queue("work").expect("queue");
+    let mut port = test.region.join(Kind::Port, "port").expect("a seat");
+    let mut worker = test.region.join(Kind::Worker, "worker").expect("a seat");
+    let _node = test.region.join(Kind::Node, "node").expect("a seat");
+    test.region.set_gathering(true);
+    for value in [b"one", b"two", b"six"] {
+        send(&mut port, Some(b"a"), b"go");
+        let mut claim = worker.claim(work).expect("ready");
+        claim.set_value(value).expect("a block");
+        claim.commit().expect("nobody is in the way");
+    }
+    let mut values = Vec::new();
+    Gatherer::new(test.region.clone()).gather(usize::MAX, |commit| {
+        for change in commit.changes {
+            let Change::Put { value, .. } = change else { panic!("nothing ended: {change:?}") };
+            values.push(value.to_vec());
+        }
+    });
+    assert_eq!(values, [&b""[..], b"one", b"two", b"six"]);
+}
+
+/// Goal: a hint that outlives its object leads nobody to another queue's object in the same slot.
+#[test]
+fn a_worker_gets_objects_of_its_own_queue_alone() {
+    let test = TestRegion::new(&small());
+    let work = test.region.queue("work").expect("queue");
+    let done = test.region.queue("done").expect("queue");
+    let mut port = test.region.join(Kind::Port, "port").expect("a seat");
+    let mut worker = test.region.join(Kind::Worker, "worker").expect("a seat");
+    send(&mut port, None, b"first");
+    let mut sweeper = Sweeper::new(test.region.clone());
+    sweeper.run_once();
+    assert_eq!(sweeper.run_once(), 1, "a second hint of the same object");
+    let mut claim = worker.claim(work).expect("ready");
+    let slot = claim.slot();
+    claim.withdraw();
+    claim.commit().expect("nobody is in the way");
+
+    let packet = port.packet_of(b"second", Endpoint::NONE).expect("a block");
+    port.deliver(Delivery { queue: done, key: None, priority: 0 }, packet).expect("room");
+    assert!(worker.claim(work).is_none(), "nothing is ready in this queue");
+    let claim = worker.claim(done).expect("its hint is untouched");
+    assert_eq!(claim.slot(), slot, "the slot that the hint was left of");
 }
 
 #[test]

@@ -108,6 +108,42 @@ fn a_withdrawal_of_another_object_gives_up_if_a_message_waits_for_it() {
     assert_eq!(keys, [0_u32.to_le_bytes(), 1_u32.to_le_bytes()], "each has its message");
 }
 
+/// Goal: what would have made another object ready still does, once the commit that it was part of is over.
+#[test]
+fn another_object_stays_as_ready_as_it_was() {
+    let test = TestRegion::new(&small());
+    let mut worker = test.region.join(Kind::Worker, "worker").expect("a seat");
+    let mut port = test.region.join(Kind::Port, "port").expect("a seat");
+    let work = open_accounts(&test.region, &mut worker, 2);
+    let done = test.region.queue("done").expect("queue");
+    send(&mut port, Some(&0_u32.to_le_bytes()), b"go");
+    let mut claim = worker.claim(work).expect("ready");
+    claim.create(done, Some(b"errand"), b"", true).expect("room");
+    let timed = claim.also(work, &1_u32.to_le_bytes()).expect("idle");
+    claim.other(timed).set_timer(std::time::Duration::ZERO);
+    claim.commit().expect("nobody is in the way");
+
+    send(&mut port, Some(&0_u32.to_le_bytes()), b"go");
+    let mut claim = loop {
+        let claim = worker.claim(work).expect("two are ready");
+        if claim.key() == 0_u32.to_le_bytes() {
+            break claim;
+        }
+        assert!(claim.timer_due());
+        claim.give_back();
+    };
+    for (queue, key) in [(done, &b"errand"[..]), (work, &1_u32.to_le_bytes()[..])] {
+        let other = claim.also(queue, key).expect("in nobody's hands");
+        claim.other(other).set_value(b"changed").expect("a block");
+    }
+    claim.commit().expect("nobody is in the way");
+    let claim = worker.claim(work).expect("its timer was nobody's yet");
+    assert_eq!((claim.value(), claim.timer_due()), (&b"changed"[..], true));
+    claim.commit().expect("nobody is in the way");
+    let claim = worker.claim(done).expect("nobody has run the errand yet");
+    assert_eq!(claim.value(), b"changed");
+}
+
 /// Goal: money moves between accounts by four workers; readers never see it in the air, and none is lost.
 #[test]
 fn transfers_are_atomic_for_workers_and_readers() {

@@ -6,8 +6,8 @@ use hotpair_shm::{Endpoint, Kind, Reaper, Region};
 use super::every::{Company, World};
 use super::facts::{Facts, ObjectFacts, recover, work_off};
 use super::operations::{Operation, Setting, is_done};
-use super::random::Random;
 use super::tracer::{REFUSED, Stop, Tracee, mark};
+use crate::common::random::Random;
 
 /// Two operations at a time.
 pub(crate) struct Pair {

@@ -8,9 +8,9 @@ use hotpair_shm::{Kind, Reaper, Region, Sweeper};
 use super::every::{Company, World};
 use super::facts::{Facts, Replay, recover_after};
 use super::operations::{Operation, Setting};
-use super::random::Random;
 use super::reaping::step_images;
 use super::tracer::{REFUSED, Stop, Tracee};
+use crate::common::random::Random;
 
 /// What happens while the child is stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
