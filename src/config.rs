@@ -6,7 +6,7 @@ mod units;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use hotpair_shm::{Geometry, QueueSpec, SizeClass};
+use hotpair_shm::{Geometry, QueueSpec, Shares, SizeClass};
 
 pub(crate) use file::{File, Key, Member, Mode, Port};
 pub(crate) use units::Span;
@@ -80,6 +80,10 @@ impl Config {
             tx_entries: file.region.tx_entries,
             max_attempts: file.region.max_attempts,
             inbox_limit: file.region.inbox_limit,
+            shares: Shares {
+                ingest_percent: file.region.ingest_percent,
+                magazine: file.region.magazine,
+            },
         }
     }
 

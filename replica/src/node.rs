@@ -309,6 +309,8 @@ fn geometry_hash(geometry: &Geometry) -> u64 {
         geometry.tx_entries,
         geometry.max_attempts.into(),
         geometry.inbox_limit.into(),
+        geometry.shares.ingest_percent.into(),
+        geometry.shares.magazine.into(),
     ] {
         add(&number.to_le_bytes());
     }

@@ -62,6 +62,7 @@ mod participant;
 mod pictures;
 mod pool;
 mod process;
+mod quota;
 mod reading;
 mod ready;
 mod reap;
@@ -70,6 +71,7 @@ mod region;
 mod ring;
 mod robust;
 mod role;
+mod shares;
 mod sync;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
@@ -108,6 +110,7 @@ pub use reap::{Reaped, Reaper, Sweeper};
 pub use rebuild::{Occupant, RebuildError, Rebuilt};
 pub use region::{AttachError, CreateError, PortId, QueueId, Region};
 pub use role::Holdout;
+pub use shares::Shares;
 pub use together::NeverStill;
 pub use usage::{Level, Usage};
 pub use value::ENDPOINT_BYTES;

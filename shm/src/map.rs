@@ -137,7 +137,7 @@ impl Map {
         //   count, never from what the region says; each part of the layout ends inside the region (layout.rs
         //   tests it), the mapping is as long as the layout (`new`), and `self` keeps it for the lifetime;
         // - aligned: the mapping starts on a page and every part of `Layout` on a cache line, with
-        //   strides that are multiples of the types' alignments (layout.rs tests both);
+        //   strides (of blocks: 16 bytes, `BlockRow`'s alignment) that are multiples of the types' alignments (layout.rs tests both);
         // - initialised and not aliased: `T: Shared`, so any bytes are a value and all access is atomic.
         unsafe { &*pointer.cast::<T>() }
     }
@@ -373,7 +373,7 @@ impl<'m> Block<'m> {
     fn word_racy(&self, at: usize) -> u64 {
         assert!(at.is_multiple_of(8) && at + 8 <= self.capacity(), "word {at} of a payload");
         let pointer = self.start.wrapping_add(at).cast::<u64>();
-        // SAFETY: inside the payload and aligned (payloads start on cache lines), as asserted; the load
+        // SAFETY: inside the payload and aligned (payloads start at multiples of 16), as asserted; the load
         // is atomic and any bytes are a value.
         unsafe { AtomicU64::from_ptr(pointer) }.load(Ordering::Relaxed)
     }

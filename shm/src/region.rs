@@ -15,6 +15,7 @@ use crate::layout::{
 use crate::map::Map;
 use crate::pool;
 use crate::process;
+use crate::shares::Shares;
 use crate::sync::{AtomicU64, Ordering};
 use crate::words::{Role, RoleEpoch, Seq};
 
@@ -309,6 +310,8 @@ fn write_header(map: &Map, bytes: u64) -> io::Result<()> {
     header.tx_entries.store(geometry.tx_entries, relaxed);
     header.max_attempts.store(geometry.max_attempts.into(), relaxed);
     header.inbox_limit.store(geometry.inbox_limit.into(), relaxed);
+    header.ingest_percent.store(geometry.shares.ingest_percent.into(), relaxed);
+    header.magazine.store(geometry.shares.magazine.into(), relaxed);
     header.class_count.store(geometry.classes.len() as u32, relaxed);
     header.queue_count.store(geometry.queues.len() as u32, relaxed);
     header.port_count.store(geometry.ports.len() as u32, relaxed);
@@ -424,6 +427,8 @@ fn check_counts(header: &Header) -> Result<(), GeometryError> {
         ("participants", &header.participants, Geometry::PARTICIPANTS_MAX.into()),
         ("max_attempts", &header.max_attempts, u16::MAX.into()),
         ("inbox_limit", &header.inbox_limit, u16::MAX.into()),
+        ("ingest_percent", &header.ingest_percent, 100),
+        ("magazine", &header.magazine, Shares::MAGAZINE_MAX.into()),
     ];
     for (what, count, most) in counts.into_iter().chain(lanes) {
         let value = count.load(Ordering::Relaxed);
@@ -461,6 +466,10 @@ fn read_geometry(header: &Header) -> Geometry {
         tx_entries: header.tx_entries.load(relaxed),
         max_attempts: header.max_attempts.load(relaxed) as u16,
         inbox_limit: header.inbox_limit.load(relaxed) as u16,
+        shares: Shares {
+            ingest_percent: header.ingest_percent.load(relaxed) as u8,
+            magazine: header.magazine.load(relaxed) as u16,
+        },
     }
 }
 

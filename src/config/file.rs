@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use hotpair_shm::Shares;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -105,6 +106,10 @@ pub(crate) struct Region {
     pub(crate) max_attempts: u16,
     #[serde(default = "default_inbox_limit")]
     pub(crate) inbox_limit: u16,
+    #[serde(default = "default_ingest_percent")]
+    pub(crate) ingest_percent: u8,
+    #[serde(default = "default_magazine")]
+    pub(crate) magazine: u16,
     pub(crate) class: Vec<Class>,
 }
 
@@ -198,6 +203,12 @@ fn default_max_attempts() -> u16 {
 }
 fn default_inbox_limit() -> u16 {
     64
+}
+fn default_ingest_percent() -> u8 {
+    Shares::default().ingest_percent
+}
+fn default_magazine() -> u16 {
+    Shares::default().magazine
 }
 fn default_lanes() -> u8 {
     1

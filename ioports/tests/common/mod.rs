@@ -9,7 +9,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hotpair_ioports::{Classifier, Counters, PortConfig, RunError, SocketSource, Stop, run};
-use hotpair_shm::{Geometry, Kind, Participant, PortId, QueueId, QueueSpec, Region, SizeClass};
+use hotpair_shm::{
+    Geometry, Kind, Participant, PortId, QueueId, QueueSpec, Region, Shares, SizeClass,
+};
 
 /// Far beyond anything that works: reached only by what hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -47,6 +49,7 @@ pub(crate) fn geometry(packets: u32) -> Geometry {
         tx_entries: 256,
         max_attempts: 5,
         inbox_limit: 1000,
+        shares: Shares::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use hotpair_shm::{Delivery, Endpoint, Participant, QueueSpec, SizeClass};
+use hotpair_shm::{Delivery, Endpoint, Participant, QueueSpec, Shares, SizeClass};
 use serde_json::Value;
 
 use super::super::*;
@@ -34,6 +34,7 @@ fn geometry() -> Geometry {
         tx_entries: 64,
         max_attempts: 3,
         inbox_limit: 100,
+        shares: Shares::default(),
     }
 }
 
