@@ -6,9 +6,9 @@ mod units;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use hotpair_shm::{Geometry, QueueSpec, Shares, SizeClass};
+use hotpair_shm::{Geometry, Lock, Pages, QueueSpec, Shares, SizeClass};
 
-pub(crate) use file::{File, Key, Member, Mode, Port};
+pub(crate) use file::{File, HugePages, Key, Member, Mlock, Mode, Port};
 pub(crate) use units::Span;
 
 use crate::exit::Exit;
@@ -83,6 +83,20 @@ impl Config {
             shares: Shares {
                 ingest_percent: file.region.ingest_percent,
                 magazine: file.region.magazine,
+            },
+        }
+    }
+
+    /// What the node's mapping of the region is to be.
+    pub(crate) fn pages(&self) -> Pages {
+        let region = &self.file.region;
+        Pages {
+            huge: region.huge_pages == HugePages::Try,
+            prefault: region.prefault,
+            lock: match region.mlock {
+                Mlock::Off => Lock::Off,
+                Mlock::Try => Lock::Try,
+                Mlock::Require => Lock::Require,
             },
         }
     }

@@ -13,7 +13,7 @@ use hotpair_replica::node::{Node, NodeConfig, NodeError, NodeStop};
 use hotpair_replica::protocol::{Control, Limits, Mode, Timing};
 use hotpair_replica::tls::Credentials;
 use hotpair_replica::witness::{Register, WitnessServer};
-use hotpair_shm::{Geometry, Region, Role};
+use hotpair_shm::{Geometry, Pages, Region, Role};
 
 use crate::registry::BenchError;
 use crate::scratch::Scratch;
@@ -85,6 +85,7 @@ impl Pair {
                 witness: witness.address(),
                 region: regions[side].path.clone(),
                 geometry: geometry.clone(),
+                pages: Pages::default(),
                 first: side == 0,
                 mode: Mode::Sync,
                 timing: Timing { ack_wait: Duration::from_secs(5), ..Timing::default() },

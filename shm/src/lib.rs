@@ -57,6 +57,7 @@ mod layout;
 mod letter;
 mod map;
 mod object;
+mod pages;
 mod participant;
 #[cfg(test)]
 mod pictures;
@@ -102,6 +103,7 @@ pub use inspect::{
 };
 pub use letter::LETTER;
 pub use map::BadBlock;
+pub use pages::{Lock, Pages, Shortfall};
 pub use participant::{JoinError, Kind, Participant};
 pub use pool::OutOf;
 pub use process::monotonic_ns;

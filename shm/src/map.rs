@@ -9,12 +9,11 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use memmap2::{MmapOptions, MmapRaw};
-
 use crate::geometry::{BLOCK_HEADER_BYTES, Geometry};
 use crate::layout::{
     BlockRow, ClassPlace, EntryRow, Header, Layout, ParticipantRow, RingPlace, RingRow, SlotRow,
 };
+use crate::pages::{Mapping, Pages, Shortfall};
 use crate::ring::Ring;
 use crate::sync::{AtomicU64, Ordering};
 use crate::usage::UsageRow;
@@ -42,10 +41,19 @@ unsafe impl Shared for UsageRow {}
 // SAFETY: atomics only, any bits are valid.
 unsafe impl Shared for AtomicU64 {}
 
+/// What a mapping is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Reading.
+    Look,
+    /// Reading and writing, in memory of this kind.
+    Work(Pages),
+}
+
 pub(crate) struct Map {
     /// Keeps the mapping.
-    _raw: MmapRaw,
-    /// Start and length of `raw`: asking it costs a branch in every access.
+    mapping: Mapping,
+    /// Start and length of it.
     base: *mut u8,
     length: usize,
     layout: Layout,
@@ -57,6 +65,8 @@ pub(crate) struct Map {
     geometry: Geometry,
     path: PathBuf,
     writable: bool,
+    /// What was asked of its pages and could not be had.
+    missing: Vec<Shortfall>,
 }
 
 // The raw pointer inside is what keeps these from being derived.
@@ -72,22 +82,17 @@ impl Map {
         file: &File,
         path: &Path,
         geometry: Geometry,
-        writable: bool,
+        access: Access,
     ) -> io::Result<Map> {
         let layout = Layout::of(&geometry);
         let length = usize::try_from(layout.region_bytes).map_err(io::Error::other)?;
-        let mut options = MmapOptions::new();
-        options.len(length);
-        let raw = if writable {
-            // Touched now, so that no page fault falls into a commit.
-            options.populate().map_raw(file)?
-        } else {
-            options.map_raw_read_only(file)?
+        let writable = access != Access::Look;
+        let mapping = Mapping::new(file, length, writable)?;
+        let missing = match access {
+            Access::Look => Vec::new(),
+            Access::Work(pages) => mapping.arrange(pages)?,
         };
-        // Children must not inherit a region they have no seat in; a core dump need not hold it.
-        raw.advise(memmap2::Advice::DontFork)?;
-        raw.advise(memmap2::Advice::DontDump)?;
-        let (base, length) = (raw.as_mut_ptr(), raw.len());
+        let (base, length) = (mapping.base(), mapping.length());
         let mut queue_lanes = [(0, 0); Geometry::QUEUES_MAX];
         let mut lanes = Vec::new();
         for (place, queue) in queue_lanes.iter_mut().zip(&layout.lanes) {
@@ -97,7 +102,7 @@ impl Map {
         let smallest = *layout.classes.first().ok_or_else(|| io::Error::other("no size class"))?;
         let path = path.to_path_buf();
         Ok(Map {
-            _raw: raw,
+            mapping,
             base,
             length,
             layout,
@@ -107,7 +112,16 @@ impl Map {
             geometry,
             path,
             writable,
+            missing,
         })
+    }
+
+    pub(crate) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
+    pub(crate) fn missing(&self) -> &[Shortfall] {
+        &self.missing
     }
 
     pub(crate) fn layout(&self) -> &Layout {

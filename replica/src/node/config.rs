@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hotpair_shm::{AttachError, CreateError, Geometry, JoinError, RebuildError};
+use hotpair_shm::{AttachError, CreateError, Geometry, JoinError, Pages, RebuildError};
 
 use crate::protocol::{self, Control, Limits, Mode, Timing};
 use crate::quic::LinkError;
@@ -37,6 +37,8 @@ pub struct NodeConfig {
     pub region: PathBuf,
     /// What the region must look like; the same on both nodes.
     pub geometry: Geometry,
+    /// What this node's mapping of it is to be.
+    pub pages: Pages,
     /// This node founds the pair when the arbiter has no view at all. One of the two.
     pub first: bool,
     /// Whether output waits for the back-up.

@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use hotpair_shm::{Delivery, Endpoint, Participant, QueueSpec, Shares, SizeClass};
+use hotpair_shm::{Delivery, Endpoint, Pages, Participant, QueueSpec, Shares, SizeClass};
 use serde_json::Value;
 
 use super::super::*;
@@ -122,6 +122,7 @@ impl Stage {
             witness: self.witness,
             region: ours.region.clone(),
             geometry: geometry(),
+            pages: Pages::default(),
             first: side == 0,
             mode: Mode::Sync,
             timing: Timing { ack_wait: Duration::from_secs(5), ..Timing::default() },
