@@ -6,9 +6,9 @@ mod units;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use hotpair_shm::{Geometry, QueuePolicy, QueueSpec, SizeClass};
+use hotpair_shm::{Geometry, Lock, Pages, QueuePolicy, QueueSpec, Shares, SizeClass};
 
-pub(crate) use file::{ArbiterKind, File, Key, Member, Mode, Port};
+pub(crate) use file::{ArbiterKind, File, HugePages, Key, Member, Mlock, Mode, Port};
 pub(crate) use units::Span;
 
 use crate::exit::Exit;
@@ -80,6 +80,24 @@ impl Config {
             tx_entries: file.region.tx_entries,
             max_attempts: file.region.max_attempts,
             inbox_limit: file.region.inbox_limit,
+            shares: Shares {
+                ingest_percent: file.region.ingest_percent,
+                magazine: file.region.magazine,
+            },
+        }
+    }
+
+    /// What the node's mapping of the region is to be.
+    pub(crate) fn pages(&self) -> Pages {
+        let region = &self.file.region;
+        Pages {
+            huge: region.huge_pages == HugePages::Try,
+            prefault: region.prefault,
+            lock: match region.mlock {
+                Mlock::Off => Lock::Off,
+                Mlock::Try => Lock::Try,
+                Mlock::Require => Lock::Require,
+            },
         }
     }
 

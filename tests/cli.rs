@@ -219,7 +219,13 @@ fn a_geometry_is_suggested() {
     assert!(json["slots"]["high"].as_u64() >= Some(1000), "{json}");
     let large = &json["classes"][1];
     assert_eq!((&large["payload_bytes"], &large["refused"]), (&2048.into(), &0.into()), "{json}");
-    assert!(large["suggested"].as_u64() >= Some(1250), "{json}");
+    // 32 bytes for the address, 1,000 of data, in steps of 16.
+    assert_eq!((&large["largest"], &large["suggested_bytes"]), (&1032.into(), &1040.into()));
+    assert_eq!((&large["refused_ports"], &large["reserve"]), (&0.into(), &4096.into()), "{json}");
+    assert!(large["suggested"].as_u64() >= Some(1250 * 4 / 3), "a quarter for commits: {json}");
+    let status = with_region(&name, "status --region REGION --json").json();
+    let level = &status["blocks"][1];
+    assert_eq!((&level["reserve"], &level["refused_ports"]), (&4096.into(), &0.into()), "{status}");
 
     let ended = with_region(&name, "region suggest REGION");
     ended.exits(0);

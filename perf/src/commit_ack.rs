@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use hotpair_shm::{
     Bell, Delivery, Endpoint, Geometry, Kind, Participant, PortId, QueueId, QueueSpec, Region,
-    SizeClass,
+    Shares, SizeClass,
 };
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -98,6 +98,7 @@ fn geometry() -> Geometry {
         tx_entries: 256,
         max_attempts: 5,
         inbox_limit: 1000,
+        shares: Shares::default(),
     }
 }
 

@@ -1,18 +1,21 @@
 //! `memory`: how large a region file is for a million objects of 256 B, spare room included.
 //!
 //! The figure is the size of the file, and the file is shown to be large enough: all objects exist in
-//! it at once, and then a load like the demo's runs on them: a message for a random object, a claim,
-//! a new value, an answer that is emitted, a commit. A geometry without room for that is no answer.
+//! it at once, and then a load like the demo's runs on them: a message of a port for a random object, a
+//! claim, a new value, an answer that is emitted, a commit. A geometry without room for that is no answer.
 //!
 //! ```text
-//!   slot 64 │ block header 64 │ key 16 + value 256, in steps of 64: 320 │ lane 8 │ index 8 │ spare
+//!   slot 64 │ block header 64 │ key 16 + value 256 │ lane 8 │ index 8 │ spare
 //! ```
 
 use std::time::{Duration, Instant};
 
-use hotpair_shm::{Endpoint, Gatherer, Geometry, Kind, Participant, PortId, Region, SizeClass};
+use hotpair_shm::{
+    ENDPOINT_BYTES, Endpoint, Gatherer, Geometry, Kind, Participant, PortId, Region, Shares,
+    SizeClass,
+};
 
-use crate::objects::{BLOCK_BYTES, Hand, VALUE_BYTES, geometry, nothing_ready, work};
+use crate::objects::{Hand, VALUE_BYTES, geometry, nothing_ready, send, work};
 use crate::options::Options;
 use crate::registry::{Bench, BenchError};
 use crate::report::{MemoryReport, Report};
@@ -34,6 +37,12 @@ const PACKET: &[u8] = &[7; 64];
 
 const PORT: &str = "out";
 
+/// Bytes of a block that holds key and value, no more.
+const TIGHT_BYTES: u32 = 16 + VALUE_BYTES as u32;
+
+/// What ports leave to commits; a part of so many objects is enough.
+const SHARES: Shares = Shares { ingest_percent: 99, magazine: 64 };
+
 /// Room for `objects`, and for what is on its way while they work.
 fn roomy(objects: u32) -> Geometry {
     let in_hands = u32::from(PARTICIPANTS) * 64;
@@ -41,16 +50,17 @@ fn roomy(objects: u32) -> Geometry {
     packets += 8 * 1024; // messages that wait
     packets += 8 * 1024; // packets that the back-up has not acknowledged
     let mut values = in_hands;
-    values += objects; // one committed value each
+    values += SHARES.with_reserve(objects); // one committed value each, made for ports
     values += 8 * 1024; // values that were replaced and wait to be gathered
     Geometry {
-        slots: objects + 4 * 1024, // objects without a key come and go
+        slots: SHARES.with_reserve(objects + 4 * 1024), // objects without a key come and go
         classes: vec![
-            SizeClass { payload_bytes: 128, count: packets },
-            SizeClass { payload_bytes: BLOCK_BYTES, count: values },
+            SizeClass { payload_bytes: (ENDPOINT_BYTES + PACKET.len()) as u32, count: packets },
+            SizeClass { payload_bytes: TIGHT_BYTES, count: values },
         ],
         ports: vec![PORT.to_owned()],
         tx_entries: 256,
+        shares: SHARES,
         ..geometry(objects, PARTICIPANTS)
     }
 }
@@ -62,7 +72,9 @@ pub(crate) fn run(bench: &Bench, options: &Options) -> Result<Report, BenchError
         .map_err(BenchError::setup("create the region"))?;
     region.become_primary(1);
     let mut load = Load::new(&region, objects)?;
-    load.hand.create(objects)?;
+    for object in 0..objects {
+        load.begin(object)?;
+    }
     region.set_gathering(true);
     let begun = Instant::now();
     while begun.elapsed() < options.seconds.unwrap_or(SECONDS) {
@@ -114,12 +126,21 @@ impl Load {
         })
     }
 
+    /// An object comes to be as in a service: by a message, and the commit that gives it a value.
+    fn begin(&mut self, object: u32) -> Result<(), BenchError> {
+        send(&mut self.port, self.hand.queue, object, PACKET)?;
+        let mut claim = self.hand.worker.claim(self.hand.queue).ok_or_else(nothing_ready)?;
+        claim.set_value(&[1; VALUE_BYTES]).map_err(BenchError::setup("take a block"))?;
+        claim.commit().map_err(BenchError::setup("commit"))?;
+        Ok(())
+    }
+
     /// A request to a random object, and its answer.
     fn request(&mut self) -> Result<(), BenchError> {
         self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let object = (self.state >> 33) as u32 % self.objects;
-        self.hand.send(object, PACKET)?;
         let queue = self.hand.queue;
+        send(&mut self.port, queue, object, PACKET)?;
         let mut claim = self.hand.worker.claim(queue).ok_or_else(nothing_ready)?;
         work(claim.value_mut().map_err(BenchError::setup("take a block"))?);
         claim.emit(self.out, Endpoint::NONE, PACKET).map_err(BenchError::setup("take a block"))?;

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use hotpair_shm::{
-    Delivery, Endpoint, Geometry, Kind, Participant, QueueId, QueueSpec, Region, SizeClass,
+    Delivery, Endpoint, Geometry, Kind, Participant, QueueId, QueueSpec, Region, Shares, SizeClass,
 };
 
 use crate::registry::BenchError;
@@ -11,7 +11,8 @@ use crate::registry::BenchError;
 /// Bytes of a value.
 pub(crate) const VALUE_BYTES: usize = 256;
 
-/// Bytes of a block that holds a value: the key stands in front of it, and blocks come in steps of 64.
+/// Bytes of a block that holds a value: the key stands in front of it, and the block keeps to cache lines of
+/// its own, as the limit's do.
 pub(crate) const BLOCK_BYTES: u32 = (16 + VALUE_BYTES as u32).next_multiple_of(64);
 
 /// Bytes of a block that holds a short message.
@@ -41,6 +42,7 @@ pub(crate) fn geometry(objects: u32, participants: u16) -> Geometry {
         tx_entries: TX_ENTRIES,
         max_attempts: 5,
         inbox_limit: 1000,
+        shares: Shares::default(),
     }
 }
 
@@ -82,15 +84,7 @@ impl Hand {
 
     /// Makes an object ready by a message.
     pub(crate) fn send(&mut self, object: u32, data: &[u8]) -> Result<(), BenchError> {
-        let message = self
-            .worker
-            .packet_of(data, Endpoint::NONE)
-            .map_err(BenchError::setup("take a block"))?;
-        let to = Delivery { queue: self.queue, key: Some(&object.to_le_bytes()), priority: 0 };
-        self.worker
-            .deliver(to, message)
-            .map_err(|(error, _)| BenchError::setup("deliver a message")(error))?;
-        Ok(())
+        send(&mut self.worker, self.queue, object, data)
     }
 
     /// Makes each object ready for good, in the order given: that in which they are claimed from now on.
@@ -120,6 +114,22 @@ impl Hand {
         claim.commit().map_err(BenchError::setup("commit"))?;
         Ok(())
     }
+}
+
+/// Makes an object ready by a message of `sender`.
+pub(crate) fn send(
+    sender: &mut Participant,
+    queue: QueueId,
+    object: u32,
+    data: &[u8],
+) -> Result<(), BenchError> {
+    let message =
+        sender.packet_of(data, Endpoint::NONE).map_err(BenchError::setup("take a block"))?;
+    let to = Delivery { queue, key: Some(&object.to_le_bytes()), priority: 0 };
+    sender
+        .deliver(to, message)
+        .map_err(|(error, _)| BenchError::setup("deliver a message")(error))?;
+    Ok(())
 }
 
 /// What it means if a claim that cannot fail does.

@@ -13,7 +13,7 @@ use hotpair_replica::node::{ArbiterConfig, Node, NodeConfig, NodeError, NodeStop
 use hotpair_replica::protocol::{Control, Limits, Mode, Timing};
 use hotpair_replica::tls::Credentials;
 use hotpair_replica::witness::{Register, WitnessServer};
-use hotpair_shm::{Geometry, Region, Role};
+use hotpair_shm::{Geometry, Pages, Region, Role};
 
 use crate::registry::BenchError;
 use crate::scratch::Scratch;
@@ -86,6 +86,7 @@ impl Pair {
                 region: regions[side].path.clone(),
                 geometry: geometry.clone(),
                 policies: Vec::new(),
+                pages: Pages::default(),
                 first: side == 0,
                 mode: Mode::Sync,
                 timing: Timing { ack_wait: Duration::from_secs(5), ..Timing::default() },

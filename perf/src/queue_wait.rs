@@ -14,7 +14,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hotpair_shm::{
-    Delivery, ENDPOINT_BYTES, Endpoint, Geometry, Kind, QueueSpec, Region, SizeClass, monotonic_ns,
+    Delivery, ENDPOINT_BYTES, Endpoint, Geometry, Kind, QueueSpec, Region, Shares, SizeClass,
+    monotonic_ns,
 };
 
 use crate::failover::write_files;
@@ -115,6 +116,7 @@ fn geometry() -> Geometry {
         tx_entries: 64,
         max_attempts: 5,
         inbox_limit: 4,
+        shares: Shares::default(),
     }
 }
 

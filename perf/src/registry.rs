@@ -34,6 +34,7 @@ const BENCHES: &[Bench] = &[
         question: "claim, read, write 256 B, commit, at random among 1,000,000 objects",
         run: claim::cold,
     },
+    Bench { name: "claim-cold-4k", question: "the same in pages of 4 KiB", run: claim::cold_small },
     Bench {
         name: "handoff",
         question: "a message to an object in one process, claimed in another, polling, one way",

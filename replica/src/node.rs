@@ -266,16 +266,23 @@ fn heartbeat(config: &NodeConfig, tell: Teller<Notice>) -> Result<Heartbeat, Nod
 }
 
 fn open_region(config: &NodeConfig) -> Result<Region, NodeError> {
-    let region = match Region::attach(&config.region) {
+    let attach = || Region::attach_with(&config.region, config.pages);
+    let region = match attach() {
         Ok(region) => region,
-        Err(AttachError::Missing { .. }) => Region::create(&config.region, &config.geometry)?,
+        Err(AttachError::Missing { .. }) => {
+            Region::create_with(&config.region, &config.geometry, config.pages)?
+        }
         Err(AttachError::HalfRebuilt { .. }) => {
             tracing::warn!("finishing a rebuild of the region that was interrupted");
             Region::rebuild(&config.region).map_err(|source| NodeError::Rebuild { source })?;
-            Region::attach(&config.region)?
+            attach()?
         }
         Err(other) => return Err(other.into()),
     };
+    for missing in region.shortfalls() {
+        let source = std::error::Error::source(missing).map(ToString::to_string);
+        tracing::warn!(because = source, "{missing}");
+    }
     if geometry_hash(region.geometry()) != geometry_hash(&config.geometry) {
         return Err(NodeError::Geometry {
             path: config.region.clone(),
@@ -341,6 +348,8 @@ fn geometry_hash(geometry: &Geometry) -> u64 {
         geometry.tx_entries,
         geometry.max_attempts.into(),
         geometry.inbox_limit.into(),
+        geometry.shares.ingest_percent.into(),
+        geometry.shares.magazine.into(),
     ] {
         add(&number.to_le_bytes());
     }

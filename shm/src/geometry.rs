@@ -1,9 +1,13 @@
 //! What a region is to hold, and how many bytes that takes: every limit is a number given at start.
 
+use crate::shares::Shares;
 use crate::words::INDEX_LIMIT;
 
 /// Bytes of a block's header, in front of each payload.
 pub(crate) const BLOCK_HEADER_BYTES: u32 = 64;
+
+/// Payloads are a multiple of this many bytes, and start at one: so that typed values are aligned.
+pub(crate) const BLOCK_STEP: u32 = 16;
 
 /// Longest key of an object, in bytes.
 pub const KEY_BYTES_MAX: usize = 128;
@@ -27,12 +31,16 @@ pub struct Geometry {
     pub max_attempts: u16,
     /// Messages that may wait for one object. At most 1,023.
     pub inbox_limit: u16,
+    /// Who may have how much of it.
+    pub shares: Shares,
 }
 
 /// Blocks of one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SizeClass {
-    /// Bytes of key or address plus data; a multiple of 64, from 64 to 1 MiB.
+    /// Bytes of key or address plus data; a multiple of 16, from 16 to 1 MiB.
+    ///
+    /// A multiple of 64 keeps each block on cache lines of its own.
     pub payload_bytes: u32,
     /// How many.
     pub count: u32,
@@ -59,13 +67,14 @@ impl Geometry {
 
     /// A geometry for `objects` small objects: enough spare blocks for their messages and answers.
     pub fn for_objects(objects: u32) -> Geometry {
+        let shares = Shares::default();
         let mut small = 0;
-        small += objects; // one committed value each
+        small += shares.with_reserve(objects); // one committed value each, made by ports
         small += 64 * 64; // magazines: 64 participants, up to 64 blocks each
         small += 8 * 1024; // values that were replaced and wait to be gathered
         let packets = 16 * 1024; // messages that wait, packets that are not acknowledged yet
         Geometry {
-            slots: objects + 4 * 1024, // objects without a key come and go
+            slots: shares.with_reserve(objects + 4 * 1024), // objects without a key come and go
             classes: vec![
                 SizeClass { payload_bytes: 256, count: small },
                 SizeClass { payload_bytes: 2048, count: packets },
@@ -76,6 +85,7 @@ impl Geometry {
             tx_entries: 256,
             max_attempts: 5,
             inbox_limit: 1000,
+            shares,
         }
     }
 
@@ -105,14 +115,16 @@ impl Geometry {
         within("tx_entries", self.tx_entries.into(), 4, 1 << 16)?;
         within("max_attempts", self.max_attempts.into(), 1, 10_000)?;
         within("inbox_limit", self.inbox_limit.into(), 1, 1023)?;
+        within("ingest_percent", self.shares.ingest_percent.into(), 1, 100)?;
+        within("magazine", self.shares.magazine.into(), 1, Shares::MAGAZINE_MAX.into())?;
         let blocks: u64 = self.classes.iter().map(|class| u64::from(class.count)).sum();
         within("blocks of all classes", blocks, 1, INDEX_LIMIT.into())?;
         if !self.tx_entries.is_power_of_two() {
             return Err(GeometryError::NotPowerOfTwo { value: self.tx_entries });
         }
         for class in &self.classes {
-            within("payload_bytes", class.payload_bytes.into(), 64, 1 << 20)?;
-            if !class.payload_bytes.is_multiple_of(64) {
+            within("payload_bytes", class.payload_bytes.into(), BLOCK_STEP.into(), 1 << 20)?;
+            if !class.payload_bytes.is_multiple_of(BLOCK_STEP) {
                 return Err(GeometryError::Unaligned { value: class.payload_bytes });
             }
         }
@@ -159,8 +171,8 @@ pub enum GeometryError {
         /// What was asked for.
         value: u32,
     },
-    /// Blocks start on cache lines.
-    #[error("payload_bytes is {value}, it must be a multiple of 64")]
+    /// Payloads come in steps.
+    #[error("payload_bytes is {value}, it must be a multiple of {BLOCK_STEP}")]
     Unaligned {
         /// What was asked for.
         value: u32,

@@ -12,7 +12,7 @@
 
 use std::mem::{offset_of, size_of};
 
-use crate::geometry::{BLOCK_HEADER_BYTES, Geometry, SizeClass};
+use crate::geometry::{BLOCK_HEADER_BYTES, BLOCK_STEP, Geometry, SizeClass};
 use crate::histogram::TimesRow;
 use crate::policy::PolicyRow;
 use crate::sync::{AtomicU32, AtomicU64};
@@ -100,6 +100,8 @@ pub(crate) struct Header {
     pub(crate) classes: [ClassRow; Geometry::CLASSES_MAX],
     pub(crate) queues: [NameRow; Geometry::QUEUES_MAX],
     pub(crate) ports: [NameRow; Geometry::PORTS_MAX],
+    pub(crate) ingest_percent: AtomicU32,
+    pub(crate) magazine: AtomicU32,
     /// Drawn at random whenever the region is (made) empty.
     pub(crate) incarnation: Line64,
     pub(crate) role: Line64,
@@ -172,8 +174,9 @@ pub(crate) struct SlotRow {
     _pad: u32,
 }
 
-/// In front of every payload.
-#[repr(C, align(64))]
+/// In front of every payload. As blocks come in steps of 16 bytes, it may lie across two cache lines; where
+/// header and payload together are a multiple of 64 it fills one.
+#[repr(C, align(16))]
 pub(crate) struct BlockRow {
     /// [`crate::words::BlockWord`].
     pub(crate) word: AtomicU64,
@@ -239,6 +242,7 @@ const _: () = {
     assert!(size_of::<ParticipantRow>() == 1024);
     assert!(size_of::<SlotRow>() == 64);
     assert!(size_of::<BlockRow>() == BLOCK_HEADER_BYTES as usize);
+    assert!(align_of::<BlockRow>() == BLOCK_STEP as usize);
     assert!(size_of::<EntryRow>() == 2048);
     assert!(size_of::<RingRow>() == 128);
     // glibc's mutex starts with the futex word and must stay inside `lock`.
@@ -371,6 +375,8 @@ pub(crate) const fn layout_hash() -> u64 {
         offset_of!(Header, classes),
         offset_of!(Header, queues),
         offset_of!(Header, ports),
+        offset_of!(Header, ingest_percent),
+        offset_of!(Header, magazine),
         offset_of!(Header, incarnation),
         offset_of!(Header, role),
         offset_of!(Header, commit_seq),
@@ -396,6 +402,7 @@ pub(crate) const fn layout_hash() -> u64 {
         offset_of!(SlotRow, index_next),
         offset_of!(SlotRow, left_hint),
         size_of::<BlockRow>(),
+        align_of::<BlockRow>(),
         offset_of!(BlockRow, next),
         offset_of!(BlockRow, shape),
         offset_of!(BlockRow, stamp),

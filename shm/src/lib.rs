@@ -59,12 +59,14 @@ mod lease;
 mod letter;
 mod map;
 mod object;
+mod pages;
 mod participant;
 #[cfg(test)]
 mod pictures;
 mod policy;
 mod pool;
 mod process;
+mod quota;
 mod reading;
 mod ready;
 mod reap;
@@ -73,6 +75,7 @@ mod region;
 mod ring;
 mod robust;
 mod role;
+mod shares;
 mod sync;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
@@ -105,6 +108,7 @@ pub use inspect::{
 pub use lease::{LeaseAction, LeaseExpired, LeaseWatch};
 pub use letter::LETTER;
 pub use map::BadBlock;
+pub use pages::{Lock, Pages, Shortfall};
 pub use participant::{JoinError, Kind, Participant};
 pub use policy::{OnLeaseExpiry, Overload, QueuePolicy};
 pub use pool::OutOf;
@@ -114,6 +118,7 @@ pub use reap::{Reaped, Reaper, Sweeper};
 pub use rebuild::{Occupant, RebuildError, Rebuilt};
 pub use region::{AttachError, CreateError, PortId, QueueId, Region};
 pub use role::Holdout;
+pub use shares::Shares;
 pub use together::NeverStill;
 pub use usage::{Level, Usage};
 pub use value::ENDPOINT_BYTES;

@@ -9,13 +9,12 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use memmap2::{MmapOptions, MmapRaw};
-
 use crate::geometry::{BLOCK_HEADER_BYTES, Geometry};
 use crate::histogram::TimesRow;
 use crate::layout::{
     BlockRow, ClassPlace, EntryRow, Header, Layout, ParticipantRow, RingPlace, RingRow, SlotRow,
 };
+use crate::pages::{Mapping, Pages, Shortfall};
 use crate::policy::PolicyRow;
 use crate::ring::Ring;
 use crate::sync::{AtomicU64, Ordering};
@@ -48,10 +47,19 @@ unsafe impl Shared for TimesRow {}
 // SAFETY: atomics only, any bits are valid.
 unsafe impl Shared for AtomicU64 {}
 
+/// What a mapping is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Reading.
+    Look,
+    /// Reading and writing, in memory of this kind.
+    Work(Pages),
+}
+
 pub(crate) struct Map {
     /// Keeps the mapping.
-    _raw: MmapRaw,
-    /// Start and length of `raw`: asking it costs a branch in every access.
+    mapping: Mapping,
+    /// Start and length of it.
     base: *mut u8,
     length: usize,
     layout: Layout,
@@ -63,6 +71,8 @@ pub(crate) struct Map {
     geometry: Geometry,
     path: PathBuf,
     writable: bool,
+    /// What was asked of its pages and could not be had.
+    missing: Vec<Shortfall>,
 }
 
 // The raw pointer inside is what keeps these from being derived.
@@ -78,22 +88,17 @@ impl Map {
         file: &File,
         path: &Path,
         geometry: Geometry,
-        writable: bool,
+        access: Access,
     ) -> io::Result<Map> {
         let layout = Layout::of(&geometry);
         let length = usize::try_from(layout.region_bytes).map_err(io::Error::other)?;
-        let mut options = MmapOptions::new();
-        options.len(length);
-        let raw = if writable {
-            // Touched now, so that no page fault falls into a commit.
-            options.populate().map_raw(file)?
-        } else {
-            options.map_raw_read_only(file)?
+        let writable = access != Access::Look;
+        let mapping = Mapping::new(file, length, writable)?;
+        let missing = match access {
+            Access::Look => Vec::new(),
+            Access::Work(pages) => mapping.arrange(pages)?,
         };
-        // Children must not inherit a region they have no seat in; a core dump need not hold it.
-        raw.advise(memmap2::Advice::DontFork)?;
-        raw.advise(memmap2::Advice::DontDump)?;
-        let (base, length) = (raw.as_mut_ptr(), raw.len());
+        let (base, length) = (mapping.base(), mapping.length());
         let mut queue_lanes = [(0, 0); Geometry::QUEUES_MAX];
         let mut lanes = Vec::new();
         for (place, queue) in queue_lanes.iter_mut().zip(&layout.lanes) {
@@ -103,7 +108,7 @@ impl Map {
         let smallest = *layout.classes.first().ok_or_else(|| io::Error::other("no size class"))?;
         let path = path.to_path_buf();
         Ok(Map {
-            _raw: raw,
+            mapping,
             base,
             length,
             layout,
@@ -113,7 +118,16 @@ impl Map {
             geometry,
             path,
             writable,
+            missing,
         })
+    }
+
+    pub(crate) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
+    pub(crate) fn missing(&self) -> &[Shortfall] {
+        &self.missing
     }
 
     pub(crate) fn layout(&self) -> &Layout {
@@ -143,7 +157,7 @@ impl Map {
         //   count, never from what the region says; each part of the layout ends inside the region (layout.rs
         //   tests it), the mapping is as long as the layout (`new`), and `self` keeps it for the lifetime;
         // - aligned: the mapping starts on a page and every part of `Layout` on a cache line, with
-        //   strides that are multiples of the types' alignments (layout.rs tests both);
+        //   strides (of blocks: 16 bytes, `BlockRow`'s alignment) that are multiples of the types' alignments (layout.rs tests both);
         // - initialised and not aliased: `T: Shared`, so any bytes are a value and all access is atomic.
         unsafe { &*pointer.cast::<T>() }
     }
@@ -395,7 +409,7 @@ impl<'m> Block<'m> {
     fn word_racy(&self, at: usize) -> u64 {
         assert!(at.is_multiple_of(8) && at + 8 <= self.capacity(), "word {at} of a payload");
         let pointer = self.start.wrapping_add(at).cast::<u64>();
-        // SAFETY: inside the payload and aligned (payloads start on cache lines), as asserted; the load
+        // SAFETY: inside the payload and aligned (payloads start at multiples of 16), as asserted; the load
         // is atomic and any bytes are a value.
         unsafe { AtomicU64::from_ptr(pointer) }.load(Ordering::Relaxed)
     }

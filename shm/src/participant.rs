@@ -185,7 +185,7 @@ impl Region {
         // ORDER seat/1 Release, pairs with seat/2: who sees Live sees the identity and the held mutex.
         row.word.store(word.with(SeatState::Live).0, Ordering::Release);
         Ok(Participant {
-            supply: Supply::new(&self.map, seat),
+            supply: Supply::new(&self.map, seat, kind),
             outbox: Outbox::default(),
             taken: Vec::new(),
             message_count: 0,
@@ -411,7 +411,9 @@ pub(crate) fn take_block<'m>(
     bytes: usize,
 ) -> Result<Block<'m>, OutOf> {
     match supply.take_block(&region.map, bytes) {
-        Err(OutOf::Blocks { .. }) => take_last_block(region, supply, bytes),
+        Err(OutOf::Blocks { .. } | OutOf::BlocksReserved { .. }) => {
+            take_last_block(region, supply, bytes)
+        }
         other => other,
     }
 }
@@ -426,7 +428,7 @@ fn take_last_block<'m>(
     let gathered = crate::gather::raise_if_free(region);
     reading::order_after(map.header());
     supply.reclaim(map, gathered.to_bits());
-    supply.take_block(map, bytes).inspect_err(|_| map.usage().refuse_block(map, bytes))
+    supply.take_block(map, bytes).inspect_err(|_| supply.refused_block(map, bytes))
 }
 
 impl Drop for Participant {

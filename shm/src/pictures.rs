@@ -51,8 +51,8 @@ fn types() -> Vec<Type> {
     vec![
         picture!(Header: magic, format_version, incompatible, layout_hash, region_bytes, boot_id,
             pid_namespace, hash_seed, slots, participants, tx_entries, max_attempts, inbox_limit,
-            class_count, queue_count, port_count, classes, queues, ports, incarnation, role,
-            commit_seq, released, gathered, gathering, node_seat, report, reap_lock, node_bell,
+            class_count, queue_count, port_count, classes, queues, ports, ingest_percent, magazine,
+            incarnation, role, commit_seq, released, gathered, gathering, node_seat, report, reap_lock, node_bell,
             queue_bells, port_bells),
         picture!(ClassRow: payload_bytes, count),
         picture!(NameRow: name, lanes),

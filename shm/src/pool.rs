@@ -4,17 +4,17 @@
 //! something free (after a death; [`restore_hints`] sets it again). Each participant keeps a magazine of
 //! blocks per class, so that a commit does not touch shared bitmaps.
 
+use crate::layout::ClassPlace;
 use crate::map::{BadBlock, Block, Map};
+use crate::participant::Kind;
+use crate::quota::{Quota, Short};
 use crate::reading::{self, Hazards};
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::usage::Turn;
 use crate::words::{BlockState, BlockWord, SlotState, SlotWord};
 
-/// Blocks of one class that a participant keeps for itself.
-const MAGAZINE_MAX: usize = 64;
-
 /// Blocks fetched at once into an empty magazine.
-const REFILL: usize = 16;
+const REFILL: u32 = 16;
 
 /// Marks everything free in a new region.
 pub(crate) fn fill(map: &Map) {
@@ -121,6 +121,16 @@ pub enum OutOf {
         /// Bytes asked for.
         bytes: usize,
     },
+    /// There are free blocks, but no more than are kept for commits, and the asker is a port.
+    #[error("no block for {bytes} bytes: {free} are free, {reserve} are kept for commits")]
+    BlocksReserved {
+        /// Bytes asked for.
+        bytes: usize,
+        /// Free blocks of the class that fits best.
+        free: u32,
+        /// Blocks of it that ports leave.
+        reserve: u32,
+    },
     /// Larger than the largest class.
     #[error("{bytes} bytes asked for, the largest block holds {largest}")]
     TooLarge {
@@ -138,17 +148,42 @@ pub enum OutOf {
         /// Slots of the region.
         slots: u32,
     },
+    /// There are free slots, but no more than are kept for commits, and the asker is a port.
+    #[error("no slot for an object: {free} are free, {reserve} are kept for commits")]
+    SlotsReserved {
+        /// Free slots.
+        free: u32,
+        /// Slots that ports leave.
+        reserve: u32,
+    },
+}
+
+/// Where a participant takes one kind of thing from.
+#[derive(Debug)]
+struct Source {
+    cursor: usize,
+    turn: Turn,
+    quota: Quota,
+}
+
+/// A participant's blocks of one class.
+#[derive(Debug)]
+struct Magazine {
+    blocks: Vec<u32>,
+    /// So many are kept.
+    room: usize,
+    /// The most bytes that were asked for in a block of this class.
+    largest: usize,
+    source: Source,
 }
 
 /// A participant's own supply.
 #[derive(Debug)]
 pub(crate) struct Supply {
     owner: u8,
-    magazines: Vec<Vec<u32>>,
-    cursors: Vec<usize>,
-    slot_cursor: usize,
-    turns: Vec<Turn>,
-    slot_turn: Turn,
+    kind: Kind,
+    magazines: Vec<Magazine>,
+    slots: Source,
     /// Blocks that this participant's commits retired, oldest first, with the seq that did it.
     retired: std::collections::VecDeque<(u64, u32)>,
     /// Of these, what was gathered while somebody read it.
@@ -156,17 +191,29 @@ pub(crate) struct Supply {
 }
 
 impl Supply {
-    pub(crate) fn new(map: &Map, seat: u8) -> Self {
-        let classes = map.layout().classes.len();
-        // Participants start looking in different places, so that they rarely meet.
-        let share = |words: usize| words * usize::from(seat) / usize::from(u8::MAX);
+    pub(crate) fn new(map: &Map, seat: u8, kind: Kind) -> Self {
+        let geometry = map.geometry();
+        let (shares, seats) = (geometry.shares, geometry.participants);
+        let source = |words: usize, total| Source {
+            // Participants start looking in different places, so that they rarely meet.
+            cursor: words * usize::from(seat) / usize::from(u8::MAX),
+            turn: Turn::default(),
+            quota: Quota::new(kind, shares, seats, total),
+        };
+        let magazine = |(at, class): (usize, &ClassPlace)| {
+            let room = shares.magazine_of(seats, class.count) as usize;
+            Magazine {
+                blocks: Vec::with_capacity(room),
+                room,
+                largest: 0,
+                source: source(map.class_bitmap(at).len(), class.count),
+            }
+        };
         Self {
             owner: seat + 1,
-            magazines: (0..classes).map(|_| Vec::with_capacity(MAGAZINE_MAX)).collect(),
-            cursors: (0..classes).map(|class| share(map.class_bitmap(class).len())).collect(),
-            slot_cursor: share(map.slot_bitmap().len()),
-            turns: (0..classes).map(|_| Turn::default()).collect(),
-            slot_turn: Turn::default(),
+            kind,
+            magazines: map.layout().classes.iter().enumerate().map(magazine).collect(),
+            slots: source(map.slot_bitmap().len(), geometry.slots),
             retired: std::collections::VecDeque::new(),
             read: Vec::new(),
         }
@@ -185,11 +232,19 @@ impl Supply {
             let largest = classes.last().map_or(0, |class| class.payload_bytes as usize);
             return Err(OutOf::TooLarge { bytes, largest });
         };
+        if bytes > self.magazines[fits].largest {
+            self.magazines[fits].largest = bytes;
+            map.usage().classes[fits].ask(bytes);
+        }
+        let mut short = None;
         for class in fits..classes.len() {
-            if self.magazines[class].is_empty() {
-                self.refill(map, class);
+            if self.magazines[class].blocks.is_empty() {
+                let refilled = self.refill(map, class);
+                short = short.or(refilled.err());
             }
-            while let Some(block) = self.magazines[class].pop().and_then(|index| map.block(index)) {
+            while let Some(block) =
+                self.magazines[class].blocks.pop().and_then(|index| map.block(index))
+            {
                 if !self.set_own(block, BlockState::Private) {
                     continue;
                 }
@@ -202,7 +257,18 @@ impl Supply {
                 return Ok(block);
             }
         }
-        Err(OutOf::Blocks { bytes })
+        Err(match short {
+            Some(Short { free, reserve }) => OutOf::BlocksReserved { bytes, free, reserve },
+            None => OutOf::Blocks { bytes },
+        })
+    }
+
+    /// Notes that nobody has a block for `bytes`.
+    pub(crate) fn refused_block(&self, map: &Map, bytes: usize) {
+        let classes = &map.layout().classes;
+        if let Some(fits) = classes.iter().position(|class| class.payload_bytes as usize >= bytes) {
+            map.usage().classes[fits].refuse(self.kind);
+        }
     }
 
     /// Whether there might be more once retired blocks are gathered.
@@ -219,9 +285,10 @@ impl Supply {
         let Some(block) = map.block(index) else {
             return;
         };
-        if self.magazines[class].len() < MAGAZINE_MAX {
+        let magazine = &self.magazines[class];
+        if magazine.blocks.len() < magazine.room {
             if self.set_own(block, BlockState::Cached) {
-                self.magazines[class].push(index);
+                self.magazines[class].blocks.push(index);
             }
         } else {
             free_own(map, block, self.owner);
@@ -274,7 +341,13 @@ impl Supply {
 
     /// Takes a free slot: `Reserved` to this participant, with the word it now bears.
     pub(crate) fn take_slot(&mut self, map: &Map) -> Result<(u32, SlotWord), OutOf> {
-        while let Some(index) = take_bit(map.slot_bitmap(), &mut self.slot_cursor) {
+        let (marks, bitmap, total) = (&map.usage().slots, map.slot_bitmap(), map.geometry().slots);
+        let Source { cursor, turn, quota } = &mut self.slots;
+        if let Err(Short { free, reserve }) = quota.grant(1, marks, bitmap, total) {
+            marks.refuse(self.kind);
+            return Err(OutOf::SlotsReserved { free, reserve });
+        }
+        while let Some(index) = take_bit(bitmap, cursor) {
             let Some(row) = map.slot(index) else { continue };
             let seen = SlotWord(row.word.load(Ordering::Relaxed));
             if !seen.is(SlotState::Free) {
@@ -288,15 +361,14 @@ impl Supply {
                 .compare_exchange(seen.0, mine.0, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
             {
-                let total = map.geometry().slots;
-                self.slot_turn.take(1, &map.usage().slots, map.slot_bitmap(), total);
+                turn.take(1, marks, bitmap, total);
                 // ORDER racy/1 Release fence, pairs with racy/2: Reserved before the row is written.
                 fence(Ordering::Release);
                 return Ok((index, mine));
             }
         }
-        map.usage().slots.refuse();
-        Err(OutOf::Slots { slots: map.geometry().slots })
+        marks.refuse(self.kind);
+        Err(OutOf::Slots { slots: total })
     }
 
     /// Puts everything back that can be put back; what waits to be gathered stays with the seat.
@@ -304,7 +376,7 @@ impl Supply {
         reading::order_after(map.header());
         self.reclaim(map, gathered);
         for magazine in &mut self.magazines {
-            for index in magazine.drain(..) {
+            for index in magazine.blocks.drain(..) {
                 if let Some(block) = map.block(index) {
                     free_own(map, block, self.owner);
                 }
@@ -312,14 +384,15 @@ impl Supply {
         }
     }
 
-    fn refill(&mut self, map: &Map, class: usize) {
-        let first = map.layout().classes[class].first;
-        let total = map.layout().classes[class].count;
-        let marks = &map.usage().classes[class];
-        self.turns[class].take(REFILL, marks, map.class_bitmap(class), total);
-        for _ in 0..REFILL {
-            let Some(number) = take_bit(map.class_bitmap(class), &mut self.cursors[class]) else {
-                return;
+    fn refill(&mut self, map: &Map, class: usize) -> Result<(), Short> {
+        let &ClassPlace { first, count: total, .. } = &map.layout().classes[class];
+        let (marks, bitmap) = (&map.usage().classes[class], map.class_bitmap(class));
+        let Magazine { blocks, room, source, .. } = &mut self.magazines[class];
+        let granted = source.quota.grant(REFILL.min(*room as u32), marks, bitmap, total)?;
+        source.turn.take(granted, marks, bitmap, total);
+        for _ in 0..granted {
+            let Some(number) = take_bit(bitmap, &mut source.cursor) else {
+                break;
             };
             let index = first + number;
             let Some(block) = map.block(index) else {
@@ -337,9 +410,10 @@ impl Supply {
                 .compare_exchange(seen.0, cached.0, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
             {
-                self.magazines[class].push(index);
+                blocks.push(index);
             }
         }
+        Ok(())
     }
 
     /// A plain store: the block is this participant's, so nobody else swaps its word. False for a block

@@ -193,12 +193,10 @@ impl Reaper {
                 continue;
             }
             match word.state() {
-                Some(SlotState::Claimed) => {
-                    if reclaim_slot(&region, word.owner() - 1, slot) {
-                        reaped.claims += 1;
-                        // ORDER bell/3 is the lane's cell, pairs with bell/5.
-                        region.ring_queue_of(row);
-                    }
+                Some(SlotState::Claimed) if reclaim_slot(&region, word.owner() - 1, slot) => {
+                    reaped.claims += 1;
+                    // ORDER bell/3 is the lane's cell, pairs with bell/5.
+                    region.ring_queue_of(row);
                 }
                 Some(SlotState::Reserved) => release_reserved(&region, slot, word),
                 _ => {}

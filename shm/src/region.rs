@@ -12,9 +12,11 @@ use crate::geometry::{Geometry, GeometryError, QueueSpec, SizeClass};
 use crate::layout::{
     FORMAT_VERSION, Header, MAGIC, MutexPlace, NameRow, ParticipantRow, REBUILDING, layout_hash,
 };
-use crate::map::Map;
+use crate::map::{Access, Map};
+use crate::pages::{Lock, Pages, Shortfall};
 use crate::pool;
 use crate::process;
+use crate::shares::Shares;
 use crate::sync::{AtomicU64, Ordering};
 use crate::words::{Role, RoleEpoch, Seq};
 
@@ -57,6 +59,18 @@ impl Region {
     /// The file is built under a temporary name, all its memory is reserved, and only then it gets
     /// its name: nobody can attach to a half-built one, and nobody meets SIGBUS later.
     pub fn create(path: &Path, geometry: &Geometry) -> Result<Region, CreateError> {
+        Self::create_with(path, geometry, Pages::default())
+    }
+
+    /// The same, with memory of another kind. What of it cannot be had: [`shortfalls`](Self::shortfalls).
+    ///
+    /// # Errors
+    /// Also if the memory must be locked and cannot be.
+    pub fn create_with(
+        path: &Path,
+        geometry: &Geometry,
+        pages: Pages,
+    ) -> Result<Region, CreateError> {
         let bytes = geometry.region_bytes().map_err(CreateError::Geometry)?;
         let os = |action| move |source| CreateError::Os { action, path: path.into(), source };
         if path.exists() {
@@ -83,7 +97,11 @@ impl Region {
                 other => os("reserve memory for")(other.into()),
             },
         )?;
-        let map = Map::new(&file, path, geometry.clone(), true).map_err(os("map"))?;
+        let access = Access::Work(pages);
+        let map = Map::new(&file, path, geometry.clone(), access).map_err(os("map"))?;
+        if let Some((need, limit)) = unlocked(&map, pages) {
+            return Err(CreateError::Lock { path: path.into(), need, limit });
+        }
         write_header(&map, bytes).map_err(os("describe"))?;
         pool::fill(&map);
         // ORDER magic/1 Release, pairs with magic/2: who sees the magic sees the header.
@@ -98,21 +116,30 @@ impl Region {
 
     /// Maps an existing region for work.
     pub fn attach(path: &Path) -> Result<Region, AttachError> {
-        Self::open(path, true, 0)
+        Self::attach_with(path, Pages::default())
+    }
+
+    /// The same, with memory of another kind. What of it cannot be had: [`shortfalls`](Self::shortfalls).
+    ///
+    /// # Errors
+    /// Also if the memory must be locked and cannot be.
+    pub fn attach_with(path: &Path, pages: Pages) -> Result<Region, AttachError> {
+        Self::open(path, Access::Work(pages), 0)
     }
 
     /// Maps a region whose hints may be half-built.
     pub(crate) fn attach_to_rebuild(path: &Path) -> Result<Region, AttachError> {
-        Self::open(path, true, REBUILDING)
+        Self::open(path, Access::Work(Pages::default()), REBUILDING)
     }
 
     /// Maps an existing region for looking only: works when every process of it is dead.
     pub fn observe(path: &Path) -> Result<Region, AttachError> {
-        Self::open(path, false, REBUILDING)
+        Self::open(path, Access::Look, REBUILDING)
     }
 
     /// `tolerated`: bits of [`Header::incompatible`] that do not matter to the caller.
-    fn open(path: &Path, writable: bool, tolerated: u32) -> Result<Region, AttachError> {
+    fn open(path: &Path, access: Access, tolerated: u32) -> Result<Region, AttachError> {
+        let writable = access != Access::Look;
         let os = |action| move |source| AttachError::Os { action, path: path.into(), source };
         let file =
             OpenOptions::new().read(true).write(writable).open(path).map_err(
@@ -123,8 +150,11 @@ impl Region {
             )?;
         let actual = file.metadata().map_err(os("measure"))?.len();
         let facts = read_header(path, &file, actual, tolerated)?;
-        let map = Map::new(&file, path, facts.geometry, writable).map_err(os("map"))?;
-        if writable {
+        let map = Map::new(&file, path, facts.geometry, access).map_err(os("map"))?;
+        if let Access::Work(pages) = access {
+            if let Some((need, limit)) = unlocked(&map, pages) {
+                return Err(AttachError::Lock { path: path.into(), need, limit });
+            }
             let ours = process::pid_namespace().map_err(os("read the pid namespace for"))?;
             let theirs = map.header().pid_namespace.load(Ordering::Relaxed);
             if ours != theirs {
@@ -132,6 +162,16 @@ impl Region {
             }
         }
         Ok(Region { map: Arc::new(map) })
+    }
+
+    /// What was asked of this mapping's memory and could not be had.
+    pub fn shortfalls(&self) -> &[Shortfall] {
+        self.map.missing()
+    }
+
+    /// Bytes of this mapping that the processor translates in steps of 2 MiB.
+    pub fn huge_bytes(&self) -> io::Result<u64> {
+        self.map.mapping().huge_bytes()
     }
 
     /// Removes the file. Processes that have it mapped keep their mapping until they let go of it.
@@ -281,6 +321,14 @@ impl Drop for Temporary {
     }
 }
 
+/// What had to be locked and could not be, and how much may be.
+fn unlocked(map: &Map, pages: Pages) -> Option<(u64, u64)> {
+    map.missing().iter().find_map(|missing| match *missing {
+        Shortfall::Lock { need, limit, .. } if pages.lock == Lock::Require => Some((need, limit)),
+        _ => None,
+    })
+}
+
 fn available_bytes(directory: &Path) -> io::Result<u64> {
     let facts = nix::sys::statvfs::statvfs(directory)?;
     Ok(facts.blocks_available() * facts.fragment_size())
@@ -309,6 +357,8 @@ fn write_header(map: &Map, bytes: u64) -> io::Result<()> {
     header.tx_entries.store(geometry.tx_entries, relaxed);
     header.max_attempts.store(geometry.max_attempts.into(), relaxed);
     header.inbox_limit.store(geometry.inbox_limit.into(), relaxed);
+    header.ingest_percent.store(geometry.shares.ingest_percent.into(), relaxed);
+    header.magazine.store(geometry.shares.magazine.into(), relaxed);
     header.class_count.store(geometry.classes.len() as u32, relaxed);
     header.queue_count.store(geometry.queues.len() as u32, relaxed);
     header.port_count.store(geometry.ports.len() as u32, relaxed);
@@ -424,6 +474,8 @@ fn check_counts(header: &Header) -> Result<(), GeometryError> {
         ("participants", &header.participants, Geometry::PARTICIPANTS_MAX.into()),
         ("max_attempts", &header.max_attempts, u16::MAX.into()),
         ("inbox_limit", &header.inbox_limit, u16::MAX.into()),
+        ("ingest_percent", &header.ingest_percent, 100),
+        ("magazine", &header.magazine, Shares::MAGAZINE_MAX.into()),
     ];
     for (what, count, most) in counts.into_iter().chain(lanes) {
         let value = count.load(Ordering::Relaxed);
@@ -461,6 +513,10 @@ fn read_geometry(header: &Header) -> Geometry {
         tx_entries: header.tx_entries.load(relaxed),
         max_attempts: header.max_attempts.load(relaxed) as u16,
         inbox_limit: header.inbox_limit.load(relaxed) as u16,
+        shares: Shares {
+            ingest_percent: header.ingest_percent.load(relaxed) as u8,
+            magazine: header.magazine.load(relaxed) as u16,
+        },
     }
 }
 
@@ -509,6 +565,16 @@ pub enum CreateError {
         need: u64,
         /// Bytes available.
         have: u64,
+    },
+    /// Its memory must not be swapped out, and cannot be kept from it.
+    #[error("cannot lock the {need} bytes of {} in memory, RLIMIT_MEMLOCK allows {limit}", .path.display())]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// Bytes of the region.
+        need: u64,
+        /// Bytes that this process may lock.
+        limit: u64,
     },
     /// The system refused.
     #[error("cannot {action} {}", .path.display())]
@@ -601,6 +667,16 @@ pub enum AttachError {
     OtherBoot {
         /// The file.
         path: PathBuf,
+    },
+    /// Its memory must not be swapped out, and cannot be kept from it.
+    #[error("cannot lock the {need} bytes of {} in memory, RLIMIT_MEMLOCK allows {limit}", .path.display())]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// Bytes of the region.
+        need: u64,
+        /// Bytes that this process may lock.
+        limit: u64,
     },
     /// Process ids of another namespace cannot be told dead or alive.
     #[error("{} belongs to pid namespace {theirs}, this process is in {ours}", .path.display())]

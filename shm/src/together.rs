@@ -111,6 +111,7 @@ mod tests {
     use crate::geometry::{Geometry, QueueSpec, SizeClass};
     use crate::inspect::SlotImage;
     use crate::participant::Kind;
+    use crate::shares::Shares;
     use crate::tx::{self, Operation};
     use std::path::PathBuf;
 
@@ -137,6 +138,7 @@ mod tests {
             tx_entries: 4,
             max_attempts: 5,
             inbox_limit: 8,
+            shares: Shares::default(),
         };
         let region = Region::create(&file.0, &geometry).expect("a new region");
         region.become_primary(1);

@@ -304,7 +304,7 @@ fn limits_are_errors_and_lose_nothing() {
         .expect_err("no slot");
     assert_eq!(error, DeliverError::OutOf(OutOf::Slots { slots: 64 }));
     let slots = test.region.usage().slots;
-    assert_eq!((slots.high, slots.refused, slots.suggested()), (64, 1, 128));
+    assert_eq!((slots.high, slots.refused_ports, slots.suggested()), (64, 1, 128));
     port.discard(packet);
 
     let mut claim = worker.claim(work).expect("ready");

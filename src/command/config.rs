@@ -130,7 +130,9 @@ fn show(config: &Config) -> Result<serde_json::Value, Failure> {
             "name": config.region_name(), "bytes": region_bytes(config)?,
             "slots": file.region.slots, "participants": file.region.participants,
             "tx_entries": file.region.tx_entries, "max_attempts": file.region.max_attempts,
-            "inbox_limit": file.region.inbox_limit, "class": classes,
+            "inbox_limit": file.region.inbox_limit,
+            "ingest_percent": file.region.ingest_percent, "magazine": file.region.magazine,
+            "class": classes,
         },
         "queue": queues, "port": ports, "worker": workers,
     }))

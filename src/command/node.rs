@@ -9,7 +9,7 @@ use std::time::Duration;
 use hotpair_replica::node::{ArbiterConfig, Node, NodeConfig, NodeError};
 use hotpair_replica::protocol::{Control, Limits, Mode as Output, Timing};
 use hotpair_replica::tripwire::SharedPage;
-use hotpair_shm::{CreateError, Region};
+use hotpair_shm::{AttachError, CreateError, Region};
 
 use crate::config::{ArbiterKind, Config, Member, Mode};
 use crate::credentials;
@@ -66,6 +66,7 @@ fn settings(config: &Config) -> Result<NodeConfig, Failure> {
         region: Region::path_for(config.region_name()),
         geometry: config.geometry(),
         policies: config.policies(),
+        pages: config.pages(),
         first: file.pair.node == Member::A,
         mode: match file.replication.mode {
             Mode::Sync => Output::Sync,
@@ -111,6 +112,9 @@ fn explain(error: &NodeError) -> Failure {
         NodeError::Create { source: CreateError::Space { .. } } => {
             failure.help("make [region] smaller, or remove old regions: see `hotpair region list`")
         }
+        NodeError::Create { source: CreateError::Lock { .. } }
+        | NodeError::Attach { source: AttachError::Lock { .. } } => failure
+            .help("raise the limit (`ulimit -l`, LimitMEMLOCK=), or set [region] mlock = \"try\""),
         NodeError::Attach { .. } | NodeError::Geometry { .. } => failure
             .help("stop the node, then `hotpair region remove NAME`; its state comes from the peer")
             .exit(Exit::Refused),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use hotpair_shm::{
-    Counter, Distribution, Kind, ParticipantStatus, Region, RegionStatus, Role, Times,
+    Counter, Distribution, Kind, Level, ParticipantStatus, Region, RegionStatus, Role, Times,
 };
 use serde_json::{Value, json};
 
@@ -71,16 +71,23 @@ fn json(region: &Region, status: &RegionStatus) -> Value {
             })
         })
         .collect();
+    let usage = region.usage();
     let blocks: Vec<Value> = status
         .classes
         .iter()
-        .map(|class| {
+        .zip(&usage.classes)
+        .map(|(class, level)| {
             json!({
                 "payload_bytes": class.payload_bytes, "total": class.total,
-                "free": class.free, "in_use": class.in_use,
+                "free": class.free, "in_use": class.in_use, "reserve": level.reserve,
+                "high": level.high, "refused": level.refused, "refused_ports": level.refused_ports,
             })
         })
         .collect();
+    let slots = json!({
+        "total": usage.slots.total, "reserve": usage.slots.reserve, "high": usage.slots.high,
+        "refused": usage.slots.refused, "refused_ports": usage.slots.refused_ports,
+    });
     json!({
         "v": 1,
         "region": region.name(),
@@ -104,6 +111,7 @@ fn json(region: &Region, status: &RegionStatus) -> Value {
         "times": json_times(&region.times()),
         "parked": status.parked(),
         "packets_waiting": status.packets_waiting,
+        "slots": slots,
         "blocks": blocks,
         "blocks_in_use": status.blocks_in_use(),
         "region_bytes": status.region_bytes,
@@ -203,14 +211,35 @@ fn write(text: &mut String, region: &Region, status: &RegionStatus) -> std::fmt:
             writeln!(text, "  without room: {}", counts.join(", "))?;
         }
     }
-    for class in &status.classes {
+    let usage = region.usage();
+    for (class, level) in status.classes.iter().zip(&usage.classes) {
         writeln!(
             text,
-            "blocks of {} bytes: {} in use, {} free of {}",
-            class.payload_bytes, class.in_use, class.free, class.total
+            "blocks of {} bytes: {} in use, {} free of {}{}",
+            class.payload_bytes,
+            class.in_use,
+            class.free,
+            class.total,
+            refusals(level)
         )?;
     }
+    if usage.slots.refused + usage.slots.refused_ports > 0 {
+        let Level { high, total, .. } = usage.slots;
+        writeln!(text, "slots: at most {high} in use of {total}{}", refusals(&usage.slots))?;
+    }
     Ok(())
+}
+
+/// Who got nothing, if anybody did.
+fn refusals(level: &Level) -> String {
+    let Level { refused, refused_ports, reserve, .. } = level;
+    match (refused, refused_ports) {
+        (0, 0) => String::new(),
+        _ => format!(
+            ", refused {refused} times to commits and {refused_ports} times to ports, \
+             which leave {reserve}"
+        ),
+    }
 }
 
 /// One line, if anything was measured. What was measured outlives who did it: a seat's figures are those of everybody who

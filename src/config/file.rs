@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use hotpair_shm::{Pages, Shares};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -131,7 +132,36 @@ pub(crate) struct Region {
     pub(crate) max_attempts: u16,
     #[serde(default = "default_inbox_limit")]
     pub(crate) inbox_limit: u16,
+    #[serde(default = "default_ingest_percent")]
+    pub(crate) ingest_percent: u8,
+    #[serde(default = "default_magazine")]
+    pub(crate) magazine: u16,
+    #[serde(default)]
+    pub(crate) huge_pages: HugePages,
+    #[serde(default = "default_prefault")]
+    pub(crate) prefault: bool,
+    #[serde(default)]
+    pub(crate) mlock: Mlock,
     pub(crate) class: Vec<Class>,
+}
+
+/// Whether the region is to lie in pages of 2 MiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum HugePages {
+    #[default]
+    Off,
+    Try,
+}
+
+/// Whether the region is to be kept from being swapped out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mlock {
+    #[default]
+    Off,
+    Try,
+    Require,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -264,6 +294,15 @@ fn default_max_attempts() -> u16 {
 }
 fn default_inbox_limit() -> u16 {
     64
+}
+fn default_ingest_percent() -> u8 {
+    Shares::default().ingest_percent
+}
+fn default_magazine() -> u16 {
+    Shares::default().magazine
+}
+fn default_prefault() -> bool {
+    Pages::default().prefault
 }
 fn default_lanes() -> u8 {
     1

@@ -94,6 +94,7 @@ fn wrong_files_are_blamed_by_line_and_caret() {
         ("unknown overload",   "# overload = \"reject\"", "overload = \"panic\"", "unknown variant `panic`"),
         ("no such node",       "node = \"a\"",            "node = \"c\"",         "unknown variant `c`"),
         ("no socket",          "holder = \"service.sock\"", "",                   "either `bind`"),
+        ("neither tried nor not", "# huge_pages = \"off\"", "huge_pages = \"on\"", "expected `off` or `try`"),
         ("empty command",      "[\"./my-worker\"]",       "[]",                   "command is empty"),
     ];
     for (why, from, to, message) in cases {
@@ -125,6 +126,13 @@ fn etcd_takes_the_place_of_the_witness() {
 fn a_geometry_that_cannot_be_is_refused() {
     let error = parse(&DOCUMENTED.replacen("slots = 4096", "slots = 0", 1)).expect_err("no slots");
     assert!(error.contains("slots"), "{error}");
+    for (key, default, range) in
+        [("ingest_percent", 75, "from 1 to 100"), ("magazine", 64, "from 1 to 1024")]
+    {
+        let zero = DOCUMENTED.replacen(&format!("# {key} = {default}"), &format!("{key} = 0"), 1);
+        let error = parse(&zero).expect_err("nothing for anybody");
+        assert!(error.contains(key) && error.contains(range), "{error}");
+    }
     let same = DOCUMENTED.to_owned() + "\n[[queue]]\nname = \"calls\"\n";
     assert!(parse(&same).expect_err("two queues of one name").contains("calls"));
 }

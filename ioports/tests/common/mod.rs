@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use hotpair_ioports::{Classifier, Counters, PortConfig, RunError, SocketSource, Stop, run};
 use hotpair_shm::{
     Counter, Geometry, Kind, Overload, Participant, PortId, QueueId, QueuePolicy, QueueSpec,
-    Region, SizeClass,
+    Region, Shares, SizeClass,
 };
 
 /// Far beyond anything that works: reached only by what hangs.
@@ -50,6 +50,7 @@ pub(crate) fn geometry(packets: u32) -> Geometry {
         tx_entries: 256,
         max_attempts: 5,
         inbox_limit: 1000,
+        shares: Shares::default(),
     }
 }
 

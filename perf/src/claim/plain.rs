@@ -11,8 +11,11 @@
 //!
 //! A sequentially consistent store is counted as one: on x86 it is a locked exchange as well.
 
+#![expect(unsafe_code, reason = "tells the kernel of which kind memory is to be")]
+
 use std::collections::VecDeque;
 use std::hint::black_box;
+use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
 use crate::objects::{VALUE_BYTES, work};
@@ -55,6 +58,20 @@ fn line() -> Line {
     Line(AtomicU64::new(0))
 }
 
+/// The pages of 2 MiB that lie in `memory` as a whole.
+fn collapse<T>(memory: &[T]) -> io::Result<()> {
+    const HUGE: usize = 2 << 20;
+    let range = memory.as_ptr_range();
+    let from = range.start.addr().next_multiple_of(HUGE);
+    let bytes = (range.end.addr() / HUGE * HUGE).saturating_sub(from);
+    let at = range.start.with_addr(from).cast_mut().cast();
+    // SAFETY: inside memory that is borrowed here; the advice changes no byte of it.
+    match unsafe { libc::madvise(at, bytes, libc::MADV_COLLAPSE) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// One uncontended compare-and-swap, expected to succeed.
 #[inline]
 fn swap(word: &AtomicU64) {
@@ -88,6 +105,14 @@ impl Plain {
             blocks: (0..objects + 64).map(block).collect(),
             cached: (objects..objects + 64).collect(),
         }
+    }
+
+    /// Moves what is large into huge pages, as the region can be.
+    pub(super) fn in_huge_pages(&self) -> io::Result<()> {
+        collapse(&self.lane)?;
+        collapse(&self.order)?;
+        collapse(&self.slots)?;
+        collapse(&self.blocks)
     }
 
     #[inline]

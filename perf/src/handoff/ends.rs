@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hotpair_shm::{
-    DeliverError, Delivery, ENDPOINT_BYTES, Endpoint, Geometry, Kind, Participant, QueueId,
-    QueueSpec, Region, SizeClass,
+    DeliverError, Delivery, ENDPOINT_BYTES, Endpoint, Geometry, Kind, OutOf, Participant, QueueId,
+    QueueSpec, Region, Shares, SizeClass,
 };
 
 use super::{Receiver, Sender};
@@ -38,6 +38,7 @@ pub(super) fn geometry(size: usize, objects: u32, waiting: u16) -> Geometry {
         tx_entries: 64,
         max_attempts: 5,
         inbox_limit: waiting,
+        shares: Shares::default(),
     }
 }
 
@@ -67,7 +68,7 @@ impl ObjectSender {
         let mut packet = loop {
             match self.port.packet_of(message, Endpoint::NONE) {
                 Ok(packet) => break packet,
-                Err(hotpair_shm::OutOf::Blocks { .. }) => std::hint::spin_loop(),
+                Err(OutOf::Blocks { .. } | OutOf::BlocksReserved { .. }) => std::hint::spin_loop(),
                 Err(error) => return Err(BenchError::setup("take a block")(error)),
             }
         };

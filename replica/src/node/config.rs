@@ -5,7 +5,9 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hotpair_shm::{AttachError, CreateError, Geometry, JoinError, QueuePolicy, RebuildError};
+use hotpair_shm::{
+    AttachError, CreateError, Geometry, JoinError, Pages, QueuePolicy, RebuildError,
+};
 
 use crate::protocol::{self, Control, Limits, Mode, Timing};
 use crate::quic::LinkError;
@@ -40,6 +42,8 @@ pub struct NodeConfig {
     /// How each of its queues is served, in the geometry's order; those that are not named as usual. This node's own
     /// business: the other one may do otherwise.
     pub policies: Vec<QueuePolicy>,
+    /// What this node's mapping of it is to be.
+    pub pages: Pages,
     /// This node founds the pair when the arbiter has no view at all. One of the two.
     pub first: bool,
     /// Whether output waits for the back-up.

@@ -6,6 +6,7 @@ use super::*;
 use crate::endpoint::Endpoint;
 use crate::geometry::{Geometry, QueueSpec, SizeClass};
 use crate::participant::{Kind, Participant};
+use crate::shares::Shares;
 use crate::sync::AtomicU64;
 use crate::verify::Mode;
 use crate::{Delivery, JoinError, PortId, QueueId};
@@ -35,6 +36,7 @@ fn scratch(name: &str) -> Scratch {
         tx_entries: 256,
         max_attempts: 100,
         inbox_limit: 100,
+        shares: Shares::default(),
     };
     let path = Region::path_for(&format!("test.rebuild.{}.{name}", std::process::id()));
     let region = Region::create(&path, &geometry).expect("a small region fits");

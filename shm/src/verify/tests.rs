@@ -7,6 +7,7 @@ use crate::index::{chain_word, next_of};
 use crate::map::Map;
 use crate::participant::{Kind, Participant, SeatState, SeatWord};
 use crate::reap::Reaper;
+use crate::shares::Shares;
 use crate::sync::Ordering;
 use crate::words::{
     BlockState, BlockWord, BucketWord, EntryState, EntryWord, InboxWord, SlotState, SlotWord,
@@ -32,6 +33,7 @@ fn geometry() -> Geometry {
         tx_entries: 16,
         max_attempts: 3,
         inbox_limit: 10,
+        shares: Shares::default(),
     }
 }
 

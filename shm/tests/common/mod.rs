@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use hotpair_shm::{
-    Delivered, Delivery, Endpoint, Geometry, Participant, QueueSpec, Region, SizeClass,
+    Delivered, Delivery, Endpoint, Geometry, Participant, QueueSpec, Region, Shares, SizeClass,
 };
 
 /// A primary region under a name of its own; the file is removed on drop, also in a panic.
@@ -38,7 +38,7 @@ impl Drop for TestRegion {
     }
 }
 
-/// Small enough to be exhausted, large enough to work.
+/// Small enough to be exhausted, by ports too, large enough to work.
 pub(crate) fn small() -> Geometry {
     Geometry {
         slots: 64,
@@ -55,6 +55,7 @@ pub(crate) fn small() -> Geometry {
         tx_entries: 16,
         max_attempts: 3,
         inbox_limit: 100,
+        shares: Shares { ingest_percent: 100, ..Shares::default() },
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hotpair_shm::{
     Claim, CommitError, DeliverError, Delivery, Endpoint, Geometry, Kind, Overload, Participant,
-    PortId, QueueId, QueuePolicy, QueueSpec, Reaper, Region, Seq, SizeClass, testing,
+    PortId, QueueId, QueuePolicy, QueueSpec, Reaper, Region, Seq, Shares, SizeClass, testing,
 };
 
 use super::pairs;
@@ -32,7 +32,8 @@ pub(crate) fn tiny() -> Geometry {
     Geometry {
         slots: 16,
         classes: vec![
-            SizeClass { payload_bytes: 64, count: 64 },
+            // A magazine holds more than one refill of them.
+            SizeClass { payload_bytes: 64, count: 320 },
             SizeClass { payload_bytes: 128, count: 8 },
         ],
         queues: vec![
@@ -44,6 +45,8 @@ pub(crate) fn tiny() -> Geometry {
         tx_entries: 8,
         max_attempts: 3,
         inbox_limit: 6,
+        // A reserve of so few blocks would have ports refill their magazines by halves.
+        shares: Shares { ingest_percent: 100, ..Shares::default() },
     }
 }
 

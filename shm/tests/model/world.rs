@@ -6,7 +6,7 @@ use std::time::Duration;
 use hotpair_shm::{
     AlsoError, Claim, CommitError, CreateObjectError, DeliverError, Delivered, Delivery, Endpoint,
     Gatherer, Geometry, Kind, Mode, ObjectState, OutOf, Participant, QueueSpec, Reaper, Region,
-    SizeClass, Sweeper, testing,
+    Shares, SizeClass, Sweeper, testing,
 };
 
 use super::ops::{Op, Timer};
@@ -96,6 +96,7 @@ impl World {
             tx_entries: 8,
             max_attempts: MAX_ATTEMPTS,
             inbox_limit: INBOX_LIMIT,
+            shares: Shares { ingest_percent: 100, ..Shares::default() },
         };
         let region = Region::create(&path, &geometry).expect("a small region fits");
         region.become_primary(1);

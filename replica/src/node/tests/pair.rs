@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use hotpair_shm::{Delivery, Endpoint, Participant, QueueSpec, SizeClass};
+use hotpair_shm::{Delivery, Endpoint, Pages, Participant, QueueSpec, Shares, SizeClass};
 use serde_json::Value;
 
 use super::super::*;
@@ -34,6 +34,7 @@ fn geometry() -> Geometry {
         tx_entries: 64,
         max_attempts: 3,
         inbox_limit: 100,
+        shares: Shares::default(),
     }
 }
 
@@ -124,6 +125,7 @@ impl Stage {
             region: ours.region.clone(),
             geometry: geometry(),
             policies: Vec::new(),
+            pages: Pages::default(),
             first: side == 0,
             mode: Mode::Sync,
             timing: Timing { ack_wait: Duration::from_secs(5), ..Timing::default() },
