@@ -144,7 +144,7 @@ fn letters_delivered_twice(setting: &mut Setting) {
         claim.send(work, b"c", payload.as_bytes()).expect("room");
     }
     claim.commit().expect("nobody is in the way");
-    testing::offer_letters(setting.seat.region());
+    testing::offer_a_letter(setting.seat.region());
     testing::deliver_letters(&mut setting.seat);
 }
 
