@@ -10,7 +10,6 @@ use crate::held::{Held, Timer};
 use crate::index::{self, Lookup};
 use crate::participant::Participant;
 use crate::pool::{OutOf, Supply};
-use crate::process::monotonic_ns;
 use crate::region::{QueueId, Region};
 use crate::sync::Ordering;
 use crate::words::{SlotState, SlotWord};
@@ -67,7 +66,7 @@ impl Claim<'_> {
             return Err(AlsoError::Conflict);
         }
         let word = participant.take_slot(row, slot, hint, seen).ok_or(AlsoError::Conflict)?;
-        let mut held = Held::new(row, slot, word, seen.is(SlotState::Ready));
+        let mut held = Held::new(region, row, slot, word, seen.is(SlotState::Ready));
         held.stay_ready = held.was_ready;
         Ok(held)
     }
@@ -121,7 +120,7 @@ impl<'c> OtherObject<'c> {
 
     /// See [`Claim::set_timer`].
     pub fn set_timer(&mut self, after: Duration) {
-        self.held.timer = Timer::At((monotonic_ns() + after.as_nanos() as u64).max(1));
+        self.held.set_timer(after);
     }
 
     /// See [`Claim::clear_timer`].

@@ -172,8 +172,8 @@ impl Participant {
         // Before there is a `held`: one whose address is taken is built on the stack and copied from there.
         self.begin_watch(placing.unwrap_or(0) as u8, word);
         let row = self.region.map.slot(slot).expect("a claimed slot exists");
-        let mut held = Held::new(row, slot, word, before.is(SlotState::Ready));
-        held.timer_due = self.region.timer_is_due(word);
+        let mut held = Held::new(&self.region, row, slot, word, before.is(SlotState::Ready));
+        held.look_at_timer();
         Claim {
             held,
             role,
@@ -371,13 +371,13 @@ impl<'p> Claim<'p> {
 
     /// Time left on the timer as it will be committed; zero if it has come due since the claim.
     pub fn timer(&self) -> Option<Duration> {
-        let (deadline, _) = self.held.deadline(&self.participant.region);
+        let (deadline, _) = self.held.deadline();
         (deadline != 0).then(|| Duration::from_nanos(deadline.saturating_sub(monotonic_ns())))
     }
 
     /// Makes the object ready once more after `after`, whatever else happens.
     pub fn set_timer(&mut self, after: Duration) {
-        self.held.timer = Timer::At((monotonic_ns() + after.as_nanos() as u64).max(1));
+        self.held.set_timer(after);
     }
 
     /// Stops the timer.

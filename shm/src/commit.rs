@@ -161,7 +161,7 @@ impl Claim<'_> {
     fn write_timers(&mut self) -> Result<(), CommitError> {
         let Participant { region, supply, work, .. } = &mut *self.participant;
         for held in std::iter::once(&mut self.held).chain(&mut work.others) {
-            let (deadline, changed) = held.deadline(region);
+            let (deadline, changed) = held.deadline();
             let changed = held.needs_block(changed);
             if held.withdraw || deadline == 0 && !changed {
                 continue;

@@ -1,9 +1,12 @@
 //! One object in a claim's hands, and what the commit will make of it.
 
+use std::time::Duration;
+
 use crate::layout::SlotRow;
 use crate::letter::LETTER;
 use crate::map::{Block, Map};
 use crate::pool::{OutOf, Supply};
+use crate::process::monotonic_ns;
 use crate::region::Region;
 use crate::value::{set_placing, value_block};
 use crate::words::SlotWord;
@@ -24,6 +27,8 @@ pub(crate) struct Held {
     pub(crate) word: SlotWord,
     /// It was ready without a message: so it is again if it is given back.
     pub(crate) was_ready: bool,
+    /// When its timer is due as it was claimed, in monotonic nanoseconds; zero for none.
+    before: u64,
     /// Its timer was due when it was claimed, so the commit clears it. One that comes due later fires later.
     pub(crate) timer_due: bool,
     pub(crate) incarnation: u32,
@@ -40,12 +45,19 @@ pub(crate) struct Held {
 
 impl Held {
     #[inline]
-    pub(crate) fn new(row: &SlotRow, slot: u32, word: SlotWord, was_ready: bool) -> Self {
+    pub(crate) fn new(
+        region: &Region,
+        row: &SlotRow,
+        slot: u32,
+        word: SlotWord,
+        was_ready: bool,
+    ) -> Self {
         use crate::sync::Ordering::Relaxed;
         Self {
             slot,
             word,
             was_ready,
+            before: region.deadline(word),
             timer_due: false,
             incarnation: row.incarnation.load(Relaxed),
             placing: row.placing.load(Relaxed),
@@ -55,6 +67,16 @@ impl Held {
             withdraw: false,
             stay_ready: false,
         }
+    }
+
+    /// Notes whether the timer is due: of the object that the claim is about.
+    #[inline]
+    pub(crate) fn look_at_timer(&mut self) {
+        self.timer_due = self.before != 0 && self.before <= monotonic_ns();
+    }
+
+    pub(crate) fn set_timer(&mut self, after: Duration) {
+        self.timer = Timer::At((monotonic_ns() + after.as_nanos() as u64).max(1));
     }
 
     /// The lane from this commit on.
@@ -90,8 +112,8 @@ impl Held {
     /// The deadline as it will be committed, in monotonic nanoseconds, zero for none; and whether that
     /// is another one than before.
     #[inline]
-    pub(crate) fn deadline(&self, region: &Region) -> (u64, bool) {
-        let before = region.deadline(self.word);
+    pub(crate) fn deadline(&self) -> (u64, bool) {
+        let before = self.before;
         let after = match self.timer {
             Timer::At(deadline) => deadline,
             Timer::Cleared => 0,

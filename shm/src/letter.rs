@@ -243,7 +243,7 @@ impl Participant {
                 return Original::Gone;
             }
             if let Some(word) = self.take_slot(row, slot, hint, seen) {
-                let mut held = Held::new(row, slot, word, seen.is(SlotState::Ready));
+                let mut held = Held::new(&self.region, row, slot, word, seen.is(SlotState::Ready));
                 held.withdraw = true;
                 self.work.others.push(held);
                 return Original::Mine;

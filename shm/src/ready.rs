@@ -28,6 +28,7 @@ use crate::words::{SlotState, SlotWord};
 
 impl Region {
     /// Whether an object in this state can be claimed now, and has something to do.
+    #[inline]
     pub(crate) fn is_ready(&self, slot: u32, word: SlotWord) -> bool {
         match word.state() {
             Some(SlotState::Ready) => true,
@@ -37,10 +38,12 @@ impl Region {
     }
 
     /// Whether a message waits or the timer is due.
+    #[inline]
     pub(crate) fn has_work(&self, slot: u32, word: SlotWord) -> bool {
         inbox::has_waiting(&self.map, slot) || self.timer_is_due(word)
     }
 
+    #[inline]
     pub(crate) fn timer_is_due(&self, word: SlotWord) -> bool {
         let deadline = self.deadline(word);
         deadline != 0 && deadline <= monotonic_ns()
@@ -48,6 +51,7 @@ impl Region {
 
     /// Monotonic nanoseconds at which the object's timer is due, zero for none. A racy read: a hint
     /// unless the caller has claimed the object.
+    #[inline]
     pub(crate) fn deadline(&self, word: SlotWord) -> u64 {
         word.block()
             .and_then(|block| self.map.block(block))
@@ -79,6 +83,7 @@ impl Region {
     }
 
     /// Puts a hint of the slot into its lane and wakes a worker.
+    #[inline]
     pub(crate) fn hint(&self, slot: u32, row: &SlotRow) {
         if let Some(queue) = self.hint_quietly(slot, row) {
             self.ring(Bell::Queue(queue));
@@ -92,6 +97,7 @@ impl Region {
     }
 
     /// Puts a hint of the slot into its lane; the caller rings for the queue.
+    #[inline]
     pub(crate) fn hint_quietly(&self, slot: u32, row: &SlotRow) -> Option<QueueId> {
         let placing = row.placing.load(Ordering::Relaxed);
         let (queue, priority) = lane_of(placing);
