@@ -185,6 +185,7 @@ impl Reaper {
         };
         let mut kept: u64 = 0;
         for slot in 0..region.geometry().slots {
+            give_way(slot);
             let Some(row) = region.map.slot(slot) else {
                 continue;
             };
@@ -215,6 +216,7 @@ impl Reaper {
         let hazards = Hazards::now(&region.map, reading::readers(header));
         let mut restore = false;
         for index in 0..region.map.block_count() {
+            give_way(index);
             let Some(block) = region.map.block(index) else {
                 continue;
             };
@@ -281,6 +283,14 @@ impl Reaper {
             }
             false
         });
+    }
+}
+
+/// Lets whoever was woken by what was handed on have the processor, before a long walk and again and again in it:
+/// a worker that shares it with the reaper waited for a whole time slice, 4 ms of 5 from a death to the last claim.
+fn give_way(at: u32) {
+    if at.is_multiple_of(1 << 14) {
+        std::thread::yield_now();
     }
 }
 
