@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use support::{Ended, HOTPAIR, Running, eventually, family, regions_with, runs};
+use support::{Ended, HOTPAIR, Running, bound, eventually, family, regions_with, runs};
 
 /// Whether two processes can run side by side here.
 fn two_cores() -> bool {
@@ -172,7 +172,7 @@ fn nothing_is_left_of_a_stopped_bench() {
         return;
     }
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        let mut command = Command::new(HOTPAIR);
+        let mut command = bound();
         command.args(["bench", "handoff", "--seconds", "60m"]).stdout(Stdio::null());
         let mut bench = Running::start(&mut command);
         let pid = bench.pid();

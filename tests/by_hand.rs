@@ -11,7 +11,7 @@ use std::time::Duration;
 use hotpair_worker::{Space, Wait};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{Ended, HOTPAIR, RegionName, Running, eventually, hotpair, loopback};
+use support::{Ended, HOTPAIR, RegionName, Running, bound, eventually, hotpair, loopback};
 
 /// A directory with certificates and the addresses of a pair on this host.
 struct Site {
@@ -73,7 +73,7 @@ packet_bytes_max = 128
     }
 
     fn witness(&self) -> Running {
-        let mut command = Command::new(HOTPAIR);
+        let mut command = bound();
         command.args(["witness", "--listen", &format!("{}:7400", self.ip), "--pki"]);
         command.arg(self.path("pki")).arg("--store").arg(self.path("witness"));
         // Node a may begin without the other.
@@ -85,7 +85,7 @@ packet_bytes_max = 128
     }
 
     fn node(&self, config: &Path) -> Running {
-        let mut command = Command::new(HOTPAIR);
+        let mut command = bound();
         command.args(["node", "--config"]).arg(config);
         Running::start(command.stdin(Stdio::null()).stdout(Stdio::null()))
     }
@@ -112,7 +112,7 @@ fn noise_is_counted_and_a_panicking_object_is_parked() {
     let service = format!("{}:7430", site.ip);
     let socket = site.path("service.sock");
     let hold = ["hold", "--at", &text(&socket), &format!("service={service}")].map(str::to_owned);
-    let hold = Running::start(Command::new(HOTPAIR).args(hold).stdout(Stdio::null()));
+    let hold = Running::start(bound().args(hold).stdout(Stdio::null()));
     eventually("the holder listens", || socket.exists());
     let _witness = site.witness();
     let from = "holder = \"service.sock\"";

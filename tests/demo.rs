@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{Ended, HOTPAIR, Running, eventually, family, hotpair, regions_with, runs};
+use support::{Ended, HOTPAIR, Running, bound, eventually, family, hotpair, regions_with, runs};
 
 /// Runs a short demo that must end well.
 fn demo(victim: &str) -> serde_json::Value {
@@ -71,7 +71,7 @@ fn the_port_dies() {
 /// A demo that would run for an hour, stopped once its load runs.
 fn long_demo() -> (Running, Vec<i32>) {
     let mut demo = Running::start(
-        Command::new(HOTPAIR)
+        bound()
             .args(["demo", "--seconds=3600", "--rate=200"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

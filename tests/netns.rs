@@ -69,7 +69,10 @@ impl Net {
     /// A command on one of the hosts.
     fn on(&self, host: &str, program: &str) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.space(host), program]);
+        let parent = std::process::id().to_string();
+        command.args(["netns", "exec", &self.space(host)]);
+        // `ip` becomes what it runs, so the kernel ends it with this test, however that ends.
+        command.args([HOTPAIR, "under", "--parent", &parent, "--", program]);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     }

@@ -89,6 +89,15 @@ impl Drop for RegionName {
     }
 }
 
+/// The program under test as a child that the kernel ends with the thread that starts it: also if the test is
+/// killed before it can clean up.
+pub(crate) fn bound() -> Command {
+    let mut command = Command::new(HOTPAIR);
+    let parent = std::process::id().to_string();
+    command.args(["under", "--parent", &parent, "--", HOTPAIR]);
+    command
+}
+
 /// A child that does not outlive its test.
 pub(crate) struct Running(pub(crate) Child);
 
