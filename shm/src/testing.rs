@@ -11,6 +11,7 @@ use crate::claim::Claim;
 use crate::commit::CommitError;
 use crate::inbox::Chain;
 use crate::index::next_of;
+use crate::layout::REBUILDING;
 use crate::letter;
 use crate::map::Map;
 use crate::participant::{Participant, SeatState, SeatWord};
@@ -64,6 +65,11 @@ pub fn deliver_letters(by: &mut Participant) {
         }
     }
     by.leave();
+}
+
+/// Whether a rebuild was begun and not finished.
+pub fn is_being_rebuilt(region: &Region) -> bool {
+    region.header().incompatible.load(Ordering::SeqCst) & REBUILDING != 0
 }
 
 /// The messages that wait for the object in `slot`, oldest first, but for those that letters hold. The region

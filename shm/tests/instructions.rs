@@ -37,7 +37,7 @@ mod tracer;
 use common::random::Random;
 use every::{Company, every_instruction, real_death};
 use hotpair_shm::Region;
-use operations::{OPERATIONS, Operation, REAP, SEATS};
+use operations::{OPERATIONS, Operation, REAP, REBUILD, SEATS};
 use pairs::PAIRS;
 use reaping::{count_images, reap_step_by_step};
 use stopped::{Ends, Meanwhile, stop_and_go_on};
@@ -97,6 +97,16 @@ fn each_instruction_of_each_operation_with_a_node() {
 fn each_instruction_of_sitting_down_and_leaving() {
     try_all(SEATS, Company::Solo);
     try_all(SEATS, Company::Node);
+}
+
+#[test]
+fn each_instruction_of_a_rebuild() {
+    if is_permitted() {
+        stay_on_one_processor();
+        // No sample of real deaths: nobody attaches to a region that is half rebuilt. tests/rebuild.rs has them.
+        let tried = every_instruction(&REBUILD, Company::Solo);
+        println!("rebuild: {} instants, {} images", tried.instants, tried.images);
+    }
 }
 
 #[test]

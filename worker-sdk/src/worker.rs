@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use hotpair_shm::{CommitError, Participant, QueueId};
 
+use crate::care::Care;
 use crate::error::Error;
 use crate::job::Job;
 use crate::space::Space;
@@ -19,6 +20,7 @@ const SUCCESSOR_CHECK: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Worker {
     participant: Participant,
+    care: Care,
     space: Space,
     queue: QueueId,
     queue_name: String,
@@ -45,7 +47,8 @@ impl Worker {
         let participant = space.join(queue)?;
         let queue_name = queue.to_owned();
         let stop = Arc::new(AtomicBool::new(false));
-        Ok(Worker { participant, space, queue: id, queue_name, stop })
+        let care = Care::new(participant.region());
+        Ok(Worker { participant, care, space, queue: id, queue_name, stop })
     }
 
     /// A handle by which other threads stop this worker.
@@ -60,10 +63,12 @@ impl Worker {
 
     /// The next ready object, whichever it is. `None` when the wait is over or the worker was stopped.
     ///
+    /// Where the region has no node, workers look after each other: what a dead one held is ready again after 100 ms or so.
     /// While the node is a back-up this waits: it wakes within microseconds of a promotion.
     pub fn claim(&mut self, wait: Wait) -> Result<Option<Job<'_>>, Error> {
         let begun = Instant::now();
         let mut checked = begun;
+        self.care.look(begun);
         loop {
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(None);
@@ -71,7 +76,9 @@ impl Worker {
             if let Some(ready) = self.participant.claim_ready(self.queue) {
                 return Ok(Some(Job::new(self.participant.hold(ready))));
             }
-            let waited = begun.elapsed();
+            let now = Instant::now();
+            self.care.look(now);
+            let waited = now - begun;
             let left = match wait.at_most {
                 Some(limit) if waited >= limit => return Ok(None),
                 Some(limit) => limit - waited,

@@ -121,6 +121,9 @@ fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String>
 
 /// Lets reapers (and the node, if there is one) do all they have to, and checks what is left.
 pub(crate) fn recover(region: &Region) -> Result<Facts, String> {
+    if testing::is_being_rebuilt(region) {
+        Region::rebuild(region.path()).map_err(|error| format!("the next rebuild: {error}"))?;
+    }
     recover_after(region, Replay::new(region))
 }
 

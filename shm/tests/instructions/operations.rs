@@ -636,6 +636,26 @@ pub(crate) const SEATS: &[Operation] = &[
     },
 ];
 
+/// A rebuild of a region that everybody has left.
+pub(crate) const REBUILD: Operation = Operation {
+    name: "rebuild",
+    prepare: |setting| {
+        letters_under_way(setting);
+        setting.send(Some("e"), "message");
+    },
+    child: |region| {
+        mark();
+        let rebuilt = Region::rebuild(region.path()).expect("nobody lives");
+        mark();
+        rebuilt.objects > 0
+    },
+    before: "work/a=new; work/c=idle ready [hello again]; work/d=idle; \
+             work/e=idle ready [message]; work/n= ready [welcome]; packets []",
+    after: "work/a=new; work/c=idle ready [hello again]; work/d=idle; \
+            work/e=idle ready [message]; work/n= ready [welcome]; packets []",
+    least: (20_000, 200),
+};
+
 /// The reaper itself, at work on whatever the test has left dead in the region.
 pub(crate) const REAP: Operation = Operation {
     name: "reap",
@@ -654,7 +674,7 @@ pub(crate) const REAP: Operation = Operation {
 
 /// The operation of this name, for the child.
 pub(crate) fn by_name(name: &str) -> &'static Operation {
-    let all = OPERATIONS.iter().chain(SEATS).chain(pairs::OPERATIONS).chain([&REAP]);
+    let all = OPERATIONS.iter().chain(SEATS).chain(pairs::OPERATIONS).chain([&REAP, &REBUILD]);
     let mut all = all.filter(|operation| operation.name == name);
     all.next().unwrap_or_else(|| panic!("no operation {name}"))
 }
