@@ -252,14 +252,19 @@ impl Participant {
         !self.taken.is_empty() || before.is(SlotState::Ready) || self.is_due(slot, word)
     }
 
-    /// Without a message only a timer is left: or the hint was about copies of letters that are gone.
+    /// Without a message only a timer is left: or the hint was about what is gone, as copies of letters are that were
+    /// read before. What is in the inbox even so is for the claim to find out.
     fn is_due(&self, slot: u32, word: SlotWord) -> bool {
-        let due = self.region.timer_is_due(word);
-        if !due {
+        if self.region.timer_is_due(word) {
+            return true;
+        }
+        inbox::prune(&self.region.map, slot);
+        let found = inbox::has_waiting(&self.region.map, slot);
+        if !found {
             give_back(&self.region, slot, word, false, false);
             self.forget_claims(self.next_hint, 0);
         }
-        due
+        found
     }
 
     /// Takes the oldest waiting messages, oldest first.
