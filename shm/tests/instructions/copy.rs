@@ -50,7 +50,10 @@ impl Copy {
         let path = PathBuf::from(name);
         std::fs::copy(original, &path).expect("room for a copy");
         let file = File::options().read(true).write(true).open(&path).expect("just copied");
-        let region = Region::attach(&path).expect("a copy of a region");
+        let region = Region::attach(&path).unwrap_or_else(|error| {
+            let _ = std::fs::remove_file(&path);
+            panic!("a copy of a region: {error}");
+        });
         Copy { region, file, path }
     }
 
