@@ -14,7 +14,7 @@ use crate::region::{QueueId, Region};
 use crate::sync::Ordering;
 use crate::words::{SlotState, SlotWord};
 
-/// Objects that one commit can change besides the one that was ready.
+/// Objects that one commit can change besides the one that was ready; messages from other objects count, up to eight.
 pub const OTHERS_PER_CLAIM: usize = 15;
 
 impl Claim<'_> {

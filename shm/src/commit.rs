@@ -6,7 +6,7 @@ use crate::counters::Counter;
 use crate::held::Held;
 use crate::keys::Insert;
 use crate::layout::{EntryRow, OPERATIONS_MAX};
-use crate::letter::LETTER;
+use crate::letter::marks_letter;
 use crate::map::{Block, Map};
 use crate::participant::Participant;
 use crate::pool::OutOf;
@@ -236,7 +236,7 @@ impl Claim<'_> {
         let (others, created) = (work.others.len(), work.creates.len() as u64);
         for at in 0..work.creates.len() {
             let create = &self.participant.work.creates[at];
-            if create.placing >> 8 & u32::from(LETTER) != 0 {
+            if marks_letter(create.placing) {
                 let letter = create.slot;
                 self.participant.deliver_letter(self.role, letter);
             }

@@ -30,7 +30,7 @@ use crate::value::{seal, value_block};
 use crate::words::{BlockState, BlockWord, InboxWord, RoleEpoch, SlotState};
 
 /// Bytes before the data of a packet: its endpoint, padded so that data is aligned.
-const DATA_AT: usize = Endpoint::BYTES.next_multiple_of(16);
+pub(crate) const DATA_AT: usize = Endpoint::BYTES.next_multiple_of(16);
 
 /// How long a delivery waits for commits that are in its way.
 const DELIVER_WAIT: Duration = Duration::from_millis(20);
@@ -125,9 +125,14 @@ pub enum DeliverError {
 }
 
 impl DeliverError {
-    /// There was no room for the message: its object's inbox is full, or no block or slot is free.
+    /// There was no room for the message: its object's inbox is full, or no block or slot is free, or none that is not kept
+    /// for commits.
     pub fn is_overload(&self) -> bool {
-        matches!(self, Self::InboxFull | Self::OutOf(OutOf::Blocks { .. } | OutOf::Slots { .. }))
+        match self {
+            Self::InboxFull => true,
+            Self::OutOf(out_of) => !matches!(out_of, OutOf::TooLarge { .. } | OutOf::Damaged(_)),
+            _ => false,
+        }
     }
 }
 

@@ -18,7 +18,7 @@
 
 use crate::claim::{Claim, Create, CreateObjectError};
 use crate::counters::Counter;
-use crate::deliver::Delivery;
+use crate::deliver::{DATA_AT, Delivery};
 use crate::endpoint::Endpoint;
 use crate::geometry::KEY_BYTES_MAX;
 use crate::held::Held;
@@ -27,6 +27,7 @@ use crate::layout::{BlockRow, ParticipantRow, SlotRow};
 use crate::map::Map;
 use crate::object::{placing_of, release_reserved, reserve_object};
 use crate::participant::Participant;
+use crate::pool::OutOf;
 use crate::region::{QueueId, Region};
 use crate::sync::Ordering;
 use crate::value::value_block;
@@ -41,7 +42,13 @@ const LETTERS_PER_CLAIM: usize = 8;
 /// Whether the slot's object is a letter.
 #[inline]
 pub(crate) fn is_letter(row: &SlotRow) -> bool {
-    row.placing.load(Ordering::Relaxed) >> 8 & u32::from(LETTER) != 0
+    marks_letter(row.placing.load(Ordering::Relaxed))
+}
+
+/// Whether the object with this `placing` is a letter.
+#[inline]
+pub(crate) fn marks_letter(placing: u32) -> bool {
+    placing >> 8 & u32::from(LETTER) != 0
 }
 
 /// `queue` and `priority` of a `placing`, whatever its object is.
@@ -100,6 +107,13 @@ impl Claim<'_> {
             return Err(CreateObjectError::KeyLength { bytes: key.len() });
         }
         let region = self.participant.region.clone();
+        // The copy that goes into the inbox bears an endpoint: a letter without room for it would never be delivered.
+        let bytes = DATA_AT + payload.len();
+        let largest =
+            region.map.layout().classes.last().map_or(0, |class| class.payload_bytes as usize);
+        if bytes > largest {
+            return Err(OutOf::TooLarge { bytes, largest }.into());
+        }
         let reserved =
             reserve_object(self.participant, queue, LETTER, region.key_hash(queue.0, &[]))?;
         let placing = placing_of(queue, LETTER);

@@ -4,8 +4,8 @@ mod common;
 
 use common::{TestRegion, send, small};
 use hotpair_shm::{
-    Applier, Claim, CommitError, CreateObjectError, Gatherer, Kind, ObjectState, Participant,
-    QueueId, Region, Sweeper,
+    Applier, Claim, CommitError, CreateObjectError, Gatherer, Kind, ObjectState, OutOf,
+    Participant, QueueId, Region, Sweeper,
 };
 
 fn payloads(claim: &Claim<'_>) -> Vec<String> {
@@ -74,6 +74,10 @@ fn nothing_is_sent_by_a_claim_that_is_dropped_or_refused() {
     assert!(test.region.find(work, b"b").is_none());
     assert_eq!(letters_in(&test.region), 0);
     let mut claim = worker.claim(work).expect("ready");
+    // It would fit as a letter, and not as the message that it becomes.
+    let refused = claim.send(work, b"b", &[0; 1020]);
+    let too_large = OutOf::TooLarge { bytes: 1052, largest: 1024 };
+    assert_eq!(refused, Err(CreateObjectError::OutOf(too_large)));
     let refused = claim.send(work, b"", b"to nobody");
     assert_eq!(refused, Err(CreateObjectError::KeyLength { bytes: 0 }));
 }

@@ -8,7 +8,7 @@ use std::thread;
 use common::{TestRegion, small};
 use hotpair_shm::{
     CommitError, Counter, DeliverError, Delivered, Delivery, Endpoint, Geometry, Kind, Mode, OutOf,
-    Overload, Participant, QueueId, QueuePolicy, Region, testing,
+    Overload, Participant, QueueId, QueuePolicy, Region, Shares, testing,
 };
 
 const LIMIT: u16 = 4;
@@ -223,4 +223,30 @@ fn senders_and_workers_meet_over_a_full_inbox() {
     assert_eq!(worked + dropped, u64::from(EACH * SENDERS));
     hotpair_shm::Reaper::new(test.region.clone()).run_once();
     assert_eq!(testing::audit(&test.region), [""; 0]);
+}
+
+/// Goal: for a port, slots that are kept for commits are no room: the policy decides, as where nothing is free.
+#[test]
+fn what_is_kept_for_commits_is_no_room() {
+    let geometry = Geometry { shares: Shares::default(), ..small() };
+    for (overload, refused) in [(Overload::Reject, true), (Overload::DropNewest, false)] {
+        let (test, work) = region_with(overload, geometry.clone());
+        let mut port = test.region.join(Kind::Port, "port").expect("a seat");
+        let slots = geometry.slots - geometry.shares.reserve(geometry.slots);
+        for number in 0..slots + 1 {
+            let packet = port.packet_of(b"m", Endpoint::NONE).expect("a free block");
+            let outcome = port.deliver(Delivery { queue: work, key: None, priority: 0 }, packet);
+            match (number == slots, refused) {
+                (false, _) => assert_eq!(outcome.expect("room"), Delivered::ToNew),
+                (true, false) => assert_eq!(outcome.expect("the policy"), Delivered::Dropped),
+                (true, true) => {
+                    let (error, packet) = outcome.expect_err("no room");
+                    assert!(matches!(error, DeliverError::OutOf(OutOf::SlotsReserved { .. })));
+                    port.discard(packet);
+                }
+            }
+        }
+        let [rejected, newest, _] = counted(&port);
+        assert_eq!((rejected, newest), (u64::from(refused), u64::from(!refused)), "{overload:?}");
+    }
 }
