@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use crate::endpoint::Endpoint;
 use crate::gather::Change;
 use crate::index::{chain_word, next_of};
+use crate::layout::SlotRow;
 use crate::map::Map;
 use crate::participant::Participant;
 use crate::pool::{self, OutOf};
@@ -58,6 +59,42 @@ pub enum ApplyError {
 pub struct Applier {
     /// Packets not known to be sent, by seq and ordinal.
     pending: HashMap<(u64, u32), u32>,
+    /// During a transfer of state: what it has written so far. `None`: the region follows.
+    transfer: Option<Written>,
+}
+
+/// A bit per slot that a transfer has written. What a slot held before counts for nothing: its seq may be of
+/// a history that ended, and higher than all that comes.
+#[derive(Debug, Default)]
+struct Written(Vec<u64>);
+
+impl Written {
+    fn new(slots: u32) -> Self {
+        Self(vec![0; slots.div_ceil(64) as usize])
+    }
+
+    /// Notes a slot; true if it was noted before.
+    fn note(&mut self, slot: u32) -> bool {
+        let Some(word) = self.0.get_mut(slot as usize / 64) else { return false };
+        let bit = 1 << (slot % 64);
+        let before = *word & bit != 0;
+        *word |= bit;
+        before
+    }
+
+    fn has(&self, slot: u32) -> bool {
+        self.0.get(slot as usize / 64).is_some_and(|word| word & 1 << (slot % 64) != 0)
+    }
+}
+
+/// Where a change comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A commit. It counts unless the slot has a newer one.
+    Commit,
+    /// The copy of a slot. It counts only if it is newer than what the slot has: a slot's seq is raised just before
+    /// its word changes, so a copy may name a commit whose effect it does not show.
+    Copy,
 }
 
 impl Applier {
@@ -73,7 +110,33 @@ impl Applier {
                 pending.insert((seq, block.row.id.load(Ordering::Relaxed) as u32), index);
             }
         }
-        Self { pending }
+        Self { pending, transfer: None }
+    }
+
+    /// A transfer of state begins: of each slot the first change that comes counts, whatever the slot holds.
+    pub fn begin_transfer(&mut self, region: &Region) {
+        self.pending.clear();
+        self.transfer = Some(Written::new(region.geometry().slots));
+    }
+
+    /// The transfer is complete: from here on the region follows.
+    pub fn end_transfer(&mut self) {
+        self.transfer = None;
+    }
+
+    /// Whether a transfer is under way: the region is not a state that ever was.
+    pub fn is_in_transfer(&self) -> bool {
+        self.transfer.is_some()
+    }
+
+    /// Whether a change of `seq` to this slot counts.
+    fn counts(&self, origin: Origin, slot: u32, seq: u64, held: u64) -> bool {
+        let first = self.transfer.as_ref().is_some_and(|written| !written.has(slot));
+        first
+            || match origin {
+                Origin::Commit => seq >= held,
+                Origin::Copy => seq > held,
+            }
     }
 
     /// Packets that this back-up would send again on promotion.
@@ -81,21 +144,25 @@ impl Applier {
         self.pending.len()
     }
 
-    /// Writes one change made at `seq`. A change older than what the slot has is skipped: `false`.
+    /// Writes one change made at `seq`. A change that does not count is skipped: `false`.
     pub fn apply(
         &mut self,
         node: &mut Participant,
         seq: Seq,
+        origin: Origin,
         change: &Change<'_>,
     ) -> Result<bool, ApplyError> {
         let (Change::Put { slot, .. } | Change::Remove { slot, .. }) = *change;
         let region = node.region.clone();
         let slots = region.geometry().slots;
         let row = region.map.slot(slot).ok_or(ApplyError::NoSuchSlot { slot, slots })?;
-        if seq.to_bits() < row.last_seq.load(Ordering::Acquire) {
+        if !self.counts(origin, slot, seq.to_bits(), row.last_seq.load(Ordering::Acquire)) {
             return Ok(false);
         }
-        row.last_seq.fetch_max(seq.to_bits(), Ordering::AcqRel);
+        row.last_seq.store(seq.to_bits(), Ordering::Release);
+        if let Some(written) = &mut self.transfer {
+            written.note(slot);
+        }
         match *change {
             Change::Remove { incarnation, .. } => {
                 free_value(node, remove(&region, slot)?);
@@ -248,11 +315,7 @@ fn put(
     };
     swap(row, slot, seen, seen.next(state, 0, block))?;
     if is_new && !key.is_empty() {
-        let (_, head) = map.bucket(row.key_hash.load(Ordering::Relaxed));
-        let seen = BucketWord(head.load(Ordering::SeqCst));
-        let chain = row.index_next.load(Ordering::Relaxed);
-        row.index_next.store(chain_word(chain, seen.first()), Ordering::Relaxed);
-        head.store(seen.next(Some(slot), 0).0, Ordering::SeqCst);
+        link(map, slot, row);
     }
     match state {
         SlotState::Ready if !hinted => region.hint(slot, row),
@@ -266,20 +329,24 @@ fn is_hinted(word: SlotWord) -> bool {
     word.is(SlotState::Ready) || word.is(SlotState::Queued)
 }
 
-fn swap(
-    row: &crate::layout::SlotRow,
-    slot: u32,
-    from: SlotWord,
-    to: SlotWord,
-) -> Result<(), ApplyError> {
+fn swap(row: &SlotRow, slot: u32, from: SlotWord, to: SlotWord) -> Result<(), ApplyError> {
     row.word
         .compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::Relaxed)
         .map(|_| ())
         .map_err(|_| ApplyError::SlotInUse { slot })
 }
 
+/// Puts a slot into its key's chain.
+pub(crate) fn link(map: &Map, slot: u32, row: &SlotRow) {
+    let (_, head) = map.bucket(row.key_hash.load(Ordering::Relaxed));
+    let seen = BucketWord(head.load(Ordering::SeqCst));
+    let chain = row.index_next.load(Ordering::Relaxed);
+    row.index_next.store(chain_word(chain, seen.first()), Ordering::Relaxed);
+    head.store(seen.next(Some(slot), 0).0, Ordering::SeqCst);
+}
+
 /// Returns the block that is not needed any more.
-fn remove(region: &Region, slot: u32) -> Result<Option<u32>, ApplyError> {
+pub(crate) fn remove(region: &Region, slot: u32) -> Result<Option<u32>, ApplyError> {
     let map: &Map = &region.map;
     let row = map.slot(slot).ok_or(ApplyError::SlotInUse { slot })?;
     let seen = SlotWord(row.word.load(Ordering::SeqCst));

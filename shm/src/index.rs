@@ -140,6 +140,21 @@ fn walk(map: &Map, word: BucketWord, hash: u64, queue: u8, key: &[u8]) -> Walk {
     Walk::Broken
 }
 
+/// Whether the chain of a key leads to this slot. Only while nobody changes the chain.
+pub(crate) fn links(map: &Map, hash: u64, slot: u32) -> bool {
+    let (_, head) = map.bucket(hash);
+    let mut next = BucketWord(head.load(Ordering::SeqCst)).first();
+    for _ in 0..=map.geometry().slots {
+        let Some(at) = next else { return false };
+        if at == slot {
+            return true;
+        }
+        let Some(row) = map.slot(at) else { return false };
+        next = next_of(row.index_next.load(Ordering::Acquire));
+    }
+    false
+}
+
 /// Undoes the reservation of an aborted entry. With `abort`, aborts the entry first if it is undecided:
 /// for an owner that has held up others too long. True if the bucket may now be free.
 pub(crate) fn settle(map: &Map, bucket: u32, word: BucketWord, abort: bool) -> bool {

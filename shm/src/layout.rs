@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   0        4096
-//!   ├─ header ─┼─ participants, usage, policies, histograms ─┼─ rings (lanes, ports, sent) ─┐
-//!   ┌─────────────────────────────────────────────────────────────────────────────────────┘
+//!   ├─ header ─┼─ participants, usage, policies, histograms, recovery ─┼─ rings (lanes, ports, sent) ─┐
+//!   ┌───────────────────────────────────────────────────────────────────────────────────────────────┘
 //!   └─ free bitmaps ─┼─ key buckets ─┼─ slots ─┼─ tx entries, a ring per participant ─┼─ blocks of class 0 ─┼─ … ─┤ region_bytes
 //! ```
 //!
@@ -14,12 +14,13 @@ use std::mem::{offset_of, size_of};
 
 use crate::geometry::{BLOCK_HEADER_BYTES, BLOCK_STEP, Geometry, SizeClass};
 use crate::histogram::TimesRow;
+use crate::history::{RecoveryRow, stage_bytes};
 use crate::policy::PolicyRow;
 use crate::sync::{AtomicU32, AtomicU64};
 use crate::usage::UsageRow;
 
 /// Changed with any change of the layout or of the meaning of a word.
-pub(crate) const FORMAT_VERSION: u32 = 3;
+pub(crate) const FORMAT_VERSION: u32 = 4;
 
 /// The newline exposes copies damaged by text-mode transfer.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"HOTPAIR\n");
@@ -284,6 +285,11 @@ pub(crate) struct Layout {
     pub(crate) policies: u64,
     /// Histograms, per seat.
     pub(crate) times: u64,
+    /// What a node finds again after its death.
+    pub(crate) recovery: u64,
+    /// The batch that is being written.
+    pub(crate) stage: u64,
+    pub(crate) stage_bytes: u64,
     /// Per queue, per priority.
     pub(crate) lanes: Vec<Vec<RingPlace>>,
     pub(crate) port_rings: Vec<RingPlace>,
@@ -312,6 +318,9 @@ impl Layout {
         let usage = take(size_of::<UsageRow>() as u64);
         let policies = take((geometry.queues.len() * size_of::<PolicyRow>()) as u64);
         let times = take(u64::from(geometry.participants) * size_of::<TimesRow>() as u64);
+        let recovery = take(size_of::<RecoveryRow>() as u64);
+        let stage_bytes = stage_bytes(geometry);
+        let stage = take(stage_bytes);
         let mut ring = |cells: u32| {
             let capacity = cells.next_power_of_two().max(64);
             let bytes = size_of::<RingRow>() as u64 + u64::from(capacity) * 8;
@@ -353,6 +362,9 @@ impl Layout {
             usage,
             policies,
             times,
+            recovery,
+            stage,
+            stage_bytes,
             lanes,
             port_rings,
             sent_ring,
@@ -413,6 +425,7 @@ pub(crate) const fn layout_hash() -> u64 {
         size_of::<UsageRow>(),
         size_of::<PolicyRow>(),
         size_of::<TimesRow>(),
+        size_of::<RecoveryRow>(),
     ];
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut at = 0;
@@ -438,6 +451,8 @@ mod tests {
             (layout.usage, size_of::<UsageRow>() as u64),
             (layout.policies, (geometry.queues.len() * size_of::<PolicyRow>()) as u64),
             (layout.times, u64::from(geometry.participants) * size_of::<TimesRow>() as u64),
+            (layout.recovery, size_of::<RecoveryRow>() as u64),
+            (layout.stage, layout.stage_bytes),
             (layout.slot_bitmap, u64::from(geometry.slots).div_ceil(64) * 8),
             (layout.buckets, u64::from(layout.bucket_count) * 8),
             (layout.slots, u64::from(geometry.slots) * 64),

@@ -50,6 +50,7 @@ mod gather;
 mod geometry;
 mod held;
 mod histogram;
+mod history;
 mod inbox;
 mod index;
 mod inspect;
@@ -72,6 +73,7 @@ mod ready;
 mod reap;
 mod rebuild;
 mod region;
+mod rewind;
 mod ring;
 mod robust;
 mod role;
@@ -88,7 +90,7 @@ mod verify;
 mod words;
 
 pub use also::{AlsoError, OTHERS_PER_CLAIM, Other, OtherObject};
-pub use applier::{Applier, ApplyError};
+pub use applier::{Applier, ApplyError, Origin};
 pub use bell::{Bell, SLEEP_MAX};
 pub use claim::{
     Claim, CreateObjectError, MESSAGES_PER_CLAIM, Message, ReadyObject, TURNS_PER_LANE,
@@ -101,6 +103,7 @@ pub use endpoint::Endpoint;
 pub use gather::{Change, EmitImage, GatherTurn, GatheredCommit, Gatherer};
 pub use geometry::{Geometry, GeometryError, KEY_BYTES_MAX, QueueSpec, SizeClass};
 pub use histogram::{Distribution, SAMPLE_EVERY, Times};
+pub use history::{EPOCHS_MAX, EpochBegin, StagedBatch};
 pub use inspect::{
     ClassStatus, NodeReport, ObjectImage, ObjectState, PacketImage, ParticipantStatus, QueueStatus,
     RegionStatus, SlotImage,

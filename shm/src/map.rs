@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::geometry::{BLOCK_HEADER_BYTES, Geometry};
 use crate::histogram::TimesRow;
+use crate::history::RecoveryRow;
 use crate::layout::{
     BlockRow, ClassPlace, EntryRow, Header, Layout, ParticipantRow, RingPlace, RingRow, SlotRow,
 };
@@ -44,6 +45,8 @@ unsafe impl Shared for UsageRow {}
 unsafe impl Shared for PolicyRow {}
 // SAFETY: atomics only, any bits are valid.
 unsafe impl Shared for TimesRow {}
+// SAFETY: atomics only, any bits are valid.
+unsafe impl Shared for RecoveryRow {}
 // SAFETY: atomics only, any bits are valid.
 unsafe impl Shared for AtomicU64 {}
 
@@ -177,6 +180,15 @@ impl Map {
 
     pub(crate) fn usage(&self) -> &UsageRow {
         self.at(self.layout.usage)
+    }
+
+    pub(crate) fn recovery(&self) -> &RecoveryRow {
+        self.at(self.layout.recovery)
+    }
+
+    /// Room for the batch that is being written.
+    pub(crate) fn stage(&self) -> &[AtomicU64] {
+        self.words(self.layout.stage, (self.layout.stage_bytes / 8) as usize)
     }
 
     #[inline]

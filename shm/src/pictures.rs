@@ -227,6 +227,11 @@ fn parts() -> String {
         (layout.policies, format!("policies of {} queues", geometry.queues.len())),
         (layout.times, format!("{} × 3 histograms", geometry.participants)),
         (
+            layout.recovery,
+            "history of the epochs, and what is known of the staged batch".to_owned(),
+        ),
+        (layout.stage, format!("the staged batch, {} bytes at most", layout.stage_bytes)),
+        (
             layout.sent_ring.offset,
             format!("ring of sent packets, {} cells", layout.sent_ring.capacity),
         ),

@@ -256,6 +256,7 @@ impl Region {
                 pool::free_block(map, index, seen);
             }
         }
+        self.set_history(&[]);
         self.header().released.word.store(0, Ordering::SeqCst);
         self.header().gathered.word.store(0, Ordering::SeqCst);
         self.header().commit_seq.word.store(0, Ordering::SeqCst);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use common::{TestRegion, send, small};
 use hotpair_shm::{
-    Applier, EmitImage, Endpoint, Gatherer, Kind, ObjectState, Participant, Region, Role, Seq,
-    SlotImage,
+    Applier, EmitImage, Endpoint, Gatherer, Kind, ObjectState, Origin, Participant, Region, Role,
+    Seq, SlotImage,
 };
 
 /// Ships everything gathered from one region into another, as a node and its peer do.
@@ -38,7 +38,11 @@ impl Pair {
         let (node, applier) = (&mut self.node, &mut self.applier);
         let turn = self.gatherer.gather(usize::MAX, |commit| {
             for change in &commit.changes {
-                assert!(applier.apply(node, commit.seq, change).expect("the same geometry"));
+                assert!(
+                    applier
+                        .apply(node, commit.seq, Origin::Commit, change)
+                        .expect("the same geometry")
+                );
             }
             for &EmitImage { port, ordinal, endpoint, payload } in &commit.emits {
                 applier
@@ -143,7 +147,9 @@ fn older_changes_do_not_overwrite_newer_ones() {
         ready: false,
     };
     let mut apply = |seq, value| {
-        pair.applier.apply(&mut pair.node, Seq::new(1, seq), &put(value)).expect("fits")
+        pair.applier
+            .apply(&mut pair.node, Seq::new(1, seq), Origin::Commit, &put(value))
+            .expect("fits")
     };
     assert!(apply(10, b"ten"));
     assert!(!apply(9, b"nine"));
@@ -151,7 +157,7 @@ fn older_changes_do_not_overwrite_newer_ones() {
     let Ok(Some(SlotImage::Object(object))) = b.region.image(5) else { panic!("an object") };
     assert_eq!((object.value.as_slice(), object.seq), (&b"ten"[..], Seq::new(1, 10)));
     let slot = hotpair_shm::Change::Remove { slot: 64, incarnation: 1 };
-    assert!(pair.applier.apply(&mut pair.node, Seq::new(1, 11), &slot).is_err());
+    assert!(pair.applier.apply(&mut pair.node, Seq::new(1, 11), Origin::Commit, &slot).is_err());
 }
 
 /// Goal: a node that was primary can become an empty back-up in place, with its processes attached.

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use common::{TestRegion, small};
 use hotpair_shm::{
-    Applier, AttachError, Bell, Change, Delivery, Endpoint, Gatherer, Geometry, Kind, Mode,
+    Applier, AttachError, Bell, Change, Delivery, Endpoint, Gatherer, Geometry, Kind, Mode, Origin,
     Participant, PortId, QueueId, Reaper, Region, Seq, Sweeper,
 };
 
@@ -243,7 +243,7 @@ impl Healthy {
         self.region.void_claims();
         self.region.become_backup(1);
         self.applier.begin(&self.region, seq);
-        let _ = self.applier.apply(&mut self.port, seq, &change);
+        let _ = self.applier.apply(&mut self.port, seq, Origin::Commit, &change);
         let _ = self.applier.emit(&mut self.port, seq, 0, 0, Endpoint::NONE, b"packet");
         self.applier.sent(&self.region, seq, 0);
         self.applier.set_applied(&self.region, seq);

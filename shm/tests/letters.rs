@@ -4,7 +4,7 @@ mod common;
 
 use common::{TestRegion, send, small};
 use hotpair_shm::{
-    Applier, Claim, CommitError, CreateObjectError, Gatherer, Kind, ObjectState, OutOf,
+    Applier, Claim, CommitError, CreateObjectError, Gatherer, Kind, ObjectState, Origin, OutOf,
     Participant, QueueId, Region, Sweeper,
 };
 
@@ -164,7 +164,11 @@ fn letters_survive_a_failover_once() {
     claim.commit().expect("alone");
     let turn = gatherer.gather(usize::MAX, |commit| {
         for change in &commit.changes {
-            assert!(applier.apply(&mut node, commit.seq, change).expect("the same geometry"));
+            assert!(
+                applier
+                    .apply(&mut node, commit.seq, Origin::Commit, change)
+                    .expect("the same geometry")
+            );
         }
     });
     applier.set_applied(&b.region, turn.upto);

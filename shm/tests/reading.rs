@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::{TestRegion, send, small};
-use hotpair_shm::{Applier, Change, Kind, Participant, QueueId, ReadError, Region, Seq};
+use hotpair_shm::{Applier, Change, Kind, Origin, Participant, QueueId, ReadError, Region, Seq};
 
 /// Commits `value` to the object `a`, which is ready because of a message.
 fn put(port: &mut Participant, worker: &mut Participant, work: QueueId, value: &[u8]) {
@@ -132,7 +132,11 @@ fn a_backup_keeps_what_is_read() {
         }
     }
     let mut apply = |at: u64, value: &[u8]| {
-        assert!(applier.apply(&mut node, Seq::new(1, at), &change(work, value)).expect("room"));
+        assert!(
+            applier
+                .apply(&mut node, Seq::new(1, at), Origin::Commit, &change(work, value))
+                .expect("room")
+        );
     };
     apply(1, b"first");
     let reading = reader.read(work, b"a").expect("free to read").expect("there");
