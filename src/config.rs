@@ -101,6 +101,14 @@ impl Config {
         }
     }
 
+    /// Where changes go that this node has and its new primary has not: beside the certificates, unless it is told
+    /// otherwise.
+    pub(crate) fn divergences(&self) -> PathBuf {
+        let beside = || self.file.pki.dir.parent().map_or_else(PathBuf::new, Path::to_owned);
+        let chosen = self.file.replication.divergences.clone();
+        chosen.unwrap_or_else(|| beside().join("divergent"))
+    }
+
     /// How its queues are served, in the order of the geometry.
     pub(crate) fn policies(&self) -> Vec<QueuePolicy> {
         let span = |span: &Option<toml::Spanned<Span>>| span.as_ref().map(|span| span.get_ref().0);

@@ -34,7 +34,8 @@ pub(crate) fn users_of(path: &Path) -> Vec<i32> {
         .collect()
 }
 
-/// Prepares the start of a node: removes what dead processes left under its region's name.
+/// Prepares the start of a node. A region that dead processes left under its name is kept: it is this node's state,
+/// and whether that counts is for the arbiter and the peer to say.
 ///
 /// # Errors
 /// Exit code 5 when a living process uses the region, or the file is none of ours.
@@ -43,8 +44,8 @@ pub(crate) fn make_way(config: &Config) -> Result<(), Failure> {
     remove_half_built(name);
     if Region::path_for(name).exists() {
         removable(name)?;
-        tracing::info!(%name, "removing the region that dead processes left behind");
-        remove(name);
+        tracing::info!(%name, "there is a region that dead processes left behind");
+        return Ok(()); // its memory is reserved
     }
     enough_memory(config)
 }

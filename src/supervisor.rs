@@ -49,7 +49,9 @@ pub(crate) fn run(config: &Config, json: bool) -> Outcome {
     let mut supervisor = Supervisor { signals, events, notice, children };
     let ended = supervisor.serve();
     supervisor.stop();
-    region_file::remove(config.region_name());
+    if !config.file.region.keep {
+        region_file::remove(config.region_name());
+    }
     ended
 }
 

@@ -97,6 +97,7 @@ impl Pair {
                 events: None,
                 mtu: None,
                 role_change_max: Duration::from_millis(100),
+                divergences: register.path().join("divergent"),
             };
             launch(config)
         };

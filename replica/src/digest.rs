@@ -39,6 +39,11 @@ impl TableDigest {
         self.whole_from = None;
     }
 
+    /// Whether it is the digest of a whole table, from some position on.
+    pub fn is_whole(&self) -> bool {
+        self.whole_from.is_some()
+    }
+
     /// All copies of the transfer are noted, and are a state that existed with everything up to here.
     pub fn whole_from(&mut self, through: Seq) {
         self.whole_from = Some(through);

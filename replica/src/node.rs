@@ -17,10 +17,12 @@
 
 mod bell;
 mod config;
+mod divergence;
 mod events;
 mod notices;
 mod reaping;
 mod roles;
+mod snapshot;
 mod table;
 mod timers;
 mod turn;
@@ -28,7 +30,9 @@ mod turn;
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use hotpair_shm::{AttachError, Geometry, Kind, LeaseExpired, Reaped, Region, Role, monotonic_ns};
+use hotpair_shm::{
+    AttachError, Geometry, Kind, LeaseExpired, Participant, Reaped, Region, Role, monotonic_ns,
+};
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 
@@ -42,6 +46,7 @@ use crate::tripwire::{NodeSeat, TripwireEvent, TripwireServer};
 use crate::witness::Witness;
 
 pub use config::{ArbiterConfig, NodeConfig, NodeError};
+use divergence::Divergences;
 use events::EventSink;
 use notices::Teller;
 use reaping::Reaping;
@@ -117,12 +122,13 @@ impl Node {
         }
         let seat = region.join(Kind::Node, &config.credentials.identity().member)?;
         let past = past(&region);
-        settle_past(&region, config.role_change_max)?;
+        let table = settle_past(&region, seat, config.role_change_max)?;
 
         let core = Core::new(
             protocol::Config {
                 first: config.first,
                 past,
+                history: table.history(),
                 mode: config.mode,
                 timing: config.timing.clone(),
                 limits: config.limits.clone(),
@@ -149,7 +155,6 @@ impl Node {
         let reaping = Reaping::start(region.clone(), teller(&tell, Notice::Reaped), late)
             .map_err(|source| NodeError::Os { action: "start the reaper", source })?;
 
-        let table = Table::new(region.clone(), seat);
         // Last: from here on the supervisor expects the loop to turn, and a large region takes a while.
         let page = config
             .page
@@ -177,6 +182,10 @@ impl Node {
             notices,
             arbiter_wait: config.timing.arbiter_wait,
             role_change_max: config.role_change_max,
+            divergences: Divergences {
+                directory: config.divergences,
+                member: config.credentials.identity().member.clone(),
+            },
             waiting: (tripwire, reaping),
         });
         Ok(Self { runtime, turns, tell })
@@ -302,23 +311,26 @@ fn past(region: &Region) -> Option<Past> {
 
 /// What an earlier node of this region left: its role is void, since a process that starts resumes no
 /// epoch, and it may have died in the middle of a batch.
-fn settle_past(region: &Region, patience: Duration) -> Result<(), NodeError> {
+fn settle_past(region: &Region, seat: Participant, patience: Duration) -> Result<Table, NodeError> {
     let role = region.role();
+    let torn = role.role() == Role::Backup && region.is_torn();
     match role.role() {
         // Its ports read and its workers commit as long as the word says so.
         Role::Primary => region.begin_change(role.epoch()),
-        // A commit may be there in part: nobody shall count on this region.
-        Role::Backup if region.is_torn() => {
-            tracing::warn!("the last node died while it wrote a batch: the region is emptied");
-            roles::quieten(region, role.epoch(), patience);
-            roles::end_readings(region, patience);
-            region.wipe().map_err(|source| NodeError::Os { action: "empty the region", source })?;
-        }
+        Role::Backup if torn => roles::end_readings(region, patience),
         // A promotion that was confirmed and not finished is told from a transfer that was not
         // finished by the view: it names the incarnation of the one, not of the other.
         Role::Backup | Role::Changing | Role::Fenced | Role::Empty => {}
     }
-    Ok(())
+    let mut table = Table::new(region.clone(), seat);
+    if torn && !table.finish_batch(now()) {
+        // A commit may be there in part: nobody shall count on this region.
+        tracing::warn!("the last node died while it wrote a batch: the region is emptied");
+        roles::quieten(region, role.epoch(), patience);
+        region.wipe().map_err(|source| NodeError::Os { action: "empty the region", source })?;
+        table.rewind(None);
+    }
+    Ok(table)
 }
 
 /// The same on both nodes of a pair, whatever their builds: FNV-1a over what must agree.

@@ -57,6 +57,9 @@ fn a_pair_keeps_its_promises_under_faults() {
         counts.undetermined += report.counts.undetermined;
         counts.resumed += report.counts.resumed;
         counts.transfers_stopped += report.counts.transfers_stopped;
+        counts.incremental += report.counts.incremental;
+        counts.union += report.counts.union;
+        counts.full += report.counts.full;
         counts.hosts_lost += report.counts.hosts_lost;
         counts.disks_lost += report.counts.disks_lost;
         counts.restored += report.counts.restored;
@@ -77,6 +80,9 @@ fn a_pair_keeps_its_promises_under_faults() {
             undetermined,
             resumed,
             transfers_stopped,
+            incremental,
+            union,
+            full,
             hosts_lost,
             disks_lost,
             restored,
@@ -91,6 +97,9 @@ fn a_pair_keeps_its_promises_under_faults() {
             ("undetermined", undetermined),
             ("resumed", resumed),
             ("transfers stopped", transfers_stopped),
+            ("incremental transfers", incremental),
+            ("transfers of both sides' changes", union),
+            ("full transfers", full),
             ("hosts lost", hosts_lost),
             ("lost disks of the arbiter", disks_lost),
             ("views told to the arbiter", restored),
@@ -119,6 +128,9 @@ fn each_broken_rule_is_caught() {
         Mutation::ResumeEpoch,
         Mutation::PromoteOutsideSet,
         Mutation::ForgetUnsent,
+        Mutation::ForgetDiverged,
+        Mutation::TrustTheirEnd,
+        Mutation::HistoryBeforeWhole,
     ];
     all_are_caught(mutations.map(|mutation| (format!("{mutation:?}"), Setup::mutated(mutation))));
 }

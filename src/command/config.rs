@@ -121,6 +121,7 @@ fn show(config: &Config) -> Result<serde_json::Value, Failure> {
             "peer": file.replication.peer.to_string(),
             "mode": mode,
             "period": file.replication.period.get_ref().to_string(),
+            "divergences": config.divergences(),
         },
         "heartbeat": {
             "every": file.heartbeat.every.get_ref().to_string(),
@@ -132,7 +133,7 @@ fn show(config: &Config) -> Result<serde_json::Value, Failure> {
             "tx_entries": file.region.tx_entries, "max_attempts": file.region.max_attempts,
             "inbox_limit": file.region.inbox_limit,
             "ingest_percent": file.region.ingest_percent, "magazine": file.region.magazine,
-            "class": classes,
+            "keep": file.region.keep, "class": classes,
         },
         "queue": queues, "port": ports, "worker": workers,
     }))

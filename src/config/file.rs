@@ -92,6 +92,7 @@ pub(crate) struct Replication {
     pub(crate) mode: Mode,
     #[serde(default = "default_period")]
     pub(crate) period: Spanned<Span>,
+    pub(crate) divergences: Option<PathBuf>,
 }
 
 /// When an answer may leave.
@@ -142,6 +143,8 @@ pub(crate) struct Region {
     pub(crate) prefault: bool,
     #[serde(default)]
     pub(crate) mlock: Mlock,
+    #[serde(default)]
+    pub(crate) keep: bool,
     pub(crate) class: Vec<Class>,
 }
 

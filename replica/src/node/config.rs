@@ -64,6 +64,8 @@ pub struct NodeConfig {
     pub mtu: Option<u16>,
     /// A participant that does not let go of an older role within this time is killed.
     pub role_change_max: Duration,
+    /// Where the state that this node has and its new primary has not is written, before it is overwritten.
+    pub divergences: PathBuf,
 }
 
 /// Where the pair's view is kept.

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::{Map, Value, json};
 
-use crate::protocol::{Cause, DeathNotice, Event, NodeId, View};
+use crate::protocol::{Cause, DeathNotice, Event, NodeId, Resync, View};
 
 /// Where lines go; clones share it.
 #[derive(Clone, Debug)]
@@ -94,7 +94,17 @@ pub(super) fn describe(event: &Event) -> (&'static str, Value) {
         ),
         Event::PeerLost => ("disconnected", json!({})),
         Event::Resumed { table_no } => ("resumed", json!({ "table": table_no })),
-        Event::TransferStarted => ("transfer_started", json!({})),
+        Event::TransferStarted { resync, since } => (
+            "transfer_started",
+            json!({ "resync": resync_name(*resync), "since": since.map(|seq| seq.to_string()) }),
+        ),
+        Event::Resyncing { resync, since, held } => (
+            "resync",
+            json!({
+                "resync": resync_name(*resync), "since": since.map(|seq| seq.to_string()),
+                "held": held.to_string(),
+            }),
+        ),
         Event::TransferSent { chunks, through } => {
             ("transfer_sent", json!({ "chunks": chunks, "through": through.to_string() }))
         }
@@ -123,6 +133,14 @@ pub(super) fn describe(event: &Event) -> (&'static str, Value) {
         ),
         Event::NothingToStartFrom { view } => ("nothing_to_start_from", view_fields(view)),
         other => ("other", json!({ "what": format!("{other:?}") })),
+    }
+}
+
+fn resync_name(resync: Resync) -> &'static str {
+    match resync {
+        Resync::Incremental => "incremental",
+        Resync::Union => "union",
+        Resync::Full => "full",
     }
 }
 

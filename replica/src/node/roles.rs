@@ -2,33 +2,61 @@
 
 use std::time::Duration;
 
-use hotpair_shm::{Holdout, Region};
+use hotpair_shm::{Holdout, Reaper, Region};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::table::Table;
+use crate::protocol::Seq;
+use crate::wire::EpochStart;
 
 /// The kernel marks the death of what was killed within a millisecond or so; longer than this it does
 /// not, and the supervisor would take this node for stuck.
 const DYING: Duration = Duration::from_millis(500);
 
-/// Becomes primary of `epoch`. Returns how many packets are sent again.
-pub(super) fn become_primary(table: &mut Table, epoch: u16, patience: Duration) -> usize {
-    let region = table.region().clone();
+/// Becomes primary of an epoch. Returns how many packets are sent again.
+pub(super) fn become_primary(table: &mut Table, start: EpochStart, patience: Duration) -> usize {
+    let (region, epoch) = (table.region().clone(), start.epoch);
     quieten(&region, epoch, patience);
+    table.begin_epoch(start);
     let again = table.prepare_to_serve();
     region.become_primary(epoch);
     table.serve();
     again
 }
 
-/// Becomes an empty back-up of `epoch`.
-pub(super) fn become_backup(table: &mut Table, epoch: u16, patience: Duration) {
+/// Becomes a back-up of `epoch` with the state that it had at `since`, or with none; `before` sees the state that is
+/// about to go. The slots that were changed after `since`.
+pub(super) fn become_backup(
+    table: &mut Table,
+    epoch: u16,
+    since: Option<Seq>,
+    patience: Duration,
+    before: impl FnOnce(&Region),
+) -> Vec<u32> {
     let region = table.region().clone();
     quieten(&region, epoch, patience);
     end_readings(&region, patience);
-    table.empty();
+    reap(&region);
+    before(&region);
+    let changed = table.rewind(since);
     region.become_backup(epoch);
+    changed
+}
+
+/// Finishes what the dead had decided: a slot that still changes cannot be told to have changed. The node's own
+/// reaper may be at it, so this takes turns with it.
+fn reap(region: &Region) {
+    let begun = std::time::Instant::now();
+    let mut reaper = Reaper::new(region.clone());
+    while begun.elapsed() < DYING {
+        reaper.run_once();
+        if !region.has_dead() {
+            return;
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    tracing::error!("somebody who is dead has not been reaped");
 }
 
 /// Before the region is emptied: waits until nobody reads a value in place; kills who does not let go.

@@ -7,22 +7,23 @@
 //! ```
 
 use hotpair_shm::{
-    Applier, ApplyError, BadBlock, Bell, Change as Gathered, Endpoint, GatheredCommit, Gatherer,
-    LETTER, ObjectImage, ObjectState, Participant, Region, Seq as RegionSeq, SlotImage,
-    monotonic_ns,
+    Applier, ApplyError, Bell, Change as Gathered, Endpoint, EpochBegin, GatheredCommit, Gatherer,
+    LETTER, ObjectImage, Origin, Participant, Region, Role, Seq as RegionSeq, monotonic_ns,
 };
+use rkyv::util::AlignedVec;
 
+use super::snapshot::{Piece, Snapshot, SnapshotError};
 use super::timers::Timers;
 use crate::digest::TableDigest;
-use crate::protocol::{Core, NotShipped, Seq, Tick};
-use crate::wire::{BatchFrame, BatchView, Change, EmitRef, OpenBatch, OpenChunk, PutRef, SentRef};
+use crate::protocol::{Core, History, Seq, Tick};
+use crate::wire::{
+    BatchFrame, BatchView, Change, EmitRef, EpochStart, Message, OpenBatch, PutRef, SentRef,
+};
 
 /// Commits in one turn: a turn ends now and then, so that acks are read between two of them.
 const COMMITS_PER_TURN: usize = 256;
-/// A chunk of the state transfer is closed at this size.
-const CHUNK_BYTES: usize = 128 << 10;
-/// Chunks in one turn: batches must not wait for a transfer.
-const CHUNKS_PER_TURN: u32 = 2;
+/// Pieces of a state transfer in one turn: batches must not wait for it.
+const PIECES_PER_TURN: u32 = 2;
 
 /// A node's region, seat, and what it knows beside them.
 pub(super) struct Table {
@@ -33,6 +34,10 @@ pub(super) struct Table {
     timers: Timers,
     digest: TableDigest,
     snapshot: Option<Snapshot>,
+    /// The last batch that was applied, during a transfer as well.
+    applied: Seq,
+    /// This process has seen the region become whole, so it knows what its digest is.
+    follows: bool,
 }
 
 /// What one turn of gathering did.
@@ -44,23 +49,6 @@ pub(super) struct Turn {
     pub(super) gap: bool,
 }
 
-/// Why a transfer of state cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum SnapshotError {
-    #[error("slot {slot} cannot be copied")]
-    Slot { slot: u32, source: BadBlock },
-    #[error("the object in slot {slot} is larger than can be shipped")]
-    TooLarge { slot: u32 },
-    #[error("the transfer is over")]
-    Over(#[from] NotShipped),
-}
-
-/// A transfer of state under way: slots, then packets.
-struct Snapshot {
-    next_slot: u32,
-    packets: Option<std::vec::IntoIter<hotpair_shm::PacketImage>>,
-}
-
 impl Table {
     pub(super) fn new(region: Region, seat: Participant) -> Self {
         let mut table = Self {
@@ -69,6 +57,8 @@ impl Table {
             timers: Timers::new(region.geometry().slots),
             digest: TableDigest::new(region.geometry().slots),
             snapshot: None,
+            applied: Seq::ZERO,
+            follows: false,
             region,
             seat,
         };
@@ -127,13 +117,105 @@ impl Table {
         Turn { commits: turn.commits, gap: turn.gap }
     }
 
-    /// Writes a batch of the primary into the region.
+    /// Writes a batch of the primary into the region: whole, or not at all. A node that dies in the middle of it
+    /// leaves the batch where its successor finds it.
     pub(super) fn apply_batch(&mut self, batch: &BatchFrame, now: Tick) -> Result<(), ApplyError> {
-        let last = RegionSeq::from_bits(batch.last.raw());
-        self.applier.begin(&self.region, last);
-        self.apply_changes(batch.view(), now)?;
-        self.applier.set_applied(&self.region, last);
+        let last = region_seq(batch.last);
+        let view = batch.view();
+        if self.applier.is_in_transfer() {
+            // Until the transfer is whole the region is no state at all: it stays what it was.
+            self.apply_changes(view, now)?;
+        } else if view.is_empty() {
+            self.applier.set_applied(&self.region, last);
+        } else {
+            if !self.region.stage(self.region.gathered(), last, batch.bytes()) {
+                let bytes = batch.bytes().len();
+                tracing::warn!(
+                    bytes,
+                    "a batch is too large to be staged: a death in it costs the state"
+                );
+            }
+            self.applier.begin(&self.region, last);
+            self.apply_changes(view, now)?;
+            self.applier.set_applied(&self.region, last);
+        }
+        self.applied = batch.last;
         Ok(())
+    }
+
+    /// Finishes the batch in the middle of which an earlier node died. False: it cannot be finished, so this is
+    /// not a state that ever was.
+    pub(super) fn finish_batch(&mut self, now: Tick) -> bool {
+        let Some(staged) = self.region.staged() else { return false };
+        let mut frame = AlignedVec::new();
+        frame.extend_from_slice(&staged.bytes);
+        let Ok(Message::Batch(batch)) = Message::decode(frame) else { return false };
+        if region_seq(batch.last) != staged.last {
+            return false;
+        }
+        self.region.mend_torn();
+        match self.apply_changes(batch.view(), now) {
+            Ok(()) => {
+                self.applier.set_applied(&self.region, staged.last);
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "a batch that was cut short cannot be finished");
+                false
+            }
+        }
+    }
+
+    /// What the state in the region is made of.
+    pub(super) fn history(&self) -> History {
+        let region = &self.region;
+        let end = match region.role().role() {
+            Role::Backup => region.gathered(),
+            // Whoever was primary holds all that its workers have committed.
+            _ => region.commit_seq(),
+        };
+        let epochs = region.history().into_iter().map(|begin| EpochStart {
+            epoch: begin.epoch,
+            base: begin.base.to_bits(),
+            leader: begin.leader,
+        });
+        History { epochs: epochs.collect(), end: seq_of(end) }
+    }
+
+    /// Goes back to what the region had at `since`, or to nothing; it must be quiet. The slots that were changed
+    /// later.
+    pub(super) fn rewind(&mut self, since: Option<Seq>) -> Vec<u32> {
+        self.snapshot = None;
+        self.follows = false;
+        self.applier.begin_transfer(&self.region);
+        self.digest.begin();
+        self.applied = since.unwrap_or(Seq::ZERO);
+        let Some(since) = since else {
+            self.region.empty();
+            self.timers.clear();
+            return Vec::new();
+        };
+        let lost = self.region.rewind(region_seq(since));
+        lost.iter().for_each(|&slot| self.timers.note(slot, None));
+        for object in self.region.objects() {
+            self.digest.note_copy(&copied(&object, monotonic_ns()));
+        }
+        lost
+    }
+
+    /// The transfer is whole.
+    pub(super) fn become_whole(&mut self, epochs: &[EpochStart]) {
+        self.region.set_history(&begins(epochs));
+        self.applier.set_applied(&self.region, region_seq(self.applied));
+        self.applier.end_transfer();
+        self.follows = true;
+    }
+
+    /// An epoch of this node begins.
+    pub(super) fn begin_epoch(&mut self, start: EpochStart) {
+        let mut history = self.region.history();
+        history.extend(begins(&[start]));
+        self.region.set_history(&history);
     }
 
     fn apply_changes(&mut self, batch: BatchView<'_>, now: Tick) -> Result<(), ApplyError> {
@@ -141,11 +223,11 @@ impl Table {
         let removes = |change: &Change<'_>| matches!(change, Change::Remove { .. });
         for change in batch.changes().filter(removes) {
             self.digest.note(&change);
-            self.apply_change(change, now)?;
+            self.apply_change(change, Origin::Commit, now)?;
         }
         for change in batch.changes().filter(|change| !removes(change)) {
             self.digest.note(&change);
-            self.apply_change(change, now)?;
+            self.apply_change(change, Origin::Commit, now)?;
         }
         self.apply_packets(batch)
     }
@@ -158,7 +240,7 @@ impl Table {
     ) -> Result<(), ApplyError> {
         for copy in chunk.changes() {
             self.digest.note_copy(&copy);
-            self.apply_change(copy, now)?;
+            self.apply_change(copy, Origin::Copy, now)?;
         }
         self.apply_packets(chunk)
     }
@@ -182,7 +264,12 @@ impl Table {
         Ok(())
     }
 
-    fn apply_change(&mut self, change: Change<'_>, now: Tick) -> Result<(), ApplyError> {
+    fn apply_change(
+        &mut self,
+        change: Change<'_>,
+        origin: Origin,
+        now: Tick,
+    ) -> Result<(), ApplyError> {
         let (seq, slot, deadline, change) = match change {
             Change::Remove { slot, incarnation, seq } => {
                 (seq, slot, None, Gathered::Remove { slot, incarnation })
@@ -204,19 +291,10 @@ impl Table {
             }
         };
         let seq = RegionSeq::from_bits(seq.raw());
-        if self.applier.apply(&mut self.seat, seq, &change)? {
+        if self.applier.apply(&mut self.seat, seq, origin, &change)? {
             self.timers.note(slot, deadline);
         }
         Ok(())
-    }
-
-    /// Empties the region, which must be quiet, before all state comes.
-    pub(super) fn empty(&mut self) {
-        self.snapshot = None;
-        self.region.empty();
-        self.applier.clear();
-        self.timers.clear();
-        self.digest.begin();
     }
 
     /// The digest of everything that was gathered up to here, where it is known.
@@ -239,18 +317,32 @@ impl Table {
     /// The region has become primary.
     pub(super) fn serve(&mut self) {
         self.gatherer = Gatherer::new(self.region.clone());
-        // What was worth promoting was whole.
-        self.digest.whole_from(Seq::ZERO);
+        if std::mem::take(&mut self.follows) {
+            self.digest.whole_from(Seq::ZERO);
+        } else {
+            // Its own state, as an earlier process left it: perhaps its workers still finished something when
+            // this one looked.
+            self.digest.begin();
+        }
     }
 
-    /// Begins to copy all slots. Gathering is required already.
-    pub(super) fn start_snapshot(&mut self, core: &mut Core, now: Tick) {
+    /// Begins to copy slots: those changed after `since` and these, or all. Gathering is required already.
+    pub(super) fn start_snapshot(
+        &mut self,
+        core: &mut Core,
+        since: Option<Seq>,
+        also: &[u32],
+        now: Tick,
+    ) {
         // Committed, perhaps gathered when nobody recorded it, and not to be seen in its slots yet.
         let batch = core.gathering();
-        self.digest.begin();
+        if since.is_none() {
+            self.digest.begin();
+        }
         let (timers, digest) = (&mut self.timers, &mut self.digest);
         self.gatherer.unapplied(|commit| record(batch, &commit, now, timers, digest));
-        self.snapshot = Some(Snapshot { next_slot: 0, packets: None });
+        let slots = self.region.geometry().slots;
+        self.snapshot = Some(Snapshot::new(slots, since.map(region_seq), also));
     }
 
     pub(super) fn stop_snapshot(&mut self) {
@@ -261,26 +353,31 @@ impl Table {
         self.snapshot.is_some()
     }
 
-    /// Copies as much as one turn and the core's window allow.
-    pub(super) fn copy(&mut self, core: &mut Core, now: Tick) -> Result<(), SnapshotError> {
-        for _ in 0..CHUNKS_PER_TURN {
-            let Some(snapshot) = &mut self.snapshot else { return Ok(()) };
+    /// Copies as much as one turn and the core's window allow; true if there is more to do at once.
+    pub(super) fn copy(&mut self, core: &mut Core, now: Tick) -> Result<bool, SnapshotError> {
+        for _ in 0..PIECES_PER_TURN {
+            let Some(snapshot) = &mut self.snapshot else { return Ok(false) };
             if core.snapshot_room() == 0 {
-                return Ok(());
+                return Ok(false);
             }
-            let (chunk, is_last) = snapshot.next_chunk(&self.region, &mut self.digest)?;
-            if !chunk.is_empty() {
+            let piece = snapshot.advance(&self.region, &mut self.digest)?;
+            let is_last = matches!(piece, Piece::Last(_));
+            if let Piece::Chunk(chunk) | Piece::Last(chunk) = piece
+                && !chunk.is_empty()
+            {
                 core.offer_chunk(now, chunk)?;
             }
             if is_last {
                 self.snapshot = None;
                 // Read after the last copy: up to here the copies are a state that existed.
                 let through = seq_of(self.region.commit_seq());
-                self.digest.whole_from(through);
+                if !self.digest.is_whole() {
+                    self.digest.whole_from(through);
+                }
                 core.finish_snapshot(now, through)?;
             }
         }
-        Ok(())
+        Ok(self.snapshot.is_some() && core.snapshot_room() > 0)
     }
 
     /// When the next timer is due, in monotonic nanoseconds.
@@ -296,50 +393,21 @@ impl Table {
     }
 }
 
-impl Snapshot {
-    /// The next piece, and whether it is the last.
-    fn next_chunk(
-        &mut self,
-        region: &Region,
-        digest: &mut TableDigest,
-    ) -> Result<(OpenChunk, bool), SnapshotError> {
-        let mut chunk = OpenChunk::new();
-        while self.next_slot < region.geometry().slots {
-            let slot = self.next_slot;
-            self.next_slot += 1;
-            let image =
-                region.image(slot).map_err(|source| SnapshotError::Slot { slot, source })?;
-            // The receiver is empty: only what is there needs to be said.
-            if let Some(SlotImage::Object(object)) = image {
-                let copy = copied(&object, monotonic_ns());
-                digest.note_copy(&copy);
-                if !chunk.push(copy) {
-                    return Err(SnapshotError::TooLarge { slot });
-                }
-            }
-            if chunk.bytes() >= CHUNK_BYTES {
-                return Ok((chunk, false));
-            }
-        }
-        let packets = self.packets.get_or_insert_with(|| region.packets().into_iter());
-        for packet in packets {
-            chunk.push_emit(EmitRef {
-                seq: seq_of(packet.seq),
-                ordinal: packet.ordinal as u16,
-                port: packet.port.into(),
-                endpoint: packet.endpoint.to_bytes(),
-                payload: &packet.payload,
-            });
-            if chunk.bytes() >= CHUNK_BYTES {
-                return Ok((chunk, false));
-            }
-        }
-        Ok((chunk, true))
-    }
+pub(super) fn seq_of(seq: RegionSeq) -> Seq {
+    Seq::from_raw(seq.to_bits())
 }
 
-fn seq_of(seq: RegionSeq) -> Seq {
-    Seq::from_raw(seq.to_bits())
+pub(super) fn region_seq(seq: Seq) -> RegionSeq {
+    RegionSeq::from_bits(seq.raw())
+}
+
+fn begins(epochs: &[EpochStart]) -> Vec<EpochBegin> {
+    let begin = |start: &EpochStart| EpochBegin {
+        epoch: start.epoch,
+        base: RegionSeq::from_bits(start.base),
+        leader: start.leader,
+    };
+    epochs.iter().map(begin).collect()
 }
 
 /// Puts a commit into a batch, and notes what it means for timers and digest.
@@ -374,16 +442,11 @@ fn record(
 }
 
 /// A copy of a slot as it travels.
-fn copied(object: &ObjectImage, now_ns: u64) -> Change<'_> {
+pub(super) fn copied(object: &ObjectImage, now_ns: u64) -> Change<'_> {
     Change::Put(PutRef {
         slot: object.slot,
         incarnation: object.incarnation,
-        // A commit of the claimer may have raised the seq and not changed the value yet. It is in a
-        // batch, which must win whichever comes first.
-        seq: match object.state {
-            ObjectState::Claimed => Seq::ZERO,
-            _ => seq_of(object.seq),
-        },
+        seq: seq_of(object.seq),
         queue: object.queue.index().into(),
         prio: object.priority | if object.letter { LETTER } else { 0 },
         key: (!object.key.is_empty()).then_some(&object.key),

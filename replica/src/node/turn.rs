@@ -9,10 +9,12 @@ use serde_json::json;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
+use super::divergence::Divergences;
 use super::events::{EventSink, describe};
 use super::notices::Notices;
 use super::reaping::Reaping;
-use super::table::{SnapshotError, Table};
+use super::snapshot::SnapshotError;
+use super::table::Table;
 use super::{Notice, bell, now, roles};
 use crate::arbiter::{ArbiterClient, Question};
 use crate::heartbeat::{Heartbeat, HeartbeatEvent};
@@ -42,6 +44,7 @@ pub(super) struct Parts {
     pub(super) notices: Notices<Notice>,
     pub(super) arbiter_wait: Duration,
     pub(super) role_change_max: Duration,
+    pub(super) divergences: Divergences,
     /// Threads that only need to live as long as the loop.
     pub(super) waiting: (TripwireServer, Reaping),
 }
@@ -148,8 +151,8 @@ impl Turns {
         if self.is_primary {
             self.parts.table.fire_timers(now());
         }
-        if self.parts.table.is_copying() {
-            self.copy();
+        if self.parts.table.is_copying() && self.copy() {
+            next = Next::TurnAgain;
         }
         self.carry_out(now());
         self.transmit();
@@ -165,17 +168,22 @@ impl Turns {
         next
     }
 
-    fn copy(&mut self) {
-        let Err(error) = self.parts.table.copy(&mut self.parts.core, now()) else { return };
+    /// True if there is more to do at once.
+    fn copy(&mut self) -> bool {
+        let error = match self.parts.table.copy(&mut self.parts.core, now()) {
+            Ok(more) => return more,
+            Err(error) => error,
+        };
         self.parts.table.stop_snapshot();
         if let SnapshotError::Over(_) = error {
-            return;
+            return false;
         }
         tracing::error!(%error, "the state cannot be copied to the peer");
         if let Some((connection, _)) = self.peer.take() {
             self.parts.link.disconnect(connection, COPY_AGAIN);
             self.parts.core.handle_peer_lost(now(), connection);
         }
+        false
     }
 
     /// Carries out what the core asks for, in its order.
@@ -186,19 +194,29 @@ impl Turns {
     }
 
     fn act(&mut self, action: Action, tick: Tick) {
-        let Parts { core, table, events, arbiter, role_change_max, .. } = &mut self.parts;
+        let Parts { core, table, events, arbiter, divergences, role_change_max, .. } =
+            &mut self.parts;
         match action {
-            Action::BecomePrimary { epoch } => {
+            Action::BecomePrimary { start } => {
                 self.is_primary = true;
-                let again = roles::become_primary(table, epoch, *role_change_max);
-                let fields = json!({ "epoch": epoch, "packets_again": again });
+                let again = roles::become_primary(table, start, *role_change_max);
+                let fields = json!({ "epoch": start.epoch, "packets_again": again });
                 events.write(now().as_nanos(), "primary", fields);
             }
-            Action::BecomeBackup { epoch } => {
+            Action::BecomeBackup { epoch, since, diverged, receipt } => {
                 self.is_primary = false;
-                roles::become_backup(table, epoch, *role_change_max);
+                let patience = *role_change_max;
+                let before = |region: &Region| {
+                    if diverged {
+                        divergences.save(region, since, events);
+                    }
+                };
+                let changed = roles::become_backup(table, epoch, since, patience, before);
                 events.write(now().as_nanos(), "backup", json!({ "epoch": epoch }));
+                core.handle_rewound(now(), receipt, &changed);
             }
+            Action::Whole { epochs } => table.become_whole(&epochs),
+            Action::Distrust => table.region().set_history(&[]),
             Action::Fence => {
                 self.is_primary = false;
                 roles::fence(table);
@@ -210,7 +228,9 @@ impl Turns {
                 table.region().set_gathering(required);
                 self.gathering_required = required;
             }
-            Action::StartSnapshot => table.start_snapshot(core, tick),
+            Action::StartSnapshot { since, also } => {
+                table.start_snapshot(core, since, &also, tick);
+            }
             Action::StopSnapshot => table.stop_snapshot(),
             Action::ApplyBatch(batch, receipt) => match table.apply_batch(&batch, tick) {
                 Ok(()) => {

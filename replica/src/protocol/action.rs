@@ -4,25 +4,41 @@ use std::time::Duration;
 
 use super::ids::{ConnectionId, NodeId, Seq};
 use super::view::View;
-use crate::wire::{BatchFrame, ChunkFrame, SharedFrame};
+use crate::wire::{BatchFrame, ChunkFrame, EpochStart, SharedFrame};
 
 /// Something the host must do. Actions are carried out in the order in which they are polled; a
 /// later one may rely on an earlier one being complete.
 #[derive(Debug)]
 #[must_use = "an action that is not carried out breaks the protocol"]
 pub enum Action {
-    /// Become primary of this epoch: finish every batch and chunk that was handed over before,
-    /// make the region primary, then gather and offer. The view is confirmed.
+    /// Become primary of this epoch: finish every batch and chunk that was handed over before, add the
+    /// epoch to the region's history, make the region primary, then gather and offer. The view is confirmed.
     BecomePrimary {
-        /// The new epoch; commits of this node start at its beginning.
-        epoch: u16,
+        /// How it begins; commits of this node start at its beginning.
+        start: EpochStart,
     },
-    /// Become the back-up of this epoch: leave whatever role the region has and **empty it**
-    /// (incarnation kept); chunks and batches follow.
+    /// Become the back-up of this epoch: leave whatever role the region has, and go back to the state at
+    /// `since`, or **empty it** (incarnation kept). Then hand the receipt to
+    /// [`handle_rewound`](super::Core::handle_rewound) with the slots that were changed after `since`.
+    /// Chunks and batches follow; of each slot the first of them counts, whatever the slot holds.
     BecomeBackup {
         /// The primary's epoch.
         epoch: u16,
+        /// What both have in common.
+        since: Option<Seq>,
+        /// This node has commits beyond that which its primary does not have: save what they did.
+        diverged: bool,
+        /// To be handed back.
+        receipt: Receipt,
     },
+    /// The transfer is whole: the region holds a state that its primary had, with this history. From here on
+    /// it follows, and after a restart it is what it holds. This must hold before anything is transmitted.
+    Whole {
+        /// Where the epochs of the state began.
+        epochs: Vec<EpochStart>,
+    },
+    /// The state turned out to be wrong: forget its history, so that no process takes it for one.
+    Distrust,
     /// This node was superseded. Nothing may leave any more: take the primary role from the region
     /// at once. The state stays until `BecomeBackup`.
     Fence,
@@ -35,10 +51,15 @@ pub enum Action {
         required: bool,
     },
     /// Record the commits that are decided and not seen in their slots yet (they may have been gathered
-    /// when nobody recorded), then copy all slots and all packets not known to be sent, in chunks, as
+    /// when nobody recorded), then copy slots and all packets not known to be sent, in chunks, as
     /// [`snapshot_room`](super::Core::snapshot_room) allows; then
     /// [`finish_snapshot`](super::Core::finish_snapshot).
-    StartSnapshot,
+    StartSnapshot {
+        /// Of the slots those that were changed later, free ones as well; `None`: every object.
+        since: Option<Seq>,
+        /// And these, whenever they were changed.
+        also: Vec<u32>,
+    },
     /// Stop copying; what is left of the snapshot is of no use.
     StopSnapshot,
     /// Apply this batch (whole or not at all), then hand the receipt to
@@ -69,6 +90,7 @@ pub struct Receipt {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Applied {
+    Start,
     Table(u64),
     Chunk(u64),
 }
@@ -187,8 +209,22 @@ pub enum Event {
         /// The first table that it gets again.
         table_no: u64,
     },
-    /// A full transfer of state to the peer begins.
-    TransferStarted,
+    /// A transfer of state to the peer begins.
+    TransferStarted {
+        /// How much of it.
+        resync: Resync,
+        /// What both have in common.
+        since: Option<Seq>,
+    },
+    /// A transfer of state from the peer begins.
+    Resyncing {
+        /// How much of it.
+        resync: Resync,
+        /// What both have in common.
+        since: Option<Seq>,
+        /// What this node had.
+        held: Seq,
+    },
     /// It ended: all of it is sent.
     TransferSent {
         /// Chunks.
@@ -237,6 +273,27 @@ pub enum Event {
         /// The view that excludes it.
         view: View,
     },
+}
+
+/// How much of the state a transfer brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resync {
+    /// What the primary has changed since the last batch that the other has.
+    Incremental,
+    /// What either has changed: the other ran ahead in an epoch that ended without it.
+    Union,
+    /// Everything.
+    Full,
+}
+
+impl Resync {
+    pub(super) fn of(since: Option<Seq>, held: Seq) -> Resync {
+        match since {
+            None => Resync::Full,
+            Some(since) if held > since => Resync::Union,
+            Some(_) => Resync::Incremental,
+        }
+    }
 }
 
 /// In what two nodes differ that cannot work together.

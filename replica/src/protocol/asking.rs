@@ -437,7 +437,7 @@ impl Core {
 
     /// This node has no part in the view.
     fn join(&mut self, view: View) {
-        self.role = Role::Joining;
+        self.leave();
         if view.member(self.config.peer).is_none() {
             self.event(Event::NothingToStartFrom { view });
         }
@@ -446,7 +446,7 @@ impl Core {
     fn on_superseded(&mut self, by: View) {
         self.actions.push_back(Action::Fence);
         self.stop_shipping();
-        self.role = Role::Joining;
+        self.leave();
         self.event(Event::Superseded { by });
     }
 

@@ -2,11 +2,15 @@
 
 use std::collections::VecDeque;
 
-use super::action::{Action, Applied, Cause, Event, Fault, Receipt};
+use super::action::{Action, Applied, Cause, Event, Fault, Receipt, Resync};
 use super::config::Mutation;
 use super::core::{Core, Role};
+use super::history::History;
 use super::ids::{Seq, Tick};
-use crate::wire::{self, Ack, BatchFrame, ChunkFrame, SnapshotEnd, Standing, Start};
+use crate::wire::{
+    self, Ack, BatchFrame, CHANGED_MAX, Changed, ChunkFrame, EpochStart, Outgoing, SnapshotEnd,
+    Standing, Start,
+};
 
 /// What a back-up remembers.
 #[derive(Debug)]
@@ -30,6 +34,11 @@ pub(super) struct Backup {
     ack_due: bool,
     /// Whether a view of this epoch had this node in it.
     pub(super) was_member: bool,
+    /// The host knows that the transfer is complete: the state has the primary's history.
+    pub(super) is_whole: bool,
+    /// The primary's, as of the transfer's beginning.
+    epochs: Vec<EpochStart>,
+    since: Option<Seq>,
 }
 
 impl Backup {
@@ -68,9 +77,23 @@ impl Core {
         if !outside || !free || view.primary != self.config.peer || self.is_undetermined() {
             return self.on_fault(now, Fault::Unexpected { message: "a transfer to a member" });
         }
+        let held = self.history();
+        let since = start.since;
+        if since.is_some_and(|since| !held.is_known() || since > held.end) {
+            return self.on_fault(now, Fault::Unexpected { message: "a transfer from nowhere" });
+        }
         self.runs += 1;
         self.unsound = false;
-        self.epoch_starts = self.peer().map(|peer| peer.epoch_starts.clone()).unwrap_or_default();
+        let epochs = self.peer().map(|peer| peer.epoch_starts.clone()).unwrap_or_default();
+        let diverged = held.is_known() && since.is_none_or(|since| held.end > since);
+        match since {
+            // What it keeps of its history until the transfer is whole (P7).
+            Some(since) => self.history.end = since,
+            None => self.history = History::default(),
+        }
+        if self.mutated(Mutation::HistoryBeforeWhole) {
+            self.history = History { epochs: epochs.clone(), end: start.prev };
+        }
         self.role = Role::Backup(Backup {
             epoch: view.epoch,
             transfer: start.transfer,
@@ -87,8 +110,36 @@ impl Core {
             delayed: VecDeque::new(),
             ack_due: false,
             was_member: false,
+            is_whole: false,
+            epochs,
+            since,
         });
-        self.actions.push_back(Action::BecomeBackup { epoch: view.epoch });
+        let resync = Resync::of(since, held.end);
+        self.event(Event::Resyncing { resync, since, held: held.end });
+        let receipt = Receipt { run: self.runs, what: Applied::Start };
+        let epoch = view.epoch;
+        self.actions.push_back(Action::BecomeBackup { epoch, since, diverged, receipt });
+    }
+
+    /// Tells the primary what this node has changed by itself, whatever that was.
+    pub(super) fn on_rewound(&mut self, receipt: Receipt, slots: &[u32]) {
+        let Role::Backup(backup) = &self.role else {
+            return;
+        };
+        if receipt.run != backup.run || backup.since.is_none() {
+            return;
+        }
+        let transfer = backup.transfer;
+        let mut parts = slots.chunks(CHANGED_MAX).peekable();
+        loop {
+            let slots = parts.next().unwrap_or_default().to_vec();
+            let last = parts.peek().is_none();
+            let changed = Changed { transfer, slots, last };
+            self.transmit(wire::encode(Outgoing::Changed(&changed)));
+            if last {
+                return;
+            }
+        }
     }
 
     pub(super) fn on_batch(&mut self, now: Tick, batch: BatchFrame) {
@@ -165,6 +216,7 @@ impl Core {
         }
         backup.ack_due = true;
         let table_no = match receipt.what {
+            Applied::Start => return,
             Applied::Chunk(chunk_no) => {
                 backup.chunks_applied = backup.chunks_applied.max(chunk_no);
                 return;
@@ -190,15 +242,13 @@ impl Core {
         {
             // It leaves the set first: the primary sees it join, goes solo, and ships all anew.
             self.event(event);
-            self.unsound = true;
-            self.role = Role::Joining;
+            self.distrust();
         }
     }
 
     pub(super) fn on_apply_failed(&mut self, now: Tick) {
         if matches!(self.role, Role::Backup(_)) {
-            self.unsound = true;
-            self.role = Role::Joining;
+            self.distrust();
             self.on_fault(now, Fault::NotApplied);
         }
     }
@@ -220,7 +270,22 @@ impl Core {
             };
             self.hand_over(batch);
         }
+        self.note_whole();
         self.send_ack();
+    }
+
+    /// The host learns that the transfer is whole, before any ack says so.
+    fn note_whole(&mut self) {
+        let Role::Backup(backup) = &mut self.role else {
+            return;
+        };
+        if backup.is_whole || !backup.is_complete() {
+            return;
+        }
+        backup.is_whole = true;
+        let epochs = std::mem::take(&mut backup.epochs);
+        self.history = History { epochs: epochs.clone(), end: backup.applied };
+        self.actions.push_back(Action::Whole { epochs });
     }
 
     fn send_ack(&mut self) {

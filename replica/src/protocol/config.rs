@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::history::History;
 use super::ids::NodeId;
 use super::view::Member;
 
@@ -44,6 +45,8 @@ pub struct Config {
     pub first: bool,
     /// What its region was used for before this start; `None` if it is new.
     pub past: Option<Past>,
+    /// What the state in its region is made of.
+    pub history: History,
     /// Whether output waits for the back-up.
     pub mode: Mode,
     /// How long things may take.
@@ -66,6 +69,7 @@ impl Config {
             slots,
             first: false,
             past: None,
+            history: History::default(),
             mode: Mode::Sync,
             timing: Timing::default(),
             limits: Limits::default(),
@@ -240,4 +244,10 @@ pub enum Mutation {
     PromoteOutsideSet,
     /// Packets not yet known to be sent are left out of a state transfer.
     ForgetUnsent,
+    /// What the returning node has changed by itself is not sent to it again.
+    ForgetDiverged,
+    /// The end of the returning node's history is taken for what both have in common.
+    TrustTheirEnd,
+    /// A node takes over its primary's history before the transfer is whole.
+    HistoryBeforeWhole,
 }

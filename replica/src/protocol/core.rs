@@ -9,11 +9,12 @@ use super::asking::{Asking, Wish};
 use super::backup::Backup;
 use super::config::{Config, ConfigError, Mutation};
 use super::handshake::Session;
+use super::history::History;
 use super::ids::{ConnectionId, Seq, Tick};
 use super::primary::{Link, Primary};
 use super::record::Testimony;
 use super::view::{Answer, Member, Request, RequestId, View};
-use crate::wire::{EpochStart, OpenBatch, OpenChunk, Standing};
+use crate::wire::{OpenBatch, OpenChunk, Standing};
 
 /// One node's side of the pair protocol.
 ///
@@ -51,7 +52,8 @@ pub struct Core {
     pub(super) suspected: Option<Cause>,
     /// The state of this node turned out to be wrong: it needs all of it anew.
     pub(super) unsound: bool,
-    pub(super) epoch_starts: Vec<EpochStart>,
+    /// What the state is made of; its end is kept up when a role ends, see [`Core::history`].
+    pub(super) history: History,
     /// Counts the transfers that this core began, and the times it became back-up.
     pub(super) transfers: u64,
     pub(super) runs: u64,
@@ -129,6 +131,7 @@ impl Core {
         config.check()?;
         let mut core = Core {
             open: OpenBatch::new(config.slots, config.limits.batch_bytes),
+            history: config.history.clone(),
             config,
             role: Role::Starting,
             view: None,
@@ -148,7 +151,6 @@ impl Core {
             heard_at: Tick::ZERO,
             suspected: None,
             unsound: false,
-            epoch_starts: Vec::new(),
             transfers: 0,
             runs: 0,
             actions: VecDeque::new(),
@@ -243,6 +245,13 @@ impl Core {
     pub fn handle_applied(&mut self, now: Tick, receipt: Receipt, digest: Option<u64>) {
         self.wake(now);
         self.on_applied(receipt, digest);
+        self.settle(now);
+    }
+
+    /// The region went back to what both have in common; `slots` were changed later, all of them are named.
+    pub fn handle_rewound(&mut self, now: Tick, receipt: Receipt, slots: &[u32]) {
+        self.wake(now);
+        self.on_rewound(receipt, slots);
         self.settle(now);
     }
 
@@ -408,6 +417,30 @@ impl Core {
 
     pub(super) fn event(&mut self, event: Event) {
         self.actions.push_back(Action::Event(event));
+    }
+
+    /// What this node's state is made of, up to its end.
+    pub(super) fn history(&self) -> History {
+        let end = match &self.role {
+            Role::Primary(primary) => primary.watermark,
+            Role::Backup(backup) if backup.is_whole => backup.applied,
+            Role::Starting | Role::Backup(_) | Role::Joining => self.history.end,
+        };
+        History { end, ..self.history.clone() }
+    }
+
+    /// Leaves whatever role this node has; its state stays.
+    pub(super) fn leave(&mut self) {
+        self.history = self.history();
+        self.role = Role::Joining;
+    }
+
+    /// The state of this node is not to be relied on: it needs all of it anew.
+    pub(super) fn distrust(&mut self) {
+        self.unsound = true;
+        self.history = History::default();
+        self.role = Role::Joining;
+        self.actions.push_back(Action::Distrust);
     }
 
     pub(super) fn this(&self) -> Member {

@@ -33,6 +33,9 @@ struct Said {
     view: u64,
     epoch: u16,
     transfer: u64,
+    /// Of a node that waits for a transfer: what it depends on.
+    held: Seq,
+    epochs: usize,
 }
 
 impl Core {
@@ -102,11 +105,14 @@ impl Core {
 
     /// Says hello if there is news.
     pub(super) fn say_hello(&mut self) {
+        let joining = matches!(self.role, Role::Joining);
         let said = Said {
             standing: self.standing(),
             view: self.view.map_or(0, |view| view.number),
             epoch: self.epoch(),
             transfer: self.place().0,
+            held: if joining { self.history.end } else { Seq::ZERO },
+            epochs: self.history.epochs.len(),
         };
         match &mut self.session {
             Some(session) if session.said != Some(said) => session.said = Some(said),
@@ -116,17 +122,18 @@ impl Core {
         self.transmit(wire::encode(Outgoing::Hello(&hello)));
     }
 
-    /// Transfer, last table and position of the history that this node has a part in.
-    fn place(&self) -> (u64, u64, Seq) {
+    /// Transfer and last table of the epoch that this node has a part in.
+    fn place(&self) -> (u64, u64) {
         match &self.role {
-            Role::Primary(primary) => (primary.transfer, primary.tables, primary.watermark),
-            Role::Backup(backup) => (backup.transfer, backup.received_table, backup.received),
-            Role::Starting | Role::Joining => (0, 0, Seq::ZERO),
+            Role::Primary(primary) => (primary.transfer, primary.tables),
+            Role::Backup(backup) => (backup.transfer, backup.received_table),
+            Role::Starting | Role::Joining => (0, 0),
         }
     }
 
     fn hello(&self) -> Hello {
-        let (transfer, table_no, applied) = self.place();
+        let (transfer, table_no) = self.place();
+        let history = self.history();
         Hello {
             version_min: *VERSIONS.start(),
             version_max: *VERSIONS.end(),
@@ -139,9 +146,8 @@ impl Core {
             epoch: self.epoch(),
             transfer,
             table_no,
-            applied,
-            // Few: one per promotion in the life of the region.
-            epoch_starts: self.epoch_starts.clone(),
+            applied: history.end,
+            epoch_starts: history.epochs,
         }
     }
 
@@ -164,6 +170,7 @@ impl Core {
             Message::Batch(batch) => self.on_batch(now, batch),
             Message::Chunk(chunk) => self.on_chunk(now, chunk),
             Message::SnapshotEnd(end) => self.on_snapshot_end(now, end),
+            Message::Changed(changed) => self.on_changed(now, changed),
             Message::Ack(_) => self.on_fault(now, Fault::Unexpected { message: "an ack" }),
         }
     }

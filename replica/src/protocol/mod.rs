@@ -45,6 +45,8 @@
 //!   commit position read after the last slot was copied, and every packet not known to be sent,
 //!   and from before that moment nothing is released without its ack.
 //! * **P6** A process that starts resumes no epoch.
+//! * **P7** Of a returning node's state only what both have in common is kept: it names what it changed
+//!   later, and gets that as well. Its history stays what it was until the transfer is whole.
 
 mod action;
 mod asking;
@@ -52,17 +54,21 @@ mod backup;
 mod config;
 mod core;
 mod handshake;
+mod history;
 mod ids;
 mod primary;
 mod record;
 mod transfer;
 mod view;
 
-pub use action::{Action, Body, Cause, DeathNotice, Event, Fault, Receipt, Refusal, Transmit};
+pub use action::{
+    Action, Body, Cause, DeathNotice, Event, Fault, Receipt, Refusal, Resync, Transmit,
+};
 #[doc(hidden)]
 pub use config::Mutation;
 pub use config::{Config, ConfigError, Control, Limits, Mode, Past, Timing};
 pub use core::{Core, NotShipped, Status};
+pub use history::History;
 pub use ids::{ConnectionId, NodeId, Seq, Tick};
 pub use record::{Judgement, Record, Testimony};
 pub use view::{Answer, Member, Request, RequestId, View, ViewError};

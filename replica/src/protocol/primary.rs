@@ -39,6 +39,10 @@ pub(super) struct Primary {
     pub(super) window_bytes: usize,
     pub(super) chunks: u64,
     pub(super) chunks_acked: u64,
+    /// The slots that the other has to name before the host copies, and those that it has named.
+    pub(super) diverged: Option<Vec<u32>>,
+    /// What this transfer assumes that both have in common.
+    pub(super) since: Option<Seq>,
     closed_at: Tick,
     /// Tables carry a digest again from here on.
     digest_from: u64,
@@ -89,6 +93,8 @@ impl Primary {
             window_bytes: 0,
             chunks: 0,
             chunks_acked: 0,
+            diverged: None,
+            since: None,
             closed_at: now,
             digest_from: 0,
             changed_at: now,
@@ -139,13 +145,14 @@ impl Core {
     pub(super) fn become_primary(&mut self, now: Tick, epoch: u16, cause: Cause) {
         let from = match &self.role {
             Role::Backup(backup) => backup.handed,
-            _ => Seq::ZERO,
+            _ => self.history.end,
         };
-        self.epoch_starts.push(EpochStart { epoch, base: from.raw() });
+        let start = EpochStart { epoch, base: from.raw(), leader: self.config.incarnation };
+        self.history.begin(start);
         self.role = Role::Primary(Primary::new(epoch, now));
         self.open.set_recording(false);
         self.withdraw_ack();
-        self.actions.push_back(Action::BecomePrimary { epoch });
+        self.actions.push_back(Action::BecomePrimary { start });
         self.actions.push_back(Action::SetGathering { required: false });
         // Whatever older epochs left unsent is part of the state that goes on, so it may leave.
         self.actions.push_back(Action::Release(Seq::new(epoch, 0)));

@@ -25,6 +25,9 @@ struct Host {
     waiting: Vec<Receipt>,
     datagrams: u64,
     batches: u64,
+    /// Slots that this host says it has changed by itself, and those that the other named.
+    changed: Vec<u32>,
+    also: Vec<u32>,
 }
 
 struct Pair {
@@ -58,6 +61,8 @@ impl Pair {
                 waiting: Vec::new(),
                 datagrams: 0,
                 batches: 0,
+                changed: Vec::new(),
+                also: Vec::new(),
             }
         });
         let mut pair = Pair { now: 0, hosts, view: None, connections: 0, acks: true };
@@ -184,16 +189,22 @@ impl Host {
             Action::Release(_) => "release",
             Action::SetGathering { required: true } => "gather",
             Action::SetGathering { required: false } => "need not gather",
-            Action::StartSnapshot => "start snapshot",
+            Action::StartSnapshot { .. } => "start snapshot",
             Action::StopSnapshot => "stop snapshot",
             Action::ApplyBatch(..) => "batch",
             Action::ApplyChunk(..) => "chunk",
             Action::Disconnect { .. } => "disconnect",
+            Action::Whole { .. } => "whole",
+            Action::Distrust => "distrust",
             Action::Event(_) => "event",
         });
         match action {
             Action::Release(seq) => self.released = seq,
-            Action::StartSnapshot => {
+            Action::BecomeBackup { receipt, .. } => {
+                self.core.handle_rewound(now, receipt, &self.changed);
+            }
+            Action::StartSnapshot { also, .. } => {
+                self.also = also;
                 let mut chunk = OpenChunk::new();
                 chunk.push(put(Seq::new(1, 0), b"old"));
                 let through = self.core.status().watermark;

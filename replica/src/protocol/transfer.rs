@@ -1,23 +1,31 @@
-//! Resynchronisation, the primary's side: a full transfer of state while it serves.
+//! Resynchronisation, the primary's side: a transfer of state while it serves.
 //!
 //! ```text
-//!   Start ── chunks and batches, mixed ── SnapshotEnd ── batches ── … acked ── admitted
-//!     ▲                                        ▲                      ▲
-//!     gathering is required from before here   │                      complete, through `through`,
-//!     so that every later commit is a batch    acks are required      and all that was released
+//!   Start ─ (Changed) ─ chunks and batches, mixed ── SnapshotEnd ── batches ── … acked ── admitted
+//!     ▲         ▲                                         ▲                      ▲
+//!     │         the other's, if there is a common         │                      complete, through
+//!     │         position: what it has changed since       acks are required      `through`, and all
+//!     gathering is required from before here,                                    that was released
+//!     so that every later commit is a batch
 //! ```
+//!
+//! The two histories say what both states have in common. Then the chunks hold the slots that either has
+//! changed since, free ones too: `incremental` if the other has changed nothing by itself, else `union`.
+//! Without a common position they hold every object: `full`. No log is kept for it, so nothing grows while
+//! the other is away.
 //!
 //! Copies and batches need no order among each other: each carries the seq of its slot's last change,
 //! and an older one is not applied over a newer one. Of the same seq, the batch wins: a slot's seq is
 //! raised just before its word changes, so a copy may name a commit whose effect it does not show.
 
-use super::action::{Action, Event};
+use super::action::{Action, Event, Fault, Resync};
 use super::config::{Limits, Mode, Mutation};
 use super::core::{Core, NotShipped, Role};
+use super::history::History;
 use super::ids::{Seq, Tick};
 use super::primary::{Link, Primary};
 use super::view::Member;
-use crate::wire::{self, OpenChunk, Outgoing, SnapshotEnd, Standing, Start};
+use crate::wire::{self, Changed, OpenChunk, Outgoing, SnapshotEnd, Standing, Start};
 
 impl Primary {
     pub(super) fn snapshot_room(&self, limits: &Limits) -> u32 {
@@ -34,8 +42,10 @@ impl Core {
     pub(super) fn transfer_waits(&self, primary: &Primary) -> bool {
         let Some(view) = self.view else { return false };
         let outside = view.is_solo() || self.mutated(Mutation::ShipToMember);
+        // What it said of its state is of the time at which it knew this view, so it is still true.
         let wants = self.peer().is_some_and(|peer| {
             matches!(peer.standing, Standing::Joining | Standing::Backup)
+                && peer.view.is_some_and(|theirs| theirs.number >= view.number)
                 || self.mutated(Mutation::ShipToMember)
         });
         // P4. The view is this primary's own: it would be fenced otherwise.
@@ -57,6 +67,14 @@ impl Core {
         self.transfers += 1;
         let transfer = self.transfers;
         let replicates = self.config.mode == Mode::Sync;
+        let theirs = self
+            .peer()
+            .map(|peer| History { epochs: peer.epoch_starts.clone(), end: peer.applied });
+        let theirs = theirs.unwrap_or_default();
+        let mut since = self.history().common(&theirs).filter(|_| replicates);
+        if self.mutated(Mutation::TrustTheirEnd) {
+            since = since.map(|_| theirs.end);
+        }
         self.open.set_recording(replicates);
 
         let Role::Primary(primary) = &mut self.role else {
@@ -69,15 +87,47 @@ impl Core {
         primary.acked = Seq::ZERO;
         primary.chunks = 0;
         primary.chunks_acked = 0;
+        primary.since = since;
+        primary.diverged = since.map(|_| Vec::new());
         let (table_no, prev) = (primary.tables, primary.watermark);
         self.say_hello();
-        self.transmit(wire::encode(Outgoing::Start(Start { view, transfer, table_no, prev })));
-        self.event(Event::TransferStarted);
-        if replicates {
-            self.actions.push_back(Action::SetGathering { required: true });
-            self.actions.push_back(Action::StartSnapshot);
-        } else {
-            self.close_transfer(prev);
+        let start = Start { view, transfer, table_no, prev, since };
+        self.transmit(wire::encode(Outgoing::Start(start)));
+        self.event(Event::TransferStarted { resync: Resync::of(since, theirs.end), since });
+        if !replicates {
+            return self.close_transfer(prev);
+        }
+        self.actions.push_back(Action::SetGathering { required: true });
+        if since.is_none() {
+            self.actions.push_back(Action::StartSnapshot { since, also: Vec::new() });
+        }
+    }
+
+    /// The other says what it has changed by itself.
+    pub(super) fn on_changed(&mut self, now: Tick, changed: Changed) {
+        let (slots, forgets) = (self.config.slots, self.mutated(Mutation::ForgetDiverged));
+        let Role::Primary(primary) = &mut self.role else {
+            return;
+        };
+        if changed.transfer != primary.transfer || primary.link != Link::Copying {
+            return; // of a transfer that was given up
+        }
+        let Some(diverged) = &mut primary.diverged else {
+            return self.on_fault(now, Fault::Unexpected { message: "changes nobody asked for" });
+        };
+        let sound = changed.slots.iter().all(|slot| *slot < slots)
+            && diverged.len() + changed.slots.len() <= slots as usize;
+        if !sound {
+            return self.on_fault(now, Fault::Unexpected { message: "more slots than there are" });
+        }
+        diverged.extend(changed.slots);
+        if changed.last {
+            let mut also = primary.diverged.take().unwrap_or_default();
+            if forgets {
+                also.clear();
+            }
+            let since = primary.since;
+            self.actions.push_back(Action::StartSnapshot { since, also });
         }
     }
 

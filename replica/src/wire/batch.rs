@@ -326,9 +326,9 @@ impl BatchFrame {
         BatchView { rows: &body.rows }
     }
 
-    /// Bytes of the frame.
-    pub fn bytes(&self) -> usize {
-        self.frame.len()
+    /// The frame as it came, header included.
+    pub fn bytes(&self) -> &[u8] {
+        &self.frame
     }
 }
 
@@ -344,6 +344,11 @@ pub struct BatchView<'a> {
 }
 
 impl<'a> BatchView<'a> {
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.rows.changes.is_empty() && self.rows.emits.is_empty() && self.rows.sent.is_empty()
+    }
+
     /// The slots that changed, each once, in no particular order.
     pub fn changes(&self) -> impl ExactSizeIterator<Item = Change<'a>> + use<'a> {
         let rows = self.rows;

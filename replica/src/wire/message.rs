@@ -14,6 +14,9 @@ use crate::protocol::{NodeId, Seq, View};
 /// Epochs whose beginnings a node tells; older ones need a full transfer anyway.
 const EPOCH_STARTS_MAX: usize = 32;
 
+/// Slots in one [`Changed`].
+pub const CHANGED_MAX: usize = 1 << 16;
+
 /// Where an epoch began: the first thing two histories are compared by.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochStart {
@@ -21,6 +24,8 @@ pub struct EpochStart {
     pub epoch: u16,
     /// Raw seq of the last commit of older epochs that its primary held.
     pub base: u64,
+    /// Incarnation of that primary's region.
+    pub leader: u64,
 }
 
 /// What a node is at the moment.
@@ -94,7 +99,7 @@ pub struct Refuse {
     pub ours: u64,
 }
 
-/// The primary begins a full transfer of state; batches and chunks follow.
+/// The primary begins a transfer of state; batches and chunks follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Start {
     /// The confirmed view, in which the receiver is not in sync.
@@ -105,6 +110,20 @@ pub struct Start {
     pub table_no: u64,
     /// Position before the first batch.
     pub prev: Seq,
+    /// What both have in common: only what either has changed since is sent. `None`: everything is.
+    pub since: Option<Seq>,
+}
+
+/// Slots that the back-up has changed since the position that both have in common; the primary sends them,
+/// whatever it has there itself. One or several of these answer a [`Start`] with such a position.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// The transfer.
+    pub transfer: u64,
+    /// The slots.
+    pub slots: Vec<u32>,
+    /// No more follow.
+    pub last: bool,
 }
 
 /// The last slot is copied.
@@ -152,6 +171,8 @@ pub enum Message {
     SnapshotEnd(SnapshotEnd),
     /// See [`Ack`].
     Ack(Ack),
+    /// See [`Changed`].
+    Changed(Changed),
 }
 
 #[derive(Archive, Serialize, Deserialize, Debug)]
@@ -177,6 +198,7 @@ struct StartBody {
     transfer: u64,
     table_no: u64,
     prev: u64,
+    since: Option<u64>,
 }
 
 impl Message {
@@ -192,6 +214,7 @@ impl Message {
             Kind::Chunk => Message::Chunk(ChunkFrame::decode(frame)?),
             Kind::SnapshotEnd => Message::SnapshotEnd(from_body(kind, body)?),
             Kind::Ack => Message::Ack(from_body(kind, body)?),
+            Kind::Changed => Message::Changed(decode_changed(body)?),
         })
     }
 
@@ -218,6 +241,7 @@ impl Message {
             Message::Chunk(_) => Kind::Chunk,
             Message::SnapshotEnd(_) => Kind::SnapshotEnd,
             Message::Ack(_) => Kind::Ack,
+            Message::Changed(_) => Kind::Changed,
         }
     }
 }
@@ -228,6 +252,7 @@ pub(crate) enum Outgoing<'a> {
     Refuse(Refuse),
     Start(Start),
     SnapshotEnd(SnapshotEnd),
+    Changed(&'a Changed),
 }
 
 pub(crate) fn encode(message: Outgoing<'_>) -> SharedFrame {
@@ -240,10 +265,12 @@ pub(crate) fn encode(message: Outgoing<'_>) -> SharedFrame {
                 transfer: start.transfer,
                 table_no: start.table_no,
                 prev: start.prev.raw(),
+                since: start.since.map(Seq::raw),
             };
             frame_of(Kind::Start, &body)
         }
         Outgoing::SnapshotEnd(end) => frame_of(Kind::SnapshotEnd, &end),
+        Outgoing::Changed(changed) => frame_of(Kind::Changed, changed),
     }
 }
 
@@ -304,7 +331,17 @@ fn decode_start(body: &[u8]) -> Result<Start, WireError> {
         transfer: body.transfer,
         table_no: body.table_no,
         prev: Seq::from_raw(body.prev),
+        since: body.since.map(Seq::from_raw),
     })
+}
+
+fn decode_changed(body: &[u8]) -> Result<Changed, WireError> {
+    let changed: Changed = from_body(Kind::Changed, body)?;
+    if changed.slots.len() > CHANGED_MAX {
+        let (found, max) = (changed.slots.len() as u64, CHANGED_MAX as u64);
+        return Err(WireError::Value { what: "the number of changed slots", found, max });
+    }
+    Ok(changed)
 }
 
 fn frame_of<T>(kind: Kind, body: &T) -> SharedFrame

@@ -23,12 +23,14 @@ pub(crate) use batch::encode_batch;
 pub use batch::{BatchFrame, BatchView, Change, EmitRef, OpenBatch, PutRef, SentRef};
 pub use chunk::{ChunkFrame, OpenChunk};
 pub use frame::{FrameReader, HEADER_BYTES, SharedFrame, body_bytes};
-pub use message::{Ack, EpochStart, Hello, Message, Refuse, SnapshotEnd, Standing, Start};
+pub use message::{
+    Ack, CHANGED_MAX, Changed, EpochStart, Hello, Message, Refuse, SnapshotEnd, Standing, Start,
+};
 pub(crate) use message::{Outgoing, encode, encode_datagram};
 pub(crate) use rows::{BatchBody, Rows};
 
 /// Versions of the protocol that this build speaks.
-pub const VERSIONS: std::ops::RangeInclusive<u16> = 1..=1;
+pub const VERSIONS: std::ops::RangeInclusive<u16> = 2..=2;
 
 /// Largest value of one object, with its key.
 pub const OBJECT_BYTES_MAX: usize = 1 << 20;

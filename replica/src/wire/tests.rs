@@ -42,8 +42,8 @@ fn rows() -> Rows {
 
 fn messages() -> Vec<(&'static str, Vec<u8>)> {
     let hello = Hello {
-        version_min: 1,
-        version_max: 1,
+        version_min: 2,
+        version_max: 2,
         cluster: 99,
         node: NodeId(1),
         geometry_hash: 77,
@@ -54,10 +54,16 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         transfer: 3,
         table_no: 40,
         applied: Seq::new(2, 8),
-        epoch_starts: vec![EpochStart { epoch: 2, base: Seq::new(1, 5).raw() }],
+        epoch_starts: vec![EpochStart { epoch: 2, base: Seq::new(1, 5).raw(), leader: 0xfeed }],
     };
-    let start =
-        Start { view: View::alone(4, 2, B), transfer: 3, table_no: 30, prev: Seq::new(2, 6) };
+    let start = Start {
+        view: View::alone(4, 2, B),
+        transfer: 3,
+        table_no: 30,
+        prev: Seq::new(2, 6),
+        since: Some(Seq::new(1, 5)),
+    };
+    let changed = Changed { transfer: 3, slots: vec![7, 9, 4000], last: true };
     let ack = Ack {
         epoch: 2,
         transfer: 3,
@@ -90,6 +96,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
             bytes(encode(Outgoing::SnapshotEnd(SnapshotEnd { chunks: 6, through: 1 }))),
         ),
         ("ack", encode_datagram(&ack)),
+        ("changed", bytes(encode(Outgoing::Changed(&changed)))),
     ]
 }
 

@@ -1,6 +1,6 @@
 //! Carrying out what a core asks of its host, and checking the outcome.
 
-use hotpair_replica::protocol::{Action, Event};
+use hotpair_replica::protocol::{Action, Event, Resync};
 use hotpair_replica::wire::Standing;
 
 use super::ledger::{Checked, Violation, ensure};
@@ -18,24 +18,33 @@ impl World {
         };
         let tick = process.clock.tick(now);
         match action {
-            Action::BecomePrimary { epoch } => {
-                region.become_primary(epoch);
+            Action::BecomePrimary { start } => {
+                let end = region.applied.max(region.commit_seq);
+                ensure!(start.base <= end.raw(), "{start:?} begins with a state of {end}");
+                region.become_primary(start);
                 let region = &self.machines[node].region;
-                self.ledger.on_primary(epoch, id, life, region)?;
+                self.ledger.on_primary(start.epoch, id, life, region)?;
                 self.counts.promotions += 1;
             }
-            Action::BecomeBackup { epoch } => region.become_backup(epoch),
+            Action::BecomeBackup { epoch, since, receipt, .. } => {
+                let changed = region.become_backup(epoch, since);
+                process.core.handle_rewound(tick, receipt, &changed);
+            }
+            Action::Whole { epochs } => region.become_whole(epochs),
+            Action::Distrust => region.epochs.clear(),
             Action::Fence => region.role = Role::Fenced,
             Action::Release(seq) => {
                 ensure!(seq >= region.released, "released goes from {} to {seq}", region.released);
                 region.released = seq;
             }
             Action::SetGathering { required } => region.gathering_required = required,
-            Action::StartSnapshot => self.machines[node].start_copying(),
+            Action::StartSnapshot { since, also } => {
+                self.machines[node].start_copying(since, also);
+            }
             Action::StopSnapshot => process.copying = None,
             Action::ApplyBatch(batch, receipt) => {
                 region.apply(batch.view(), false);
-                region.applied = batch.last;
+                region.set_applied(batch.last);
                 let digest = batch.digest.map(|_| region.digest());
                 process.core.handle_applied(tick, receipt, digest);
                 let status = process.core.status();
@@ -79,6 +88,11 @@ impl World {
             Event::Undetermined { .. } => self.counts.undetermined += 1,
             Event::Resumed { .. } => self.counts.resumed += 1,
             Event::TransferStopped => self.counts.transfers_stopped += 1,
+            Event::TransferStarted { resync, .. } => match resync {
+                Resync::Incremental => self.counts.incremental += 1,
+                Resync::Union => self.counts.union += 1,
+                Resync::Full => self.counts.full += 1,
+            },
             Event::DigestDiffers { .. } | Event::Fault(_) | Event::Refused { .. } => {
                 return Err(Violation(format!("node {node}: {event:?}")));
             }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use hotpair_replica::protocol::{
-    Action, Config, ConnectionId, Control, Core, Member, Mode, Mutation, NodeId, Tick,
+    Action, Config, ConnectionId, Control, Core, Member, Mode, Mutation, NodeId, Seq, Tick,
 };
 use hotpair_replica::wire::{OpenChunk, SentRef};
 
@@ -76,6 +76,9 @@ pub(crate) struct Process {
     pub(crate) connection: Option<ConnectionId>,
     pub(crate) retry_from: u64,
     pub(crate) copying: Option<u32>,
+    /// Of a transfer, what is copied: what was changed later than this, and these.
+    pub(crate) copied_since: Option<Seq>,
+    pub(crate) copied_also: Vec<u32>,
     pub(crate) heard_at: u64,
     pub(crate) silent: bool,
     pub(crate) paused_until: u64,
@@ -120,6 +123,7 @@ impl Machine {
         let mut config = Config::new(1, self.member(), NodeId(1 - self.id.0), 77, SLOTS);
         config.first = self.id.0 == 0;
         config.past = self.region.past;
+        config.history = self.region.settle();
         self.flaw = setup.flaw;
         config.mode = setup.mode;
         config.control = setup.control.clone();
@@ -144,6 +148,8 @@ impl Machine {
             connection: None,
             retry_from: now,
             copying: None,
+            copied_since: None,
+            copied_also: Vec::new(),
             heard_at: now,
             silent: false,
             paused_until: 0,
@@ -186,9 +192,10 @@ impl Machine {
 
     /// Begins to copy. A commit that is not seen in its slot yet may have been gathered when nobody
     /// recorded it.
-    pub(crate) fn start_copying(&mut self) {
+    pub(crate) fn start_copying(&mut self, since: Option<Seq>, also: Vec<u32>) {
         let Machine { region, process: Some(process), .. } = self else { return };
         process.copying = Some(0);
+        (process.copied_since, process.copied_also) = (since, also);
         if self.flaw == Some(HostFlaw::UnappliedForgotten) {
             return;
         }
@@ -214,7 +221,11 @@ impl Machine {
         let mut chunk = OpenChunk::new();
         let end = (next + rng.pick(1..3) as u32).min(SLOTS);
         while next < end {
-            chunk.push(change_of(next, &region.copy(next)));
+            let slot = region.copy(next);
+            let changed = process.copied_since.is_none_or(|since| slot.seq > since);
+            if changed || process.copied_also.contains(&next) {
+                chunk.push(change_of(next, &slot));
+            }
             next += 1;
         }
         process.copying = Some(next);

@@ -4,10 +4,10 @@
 //! The value of a slot is the list of all commits that ever changed it, so the state *is* its history
 //! and "this commit is part of that state" can be looked up.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use hotpair_replica::protocol::{Past, Seq};
-use hotpair_replica::wire::{BatchView, Change, EmitRef, PutRef, SentRef};
+use hotpair_replica::protocol::{History, Past, Seq};
+use hotpair_replica::wire::{BatchView, Change, EmitRef, EpochStart, PutRef, SentRef};
 
 /// Slots whose objects live for ever, so that their values hold the whole history.
 pub(crate) const KEPT_SLOTS: u32 = 5;
@@ -55,6 +55,12 @@ pub(crate) struct Region {
     pub(crate) commit_seq: Seq,
     pub(crate) released: Seq,
     pub(crate) applied: Seq,
+    /// Where the epochs of its state began.
+    pub(crate) epochs: Vec<EpochStart>,
+    /// What a back-up holds as a whole.
+    pub(crate) whole: Seq,
+    /// During a transfer: the slots that it has written. Known to the process alone.
+    pub(crate) written: Option<BTreeSet<u32>>,
     /// The last commit and what its slot held before, while a copier may see the new seq there with the
     /// old value: its worker was stopped between the two.
     pub(crate) lagging: Option<(Commit, Slot)>,
@@ -74,6 +80,9 @@ impl Region {
             commit_seq: Seq::ZERO,
             released: Seq::ZERO,
             applied: Seq::ZERO,
+            epochs: Vec::new(),
+            whole: Seq::ZERO,
+            written: None,
             lagging: None,
         }
     }
@@ -85,8 +94,21 @@ impl Region {
         past.view = past.view.max(view);
     }
 
-    pub(crate) fn become_primary(&mut self, epoch: u16) {
+    /// What a process finds when it starts. Nobody commits under an older role from here on.
+    pub(crate) fn settle(&mut self) -> History {
+        if let Role::Primary(_) = self.role {
+            self.role = Role::Fenced;
+        }
+        self.written = None;
+        let end = if self.role == Role::Backup { self.whole } else { self.commit_seq };
+        History { epochs: self.epochs.clone(), end }
+    }
+
+    pub(crate) fn become_primary(&mut self, start: EpochStart) {
+        let epoch = start.epoch;
         self.note_view(epoch, 0);
+        self.epochs.push(start);
+        self.written = None;
         self.role = Role::Primary(epoch);
         self.ring.clear();
         self.sent.clear();
@@ -94,14 +116,47 @@ impl Region {
         self.commit_seq = Seq::new(epoch, 0);
     }
 
-    pub(crate) fn become_backup(&mut self, epoch: u16) {
-        *self = Region {
+    /// Goes back to what it had at `since`, or to nothing; the slots that were changed later.
+    pub(crate) fn become_backup(&mut self, epoch: u16, since: Option<Seq>) -> Vec<u32> {
+        let mut rewound = Region {
             role: Role::Backup,
             past: self.past,
             released: self.released,
+            written: Some(BTreeSet::new()),
             ..Region::new(self.incarnation)
         };
+        let mut changed = Vec::new();
+        if let Some(since) = since {
+            rewound.epochs = std::mem::take(&mut self.epochs);
+            (rewound.commit_seq, rewound.whole) = (since, since);
+            rewound.slots = std::mem::take(&mut self.slots);
+            for (index, slot) in rewound.slots.iter_mut().enumerate() {
+                if slot.seq > since {
+                    slot.value = None;
+                    changed.push(index as u32);
+                }
+            }
+        }
+        *self = rewound;
         self.note_view(epoch, 0);
+        changed
+    }
+
+    /// The transfer is whole.
+    pub(crate) fn become_whole(&mut self, epochs: Vec<EpochStart>) {
+        self.epochs = epochs;
+        self.written = None;
+        self.whole = self.applied;
+        self.commit_seq = self.applied;
+    }
+
+    /// All of a batch is applied.
+    pub(crate) fn set_applied(&mut self, last: Seq) {
+        self.applied = last;
+        if self.written.is_none() {
+            self.whole = last;
+            self.commit_seq = last;
+        }
     }
 
     /// A worker's commit. `None`: the ring is full and must not be overrun.
@@ -161,7 +216,8 @@ impl Region {
                 }
             };
             let object = &mut self.slots[slot as usize];
-            if seq < object.seq || (copies && seq == object.seq && seq > Seq::ZERO) {
+            let first = self.written.as_mut().is_some_and(|written| written.insert(slot));
+            if !first && (seq < object.seq || (copies && seq == object.seq)) {
                 continue;
             }
             object.seq = seq;

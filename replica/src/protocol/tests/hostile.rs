@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::wire::{
-    Ack, BatchBody, Hello, Outgoing, Refuse, SnapshotEnd, Start, encode, encode_batch,
+    Ack, BatchBody, Changed, Hello, Outgoing, Refuse, SnapshotEnd, Start, encode, encode_batch,
     encode_datagram,
 };
 
@@ -61,12 +61,12 @@ fn hostile_frame(rng: &mut u64, round: u64, from: u8) -> Result<AlignedVec, Vec<
         _ => View::pair(number().max(1), number() as u16, member(from, 1), member(1 - from, 101)),
     };
     let raw = Seq::from_raw(number());
-    let frame = match if round < 2 { 0 } else { number() % 8 } {
+    let frame = match if round < 2 { 0 } else { number() % 9 } {
         0 | 1 => {
             let standings =
                 [Standing::Starting, Standing::Primary, Standing::Backup, Standing::Joining];
             encode(Outgoing::Hello(&Hello {
-                version_min: 1,
+                version_min: 2,
                 version_max: number() as u16,
                 cluster: 7,
                 node: NodeId(from),
@@ -86,6 +86,7 @@ fn hostile_frame(rng: &mut u64, round: u64, from: u8) -> Result<AlignedVec, Vec<
             transfer: number(),
             table_no: number(),
             prev: raw,
+            since: Some(raw).filter(|_| number() % 2 == 0),
         })),
         3 => encode(Outgoing::SnapshotEnd(SnapshotEnd { chunks: number(), through: number() })),
         4 => encode(Outgoing::Refuse(Refuse { reason: number() as u8, theirs: 1, ours: 2 })),
@@ -100,6 +101,11 @@ fn hostile_frame(rng: &mut u64, round: u64, from: u8) -> Result<AlignedVec, Vec<
                 complete: number() % 2 == 0,
             }));
         }
+        7 => encode(Outgoing::Changed(&Changed {
+            transfer: number(),
+            slots: vec![number() as u32, 3, 3],
+            last: number() % 2 == 0,
+        })),
         6 => {
             let mut chunk = OpenChunk::new();
             chunk.push(put(raw, b"nonsense"));

@@ -1,0 +1,136 @@
+//! A transfer of state under way, on the primary: slots, then packets, in pieces that hold nobody up.
+
+use hotpair_shm::{BadBlock, PacketImage, Region, Seq, SlotImage, monotonic_ns};
+
+use super::table::{copied, seq_of};
+use crate::digest::TableDigest;
+use crate::protocol::NotShipped;
+use crate::wire::{Change, EmitRef, OpenChunk};
+
+/// A chunk of the transfer is closed at this size.
+const CHUNK_BYTES: usize = 128 << 10;
+/// So many slots are looked at in one piece, whether they have to be sent or not.
+const SLOTS_PER_PIECE: u32 = 4096;
+/// The same where each of their values has to be read.
+const VALUES_PER_PIECE: u32 = 512;
+
+/// Why a transfer of state cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SnapshotError {
+    #[error("slot {slot} cannot be copied")]
+    Slot { slot: u32, source: BadBlock },
+    #[error("the object in slot {slot} is larger than can be shipped")]
+    TooLarge { slot: u32 },
+    #[error("the transfer is over")]
+    Over(#[from] NotShipped),
+}
+
+/// What a step of it gave.
+pub(super) enum Piece {
+    /// Nothing to send yet.
+    More,
+    Chunk(OpenChunk),
+    /// The end.
+    Last(OpenChunk),
+}
+
+pub(super) struct Snapshot {
+    next_slot: u32,
+    /// Only slots that were changed later; `None`: every object, and no free slot, since the other has none.
+    since: Option<Seq>,
+    /// A bit per slot that is sent whenever it was changed.
+    also: Vec<u64>,
+    chunk: OpenChunk,
+    packets: Option<std::vec::IntoIter<PacketImage>>,
+}
+
+impl Snapshot {
+    pub(super) fn new(slots: u32, since: Option<Seq>, also: &[u32]) -> Snapshot {
+        let mut bits = vec![0; if also.is_empty() { 0 } else { slots.div_ceil(64) as usize }];
+        for slot in also {
+            if let Some(word) = bits.get_mut(*slot as usize / 64) {
+                *word |= 1 << (slot % 64);
+            }
+        }
+        Snapshot { next_slot: 0, since, also: bits, chunk: OpenChunk::new(), packets: None }
+    }
+
+    /// Looks at some more slots or packets.
+    pub(super) fn advance(
+        &mut self,
+        region: &Region,
+        digest: &mut TableDigest,
+    ) -> Result<Piece, SnapshotError> {
+        // What is not known of the table is read along the way.
+        let reads_all = !digest.is_whole();
+        let slots = region.geometry().slots;
+        let step = if reads_all { VALUES_PER_PIECE } else { SLOTS_PER_PIECE };
+        let end = slots.min(self.next_slot.saturating_add(step));
+        while self.next_slot < end {
+            let slot = self.next_slot;
+            self.next_slot += 1;
+            let wanted = self.wants(region, slot);
+            if wanted || reads_all {
+                self.look(region, slot, wanted, reads_all.then_some(&mut *digest))?;
+            }
+            if self.chunk.bytes() >= CHUNK_BYTES {
+                return Ok(Piece::Chunk(std::mem::take(&mut self.chunk)));
+            }
+        }
+        if self.next_slot < slots {
+            return Ok(Piece::More);
+        }
+        let packets = self.packets.get_or_insert_with(|| region.packets().into_iter());
+        for packet in packets {
+            self.chunk.push_emit(EmitRef {
+                seq: seq_of(packet.seq),
+                ordinal: packet.ordinal as u16,
+                port: packet.port.into(),
+                endpoint: packet.endpoint.to_bytes(),
+                payload: &packet.payload,
+            });
+            if self.chunk.bytes() >= CHUNK_BYTES {
+                return Ok(Piece::Chunk(std::mem::take(&mut self.chunk)));
+            }
+        }
+        Ok(Piece::Last(std::mem::take(&mut self.chunk)))
+    }
+
+    /// What is changed after this look is in a batch.
+    fn wants(&self, region: &Region, slot: u32) -> bool {
+        let named = |slot: u32| {
+            self.also.get(slot as usize / 64).is_some_and(|word| word & 1 << (slot % 64) != 0)
+        };
+        match self.since {
+            Some(since) => region.last_change(slot).is_some_and(|seq| seq > since) || named(slot),
+            None => true,
+        }
+    }
+
+    fn look(
+        &mut self,
+        region: &Region,
+        slot: u32,
+        wanted: bool,
+        digest: Option<&mut TableDigest>,
+    ) -> Result<(), SnapshotError> {
+        let image = region.image(slot).map_err(|source| SnapshotError::Slot { slot, source })?;
+        match image {
+            Some(SlotImage::Object(object)) => {
+                let copy = copied(&object, monotonic_ns());
+                if let Some(digest) = digest {
+                    digest.note_copy(&copy);
+                }
+                if wanted && !self.chunk.push(copy) {
+                    return Err(SnapshotError::TooLarge { slot });
+                }
+            }
+            Some(SlotImage::Free { incarnation, seq }) if wanted && self.since.is_some() => {
+                let seq = seq_of(seq);
+                self.chunk.push(Change::Remove { slot, incarnation, seq });
+            }
+            Some(SlotImage::Free { .. }) | None => {}
+        }
+        Ok(())
+    }
+}
