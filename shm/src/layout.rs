@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   0        4096
-//!   ├─ header ─┼─ participants, usage, policies, histograms ─┼─ rings (lanes, ports, sent) ─┐
+//!   ├─ header ─┼─ participants, usage, policies, gates, histograms ─┼─ rings (lanes, ports, sent) ─┐
 //!   ┌─────────────────────────────────────────────────────────────────────────────────────┘
 //!   └─ free bitmaps ─┼─ key buckets ─┼─ slots ─┼─ tx entries, a ring per participant ─┼─ blocks of class 0 ─┼─ … ─┤ region_bytes
 //! ```
@@ -12,6 +12,7 @@
 
 use std::mem::{offset_of, size_of};
 
+use crate::gate::GateRow;
 use crate::geometry::{BLOCK_HEADER_BYTES, BLOCK_STEP, Geometry, SizeClass};
 use crate::histogram::TimesRow;
 use crate::policy::PolicyRow;
@@ -19,7 +20,7 @@ use crate::sync::{AtomicU32, AtomicU64};
 use crate::usage::UsageRow;
 
 /// Changed with any change of the layout or of the meaning of a word.
-pub(crate) const FORMAT_VERSION: u32 = 3;
+pub(crate) const FORMAT_VERSION: u32 = 4;
 
 /// The newline exposes copies damaged by text-mode transfer.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"HOTPAIR\n");
@@ -282,6 +283,8 @@ pub(crate) struct Layout {
     pub(crate) usage: u64,
     /// Per queue.
     pub(crate) policies: u64,
+    /// Per port.
+    pub(crate) gates: u64,
     /// Histograms, per seat.
     pub(crate) times: u64,
     /// Per queue, per priority.
@@ -311,6 +314,7 @@ impl Layout {
             take(u64::from(geometry.participants) * size_of::<ParticipantRow>() as u64);
         let usage = take(size_of::<UsageRow>() as u64);
         let policies = take((geometry.queues.len() * size_of::<PolicyRow>()) as u64);
+        let gates = take((geometry.ports.len() * size_of::<GateRow>()) as u64);
         let times = take(u64::from(geometry.participants) * size_of::<TimesRow>() as u64);
         let mut ring = |cells: u32| {
             let capacity = cells.next_power_of_two().max(64);
@@ -352,6 +356,7 @@ impl Layout {
             participants,
             usage,
             policies,
+            gates,
             times,
             lanes,
             port_rings,
@@ -412,6 +417,7 @@ pub(crate) const fn layout_hash() -> u64 {
         size_of::<RingRow>(),
         size_of::<UsageRow>(),
         size_of::<PolicyRow>(),
+        size_of::<GateRow>(),
         size_of::<TimesRow>(),
     ];
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -437,6 +443,7 @@ mod tests {
             (layout.participants, u64::from(geometry.participants) * 1024),
             (layout.usage, size_of::<UsageRow>() as u64),
             (layout.policies, (geometry.queues.len() * size_of::<PolicyRow>()) as u64),
+            (layout.gates, (geometry.ports.len() * size_of::<GateRow>()) as u64),
             (layout.times, u64::from(geometry.participants) * size_of::<TimesRow>() as u64),
             (layout.slot_bitmap, u64::from(geometry.slots).div_ceil(64) * 8),
             (layout.buckets, u64::from(layout.bucket_count) * 8),

@@ -256,6 +256,9 @@ impl Region {
                 pool::free_block(map, index, seen);
             }
         }
+        for gate in (0..map.geometry().ports.len() as u32).filter_map(|port| map.gate(port)) {
+            gate.close();
+        }
         self.header().released.word.store(0, Ordering::SeqCst);
         self.header().gathered.word.store(0, Ordering::SeqCst);
         self.header().commit_seq.word.store(0, Ordering::SeqCst);
