@@ -18,6 +18,7 @@
 mod bell;
 mod config;
 mod events;
+mod modes;
 mod notices;
 mod reaping;
 mod roles;
@@ -116,6 +117,7 @@ impl Node {
             }
         }
         let seat = region.join(Kind::Node, &config.credentials.identity().member)?;
+        modes::set(&region, &config.port_modes);
         let past = past(&region);
         settle_past(&region, config.role_change_max)?;
 
@@ -124,6 +126,8 @@ impl Node {
                 first: config.first,
                 past,
                 mode: config.mode,
+                bounds: modes::bounds(&config.port_modes),
+                modes: modes::number(&config.port_modes),
                 timing: config.timing.clone(),
                 limits: config.limits.clone(),
                 control: config.control.clone(),

@@ -13,7 +13,7 @@ use super::events::{EventSink, describe};
 use super::notices::Notices;
 use super::reaping::Reaping;
 use super::table::{SnapshotError, Table};
-use super::{Notice, bell, now, roles};
+use super::{Notice, bell, modes, now, roles};
 use crate::arbiter::{ArbiterClient, Question};
 use crate::heartbeat::{Heartbeat, HeartbeatEvent};
 use crate::protocol::{Action, Body, ConnectionId, Core, DeathNotice, Event, Status, Tick};
@@ -206,6 +206,13 @@ impl Turns {
             Action::Release(seq) => {
                 table.region().raise_released(RegionSeq::from_bits(seq.raw()));
             }
+            Action::Allow { port, upto } => {
+                let seq = RegionSeq::from_bits(upto.raw());
+                modes::on_gate(table.region(), port, |region, port| {
+                    region.raise_allowed(port, seq)
+                });
+            }
+            Action::ExtendLease(until) => modes::extend_lease(table.region(), core, until),
             Action::SetGathering { required } => {
                 table.region().set_gathering(required);
                 self.gathering_required = required;
@@ -238,7 +245,8 @@ impl Turns {
                     // The region remembers it for the next process.
                     self.reported = Tick::ZERO;
                 }
-                let (name, fields) = describe(&event);
+                let (name, mut fields) = describe(&event);
+                modes::name_port(table.region(), &mut fields);
                 events.write(now().as_nanos(), name, fields);
             }
         }
@@ -385,5 +393,6 @@ impl Turns {
             acked: status.acked.raw(),
             connected: status.connected,
         });
+        modes::report(self.parts.table.region(), &self.parts.core);
     }
 }

@@ -7,6 +7,7 @@ use rkyv::util::AlignedVec;
 use super::action::{Action, Cause, DeathNotice, Event, Receipt, Transmit};
 use super::asking::{Asking, Wish};
 use super::backup::Backup;
+use super::bounded::Ahead;
 use super::config::{Config, ConfigError, Mutation};
 use super::handshake::Session;
 use super::ids::{ConnectionId, Seq, Tick};
@@ -56,6 +57,7 @@ pub struct Core {
     pub(super) transfers: u64,
     pub(super) runs: u64,
     pub(super) open: OpenBatch,
+    pub(super) ahead: Ahead,
     pub(super) actions: VecDeque<Action>,
     pub(super) transmits: VecDeque<Transmit>,
     pub(super) last_input: Tick,
@@ -129,6 +131,7 @@ impl Core {
         config.check()?;
         let mut core = Core {
             open: OpenBatch::new(config.slots, config.limits.batch_bytes),
+            ahead: Ahead::new(&config.bounds),
             config,
             role: Role::Starting,
             view: None,
@@ -344,7 +347,8 @@ impl Core {
             Role::Backup(backup) => backup.timeout(),
             Role::Joining => None,
         };
-        dialogue.into_iter().chain(role).chain(self.silence_timeout()).min()
+        let waits = [self.silence_timeout(), self.promise_timeout()];
+        dialogue.into_iter().chain(role).chain(waits.into_iter().flatten()).min()
     }
 
     /// A look from outside.

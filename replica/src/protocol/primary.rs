@@ -40,6 +40,8 @@ pub(super) struct Primary {
     pub(super) chunks: u64,
     pub(super) chunks_acked: u64,
     closed_at: Tick,
+    /// When the oldest commit of the open batch was gathered, if it holds any.
+    pub(super) open_since: Tick,
     /// Tables carry a digest again from here on.
     digest_from: u64,
     changed_at: Tick,
@@ -70,6 +72,11 @@ pub(super) struct InFlight {
     pub(super) table_no: u64,
     pub(super) frame: SharedFrame,
     pub(super) closed_at: Tick,
+    /// The same, whatever the connection met since: the lease counts from it.
+    pub(super) made_at: Tick,
+    /// When its oldest commit was gathered.
+    pub(super) since: Tick,
+    pub(super) last: Seq,
 }
 
 impl Primary {
@@ -90,6 +97,7 @@ impl Primary {
             chunks: 0,
             chunks_acked: 0,
             closed_at: now,
+            open_since: now,
             digest_from: 0,
             changed_at: now,
             readmit_from: now,
@@ -111,10 +119,10 @@ impl Primary {
         }
         if self.window.len() >= config.limits.prompt_batches as usize {
             // Enough is on its way to show a loss, so an empty table helps only if all acks were lost.
-            return (timing.period * 8).min(timing.idle_period);
+            return (timing.period * 8).min(config.idle_period());
         }
-        let quiet = now.since(self.changed_at) >= timing.idle_period;
-        if self.window.is_empty() && quiet { timing.idle_period } else { timing.period }
+        let quiet = now.since(self.changed_at) >= config.idle_period();
+        if self.window.is_empty() && quiet { config.idle_period() } else { timing.period }
     }
 
     pub(super) fn clear_window(&mut self) {
@@ -145,6 +153,7 @@ impl Core {
         self.role = Role::Primary(Primary::new(epoch, now));
         self.open.set_recording(false);
         self.withdraw_ack();
+        self.close_gates(epoch);
         self.actions.push_back(Action::BecomePrimary { epoch });
         self.actions.push_back(Action::SetGathering { required: false });
         // Whatever older epochs left unsent is part of the state that goes on, so it may leave.
@@ -196,6 +205,9 @@ impl Core {
         }
         if watermark > primary.watermark {
             primary.changed_at = now;
+            if primary.batched == primary.watermark {
+                primary.open_since = now;
+            }
         }
         primary.watermark = watermark;
         primary.digest = digest;
@@ -208,6 +220,7 @@ impl Core {
         self.begin_transfer(now);
         self.close_batches(now);
         self.release();
+        self.raise_gates(now);
     }
 
     fn is_shipping(&self, primary: &Primary) -> bool {
@@ -277,7 +290,16 @@ impl Core {
         primary.closed_at = now;
         primary.window_bytes += frame.len();
         let (table_no, apart) = (primary.tables, primary.link == Link::Apart);
-        primary.window.push_back(InFlight { table_no, frame: frame.clone(), closed_at: now });
+        // What is left open came in the same turn.
+        let since = std::mem::replace(&mut primary.open_since, now);
+        primary.window.push_back(InFlight {
+            table_no,
+            frame: frame.clone(),
+            closed_at: now,
+            made_at: now,
+            since,
+            last,
+        });
         if !apart {
             self.transmit(frame);
         }
@@ -299,14 +321,19 @@ impl Core {
             return self
                 .on_fault(now, Fault::Unexpected { message: "an ack for what was not sent" });
         }
+        let mut newest = None;
         while primary.window.front().is_some_and(|batch| batch.table_no <= ack.table_no) {
             let batch = primary.window.pop_front().expect("there is a first one");
             primary.window_bytes -= batch.frame.len();
+            newest = Some(batch.made_at);
         }
         primary.chunks_acked = primary.chunks_acked.max(ack.chunks);
         if ack.complete {
             // Before that, batches are applied to a table that never existed as a whole.
             primary.acked = primary.acked.max(applied);
+        }
+        if let Some(made_at) = newest {
+            self.on_promised(now, made_at);
         }
     }
 

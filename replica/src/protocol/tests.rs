@@ -10,6 +10,7 @@ use super::action::Applied;
 use super::*;
 use crate::wire::{Change, EmitRef, OpenChunk, PutRef, Standing};
 
+mod bounded;
 mod hostile;
 
 const MILLI: u64 = 1_000_000;
@@ -18,6 +19,8 @@ struct Host {
     core: Core,
     events: Vec<Event>,
     released: Seq,
+    allowed: Seq,
+    lease_until: Tick,
     /// Names of the actions, in their order.
     done: Vec<&'static str>,
     digest: Option<u64>,
@@ -52,6 +55,8 @@ impl Pair {
                 core: Core::new(config, Tick::ZERO).expect("the configuration is sound"),
                 events: Vec::new(),
                 released: Seq::ZERO,
+                allowed: Seq::ZERO,
+                lease_until: Tick::ZERO,
                 done: Vec::new(),
                 digest: None,
                 applies: true,
@@ -182,6 +187,8 @@ impl Host {
             Action::BecomeBackup { .. } => "backup",
             Action::Fence => "fence",
             Action::Release(_) => "release",
+            Action::Allow { .. } => "allow",
+            Action::ExtendLease(_) => "lease",
             Action::SetGathering { required: true } => "gather",
             Action::SetGathering { required: false } => "need not gather",
             Action::StartSnapshot => "start snapshot",
@@ -193,6 +200,8 @@ impl Host {
         });
         match action {
             Action::Release(seq) => self.released = seq,
+            Action::Allow { upto, .. } => self.allowed = upto,
+            Action::ExtendLease(until) => self.lease_until = until,
             Action::StartSnapshot => {
                 let mut chunk = OpenChunk::new();
                 chunk.push(put(Seq::new(1, 0), b"old"));

@@ -22,6 +22,7 @@ impl World {
                 region.become_primary(epoch);
                 let region = &self.machines[node].region;
                 self.ledger.on_primary(epoch, id, life, region)?;
+                self.ahead.on_primary(epoch, region)?;
                 self.counts.promotions += 1;
             }
             Action::BecomeBackup { epoch } => region.become_backup(epoch),
@@ -30,6 +31,8 @@ impl World {
                 ensure!(seq >= region.released, "released goes from {} to {seq}", region.released);
                 region.released = seq;
             }
+            Action::Allow { upto, .. } => region.allowed = upto,
+            Action::ExtendLease(until) => region.lease_until = until,
             Action::SetGathering { required } => region.gathering_required = required,
             Action::StartSnapshot => self.machines[node].start_copying(),
             Action::StopSnapshot => process.copying = None,

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use hotpair_replica::protocol::{Past, Seq};
+use hotpair_replica::protocol::{Past, Seq, Tick};
 use hotpair_replica::wire::{BatchView, Change, EmitRef, PutRef, SentRef};
 
 /// Slots whose objects live for ever, so that their values hold the whole history.
@@ -54,6 +54,9 @@ pub(crate) struct Region {
     pub(crate) gathering_required: bool,
     pub(crate) commit_seq: Seq,
     pub(crate) released: Seq,
+    /// The gate of the bounded port, by its host's clock.
+    pub(crate) allowed: Seq,
+    pub(crate) lease_until: Tick,
     pub(crate) applied: Seq,
     /// The last commit and what its slot held before, while a copier may see the new seq there with the
     /// old value: its worker was stopped between the two.
@@ -73,6 +76,8 @@ impl Region {
             gathering_required: false,
             commit_seq: Seq::ZERO,
             released: Seq::ZERO,
+            allowed: Seq::ZERO,
+            lease_until: Tick::ZERO,
             applied: Seq::ZERO,
             lagging: None,
         }
