@@ -285,6 +285,11 @@ impl Client {
         self.request(letter, number);
     }
 
+    /// Sends the last number once more: it is answered again, and applied once.
+    pub(crate) fn repeat(&self, letter: char) {
+        self.request(letter, self.sent.get(&letter).copied().unwrap_or(0));
+    }
+
     /// Takes answers in for a while.
     pub(crate) fn listen(&mut self, span: Duration) {
         let until = Instant::now() + span;

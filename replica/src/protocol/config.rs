@@ -194,9 +194,9 @@ impl Default for Timing {
             reconnect_wait: Duration::from_millis(50),
             // What eight heartbeats of 5 ms take: a host that is lost sends neither.
             proof_of_life: Duration::from_millis(40),
-            // Well above what a loaded machine with few cores takes to schedule a process: an
-            // eviction that was not needed leaves the service without protection for a while.
-            ack_wait: Duration::from_millis(200),
+            // Above what a loaded machine with few cores takes to schedule a process: an eviction
+            // that was not needed leaves the service without protection for a while.
+            ack_wait: Duration::from_millis(100),
             // Three quarters of the proof of life.
             lease: Duration::from_millis(30),
             // Hundreds of times what a quartz is off.

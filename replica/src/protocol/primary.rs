@@ -22,6 +22,9 @@ use crate::wire::{self, Ack, BatchBody, EpochStart, Rows, SharedFrame, Standing}
 const READMIT_WAIT: Duration = Duration::from_millis(500);
 const READMIT_WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// A transfer of state may leave a batch unacknowledged at least for so long.
+const TRANSFER_WAIT: Duration = Duration::from_secs(2);
+
 /// What a primary remembers.
 #[derive(Debug)]
 pub(super) struct Primary {
@@ -185,7 +188,7 @@ impl Core {
         let wait = match primary.link {
             Link::Following => self.config.timing.ack_wait,
             // Applying a whole state takes its time, and nobody waits for it.
-            _ => self.config.timing.ack_wait * 10,
+            _ => (self.config.timing.ack_wait * 10).max(TRANSFER_WAIT),
         };
         let oldest = primary.window.front()?;
         Some(oldest.closed_at.max(self.awake_since).after(wait))

@@ -396,7 +396,7 @@ fn a_broken_connection_costs_no_transfer() {
 
 #[test]
 fn a_slow_back_up_is_evicted_but_not_by_a_primary_that_slept() {
-    let mut pair = Pair::in_sync(|_| {});
+    let mut pair = Pair::in_sync(|config| config.timing.ack_wait = Duration::from_millis(200));
     pair.acks = false;
     pair.commit(1, true);
     // The primary's own host does not run for a second; the acks are there when it does.
