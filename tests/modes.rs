@@ -135,7 +135,7 @@ fn a_slow_back_up_is_evicted_and_comes_back_with_growing_pauses() {
         sent += 1;
         settle(&mut client, 's', sent); // it still stands: the eviction let the answer go
         eventually("the eviction is reported", || is_slow(&site) > before);
-        assert_eq!(site.status(0)["protected"], false);
+        eventually("status says so", || site.status(0)["protected"] == false);
         (0..20).for_each(|_| client.send('s'));
         sent += 20;
         settle(&mut client, 's', sent);
