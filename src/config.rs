@@ -1,11 +1,13 @@
 //! The configuration of one node: read, checked as a whole, and blamed by line and column.
 
 mod file;
+mod mode;
 mod units;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use hotpair_replica::protocol::Timing;
 use hotpair_shm::{Geometry, Lock, Pages, QueuePolicy, QueueSpec, Shares, SizeClass};
 
 pub(crate) use file::{ArbiterKind, File, HugePages, Key, Member, Mlock, Mode, Port};
@@ -129,6 +131,11 @@ impl Config {
         self.file.queue.iter().map(policy).collect()
     }
 
+    /// When the packets of its ports may leave, in the order of the geometry.
+    pub(crate) fn port_modes(&self) -> Vec<hotpair_shm::PortMode> {
+        self.file.port.iter().map(|port| port.mode.get_ref().of_region()).collect()
+    }
+
     /// The name of this node's region.
     pub(crate) fn region_name(&self) -> &str {
         self.file.region.name.get_ref()
@@ -220,6 +227,7 @@ fn check(file: &File) -> Result<(), Wrong> {
     if file.replication.period.get_ref().0.is_zero() {
         return Err(Wrong::at(file.replication.period.span(), "the period must not be zero"));
     }
+    check_waits(file)?;
     if file.heartbeat.every.get_ref().0.is_zero() {
         return Err(Wrong::at(file.heartbeat.every.span(), "heartbeats need a time between them"));
     }
@@ -239,6 +247,24 @@ fn check(file: &File) -> Result<(), Wrong> {
         if worker.command.get_ref().is_empty() {
             return Err(Wrong::at(worker.command.span(), "the command is empty"));
         }
+    }
+    Ok(())
+}
+
+/// Shortest wait for an acknowledgement: a healthy back-up may be off its processor for some milliseconds.
+const ACK_WAIT_MIN: std::time::Duration = std::time::Duration::from_millis(10);
+
+fn check_waits(file: &File) -> Result<(), Wrong> {
+    if file.replication.ack_wait.get_ref().0 < ACK_WAIT_MIN {
+        let why = "a healthy back-up may be off its processor for a while: at least 10 ms";
+        return Err(Wrong::at(file.replication.ack_wait.span(), why));
+    }
+    // Three quarters of a silence: then no failover waits for the end of a lease.
+    let most = Timing::default().proof_of_life * 3 / 4;
+    let lease = &file.replication.lease;
+    if lease.get_ref().0.is_zero() || lease.get_ref().0 > most {
+        let why = format!("a lease is more than nothing and at most {most:?}");
+        return Err(Wrong::at(lease.span(), why));
     }
     Ok(())
 }
@@ -311,6 +337,9 @@ fn check_port(port: &Port) -> Result<(), Wrong> {
     {
         let why = format!("a key has 1 to {} bytes", hotpair_shm::KEY_BYTES_MAX);
         return Err(Wrong::at(port.key.span(), why));
+    }
+    if let Some(why) = port.mode.get_ref().objection() {
+        return Err(Wrong::at(port.mode.span(), why));
     }
     match &port.command {
         Some(command) if command.get_ref().is_empty() => {

@@ -57,6 +57,9 @@ pub(crate) struct Options {
     /// Delays the back-up's acknowledgements
     #[arg(long, hide = true, value_parser = Span::parse)]
     delay_acks: Option<Span>,
+    /// How long a back-up may leave a batch unacknowledged
+    #[arg(long, hide = true, value_parser = Span::parse)]
+    ack_wait: Option<Span>,
     /// Writes every event of the nodes to stderr
     #[arg(long, hide = true)]
     trace: bool,

@@ -86,6 +86,7 @@ impl Pair {
                 region: regions[side].path.clone(),
                 geometry: geometry.clone(),
                 policies: Vec::new(),
+                port_modes: Vec::new(),
                 pages: Pages::default(),
                 first: side == 0,
                 mode: Mode::Sync,

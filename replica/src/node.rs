@@ -19,6 +19,7 @@ mod bell;
 mod config;
 mod divergence;
 mod events;
+mod modes;
 mod notices;
 mod reaping;
 mod roles;
@@ -121,6 +122,7 @@ impl Node {
             }
         }
         let seat = region.join(Kind::Node, &config.credentials.identity().member)?;
+        modes::set(&region, &config.port_modes);
         let past = past(&region);
         let table = settle_past(&region, seat, config.role_change_max)?;
 
@@ -130,6 +132,8 @@ impl Node {
                 past,
                 history: table.history(),
                 mode: config.mode,
+                bounds: modes::bounds(&config.port_modes),
+                modes: modes::number(&config.port_modes),
                 timing: config.timing.clone(),
                 limits: config.limits.clone(),
                 control: config.control.clone(),

@@ -135,6 +135,44 @@ fn each_broken_rule_is_caught() {
     all_are_caught(mutations.map(|mutation| (format!("{mutation:?}"), Setup::mutated(mutation))));
 }
 
+/// Goal: bounded and local ports beside sync ones: these lose nothing, bounded ones at most their bounds, and a
+/// superseded primary's bounded port is silent when there is another primary, although clocks drift.
+#[test]
+fn ports_that_do_not_wait_lose_no_more_than_they_may() {
+    let seeds = seeds();
+    let tracing = seeds.end - seeds.start == 1;
+    let mut sum = sim::AheadCounts::default();
+    for seed in seeds {
+        match World::new(seed, Setup::modes(), tracing).run(FAULTS_MS, HEAL_MS) {
+            Ok(report) => sum.add(report.ahead),
+            Err(violation) => panic!(
+                "seed {seed:#x}: {}\nreplay: SEED={seed:#x} cargo test -p hotpair-replica \
+                 --test simulation ports_that_do_not_wait -- --nocapture",
+                violation.0
+            ),
+        }
+    }
+    println!("{sum:?}");
+    if !tracing {
+        for (what, count) in [
+            ("packets ahead of the acks", sum.told),
+            ("loss of a bounded port", sum.lost),
+            ("port that outlived its node", sum.after_death),
+            ("loss of a local port", sum.lost_local),
+        ] {
+            assert!(count > 0, "no run had any {what}: the faults are too tame to prove anything");
+        }
+    }
+}
+
+/// Goal: the simulator would notice a lease that is not kept, on either side, and bounds that are not.
+#[test]
+fn each_broken_lease_or_bound_is_caught() {
+    let mutations = [Mutation::LeaseIgnored, Mutation::LeaseFromAck, Mutation::BoundsIgnored];
+    let setup = |mutation| Setup { modes: true, ..Setup::mutated(mutation) };
+    all_are_caught(mutations.map(|mutation| (format!("{mutation:?}"), setup(mutation))));
+}
+
 /// Goal: the same for the host's part of the bargain.
 #[test]
 fn each_flaw_of_a_host_is_caught() {

@@ -128,8 +128,7 @@ impl Claim<'_> {
                 region.look_again(held.slot);
             }
             for &(port, index) in &work.emits {
-                // A full ring: the port's own scan finds what has no hint.
-                let _ = map.port_ring(port.0.into()).map(|ring| ring.push(index));
+                region.hint_packet(port.0.into(), index);
             }
             // ORDER bell/3 is the commit point, pairs with bell/5.
             region.ring(Bell::Node);

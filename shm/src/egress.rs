@@ -12,6 +12,7 @@ use std::collections::BinaryHeap;
 
 use crate::counters::Counter;
 use crate::endpoint::Endpoint;
+use crate::gate::WayOut;
 use crate::map::Map;
 use crate::participant::Participant;
 use crate::pool;
@@ -80,6 +81,8 @@ pub struct EmittedPacket {
     seq: Seq,
     ordinal: u32,
     endpoint: Endpoint,
+    /// It may leave only while the lease of its port lasts.
+    leased: bool,
     region: Region,
 }
 
@@ -110,10 +113,8 @@ impl Participant {
     /// region is not primary.
     pub fn take_emitted(&mut self, port: PortId) -> Option<EmittedPacket> {
         self.outbox.fill(&self.region, port);
-        // `released` is read before the packet is taken, the role after it (see `may_send`).
-        if self.outbox.next_seq()? > self.region.released() {
-            return None;
-        }
+        // The gates are read before the packet is taken, the role after it (see `may_send`).
+        self.region.way_out(port, self.outbox.next_seq()?)?;
         let role = self.enter()?;
         let packet = self.take_released(port, role);
         if packet.is_none() {
@@ -124,9 +125,7 @@ impl Participant {
 
     fn take_released(&mut self, port: PortId, role: RoleEpoch) -> Option<EmittedPacket> {
         loop {
-            if self.outbox.next_seq()? > self.region.released() {
-                return None;
-            }
+            let way_out = self.region.way_out(port, self.outbox.next_seq()?)?;
             let Reverse((seq, ordinal, index)) = self.outbox.waiting.pop()?;
             let map: &Map = &self.region.map;
             let Some(block) = map.block(index) else {
@@ -158,14 +157,18 @@ impl Participant {
                 seq: Seq::from_bits(seq),
                 ordinal: ordinal as u32,
                 endpoint,
+                leased: way_out == WayOut::Leased,
                 region: self.region.clone(),
             });
         }
     }
 
-    /// Whether `packet` may go to the socket now: this region is still the primary it was.
+    /// Whether `packet` may go to the socket now: this region is still the primary it was, and the lease
+    /// lasts if it needs one.
     pub fn may_send(&self, packet: &EmittedPacket) -> bool {
+        let port = PortId(packet.word.home() as u8);
         self.region.role() == packet.role
+            && (!packet.leased || self.region.way_out(port, packet.seq).is_some())
     }
 
     /// The packet left. It is kept until the back-up knows.

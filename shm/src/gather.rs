@@ -290,6 +290,7 @@ impl Gatherer {
         let map: &Map = &self.region.map;
         let ring = map.sent_ring();
         let overflowed = ring.len() >= u64::from(map.layout().sent_ring.capacity) / 2;
+        let (gathered, mut early) = (self.region.gathered(), Vec::new());
         let mut collect = |index: u32| {
             let Some(block) = map.block(index) else {
                 return;
@@ -299,6 +300,11 @@ impl Gatherer {
                 return;
             }
             let seq = Seq::from_bits(block.row.seq.load(Ordering::Relaxed));
+            if seq > gathered {
+                // Of a port that waits for nobody: the commit is still to be read, and its packet with it.
+                early.push(index);
+                return;
+            }
             let ordinal = block.row.id.load(Ordering::Relaxed) as u32;
             if crate::pool::free_block(map, index, word) {
                 sink(seq, ordinal);
@@ -311,7 +317,19 @@ impl Gatherer {
             // Some may have found the ring full: they have no hint.
             (0..map.block_count()).for_each(collect);
         }
+        for index in early {
+            let _ = ring.push(index);
+        }
     }
+}
+
+/// Whether a packet's block is what the commit `seq` made of it, or is about to. One that was gathered
+/// before may have been sent since, and its block used again.
+fn is_still_there(row: &crate::layout::BlockRow, expected: u64, seq: Seq) -> bool {
+    let word = BlockWord(row.word.load(Ordering::Acquire));
+    let emitted =
+        matches!(word.state(), Some(BlockState::Emitted | BlockState::Sending | BlockState::Sent));
+    word.0 == expected || emitted && row.seq.load(Ordering::Relaxed) == seq.to_bits()
 }
 
 /// Reads a committed entry. Its blocks are not reused before `gathered` reaches its seq.
@@ -348,6 +366,7 @@ fn image<'r>(map: &'r Map, seq: Seq, entry: &crate::layout::EntryRow) -> Gathere
                 if new.is(BlockState::Emitted)
                     && let (Some(block), Some((prefix, payload))) =
                         (map.block(index), map.held(index))
+                    && is_still_there(block.row, operation.expected, seq)
                 {
                     commit.emits.push(EmitImage {
                         port: new.home() as u8,

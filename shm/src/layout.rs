@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   0        4096
-//!   ├─ header ─┼─ participants, usage, policies, histograms, recovery ─┼─ rings (lanes, ports, sent) ─┐
-//!   ┌───────────────────────────────────────────────────────────────────────────────────────────────┘
+//!   ├─ header ─┼─ participants, usage, policies, gates, histograms, recovery ─┼─ rings (lanes, ports, sent) ─┐
+//!   ┌──────────────────────────────────────────────────────────────────────────────────────────────────────┘
 //!   └─ free bitmaps ─┼─ key buckets ─┼─ slots ─┼─ tx entries, a ring per participant ─┼─ blocks of class 0 ─┼─ … ─┤ region_bytes
 //! ```
 //!
@@ -12,6 +12,7 @@
 
 use std::mem::{offset_of, size_of};
 
+use crate::gate::GateRow;
 use crate::geometry::{BLOCK_HEADER_BYTES, BLOCK_STEP, Geometry, SizeClass};
 use crate::histogram::TimesRow;
 use crate::history::{RecoveryRow, stage_bytes};
@@ -283,6 +284,8 @@ pub(crate) struct Layout {
     pub(crate) usage: u64,
     /// Per queue.
     pub(crate) policies: u64,
+    /// Per port.
+    pub(crate) gates: u64,
     /// Histograms, per seat.
     pub(crate) times: u64,
     /// What a node finds again after its death.
@@ -317,6 +320,7 @@ impl Layout {
             take(u64::from(geometry.participants) * size_of::<ParticipantRow>() as u64);
         let usage = take(size_of::<UsageRow>() as u64);
         let policies = take((geometry.queues.len() * size_of::<PolicyRow>()) as u64);
+        let gates = take((geometry.ports.len() * size_of::<GateRow>()) as u64);
         let times = take(u64::from(geometry.participants) * size_of::<TimesRow>() as u64);
         let recovery = take(size_of::<RecoveryRow>() as u64);
         let stage_bytes = stage_bytes(geometry);
@@ -361,6 +365,7 @@ impl Layout {
             participants,
             usage,
             policies,
+            gates,
             times,
             recovery,
             stage,
@@ -424,6 +429,7 @@ pub(crate) const fn layout_hash() -> u64 {
         size_of::<RingRow>(),
         size_of::<UsageRow>(),
         size_of::<PolicyRow>(),
+        size_of::<GateRow>(),
         size_of::<TimesRow>(),
         size_of::<RecoveryRow>(),
     ];
@@ -450,6 +456,7 @@ mod tests {
             (layout.participants, u64::from(geometry.participants) * 1024),
             (layout.usage, size_of::<UsageRow>() as u64),
             (layout.policies, (geometry.queues.len() * size_of::<PolicyRow>()) as u64),
+            (layout.gates, (geometry.ports.len() * size_of::<GateRow>()) as u64),
             (layout.times, u64::from(geometry.participants) * size_of::<TimesRow>() as u64),
             (layout.recovery, size_of::<RecoveryRow>() as u64),
             (layout.stage, layout.stage_bytes),

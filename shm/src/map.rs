@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::gate::GateRow;
 use crate::geometry::{BLOCK_HEADER_BYTES, Geometry};
 use crate::histogram::TimesRow;
 use crate::history::RecoveryRow;
@@ -43,6 +44,8 @@ unsafe impl Shared for RingRow {}
 unsafe impl Shared for UsageRow {}
 // SAFETY: atomics only, any bits are valid.
 unsafe impl Shared for PolicyRow {}
+// SAFETY: atomics only, any bits are valid.
+unsafe impl Shared for GateRow {}
 // SAFETY: atomics only, any bits are valid.
 unsafe impl Shared for TimesRow {}
 // SAFETY: atomics only, any bits are valid.
@@ -198,6 +201,14 @@ impl Map {
         }
         let offset = u64::from(queue) * size_of::<PolicyRow>() as u64;
         Some(self.at(self.layout.policies + offset))
+    }
+
+    #[inline]
+    pub(crate) fn gate(&self, port: u32) -> Option<&GateRow> {
+        if port as usize >= self.layout.port_rings.len() {
+            return None;
+        }
+        Some(self.at(self.layout.gates + u64::from(port) * size_of::<GateRow>() as u64))
     }
 
     pub(crate) fn times(&self, seat: u8) -> Option<&TimesRow> {

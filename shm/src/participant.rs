@@ -392,7 +392,7 @@ impl Participant {
             Bell::Port(port) => {
                 self.outbox.fill(region, port);
                 region.role().is_primary()
-                    && self.outbox.next_seq().is_some_and(|seq| seq <= region.released())
+                    && self.outbox.next_seq().is_some_and(|seq| region.way_out(port, seq).is_some())
             }
             Bell::Node => {
                 !region.map.sent_ring().is_empty()

@@ -225,6 +225,7 @@ fn parts() -> String {
         (layout.participants, format!("{} participants", geometry.participants)),
         (layout.usage, "usage: marks of the slots and of each class".to_owned()),
         (layout.policies, format!("policies of {} queues", geometry.queues.len())),
+        (layout.gates, format!("gates of {} ports", geometry.ports.len())),
         (layout.times, format!("{} × 3 histograms", geometry.participants)),
         (
             layout.recovery,

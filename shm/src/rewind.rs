@@ -52,6 +52,7 @@ impl Region {
                 free_value(map, block);
             }
         }
+        self.close_gates();
         let header = self.header();
         header.released.word.store(0, Ordering::SeqCst);
         header.commit_seq.word.store(since.to_bits(), Ordering::SeqCst);

@@ -257,6 +257,7 @@ impl Region {
             }
         }
         self.set_history(&[]);
+        self.close_gates();
         self.header().released.word.store(0, Ordering::SeqCst);
         self.header().gathered.word.store(0, Ordering::SeqCst);
         self.header().commit_seq.word.store(0, Ordering::SeqCst);

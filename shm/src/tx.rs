@@ -513,11 +513,8 @@ pub(crate) fn publish_hints(region: &Region, steps: impl Iterator<Item = Operati
             },
             Target::Block(index) => {
                 let new = BlockWord(operation.new);
-                if new.is(BlockState::Emitted)
-                    && let Some(ring) = map.port_ring(new.home())
-                {
-                    // A full ring: the port's own scan finds what has no hint.
-                    let _ = ring.push(index);
+                if new.is(BlockState::Emitted) {
+                    region.hint_packet(new.home(), index);
                 }
             }
             _ => {}

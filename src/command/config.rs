@@ -70,7 +70,7 @@ fn show(config: &Config) -> Result<serde_json::Value, Failure> {
             json!({
                 "name": port.name.get_ref(), "queue": port.queue.get_ref(),
                 "bind": port.bind.map(|address| address.to_string()), "holder": port.holder,
-                "busy_poll": port.busy_poll, "packet_bytes_max": port.packet_bytes_max,
+                "mode": port.mode.get_ref().to_json(), "busy_poll": port.busy_poll, "packet_bytes_max": port.packet_bytes_max,
             })
         })
         .collect();
@@ -122,6 +122,8 @@ fn show(config: &Config) -> Result<serde_json::Value, Failure> {
             "mode": mode,
             "period": file.replication.period.get_ref().to_string(),
             "divergences": config.divergences(),
+            "ack_wait": file.replication.ack_wait.get_ref().to_string(),
+            "lease": file.replication.lease.get_ref().to_string(),
         },
         "heartbeat": {
             "every": file.heartbeat.every.get_ref().to_string(),

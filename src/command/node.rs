@@ -51,7 +51,12 @@ fn settings(config: &Config) -> Result<NodeConfig, Failure> {
         None => (None, crate::clock::monotonic_ns()), // started by hand, without a supervisor
     };
     let events: OwnedFd = io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
-    let timing = Timing { period: file.replication.period.get_ref().0, ..Timing::default() };
+    let timing = Timing {
+        period: file.replication.period.get_ref().0,
+        ack_wait: file.replication.ack_wait.get_ref().0,
+        lease: file.replication.lease.get_ref().0,
+        ..Timing::default()
+    };
     let listen = *file.replication.listen.get_ref();
     Ok(NodeConfig {
         credentials: credentials::of_node(config)?,
@@ -66,6 +71,7 @@ fn settings(config: &Config) -> Result<NodeConfig, Failure> {
         region: Region::path_for(config.region_name()),
         geometry: config.geometry(),
         policies: config.policies(),
+        port_modes: config.port_modes(),
         pages: config.pages(),
         first: file.pair.node == Member::A,
         mode: match file.replication.mode {

@@ -1,5 +1,7 @@
 //! `hotpair status`: what a region holds and who works in it, read without taking part.
 
+mod gates;
+
 use std::fmt::Write;
 
 use hotpair_shm::{
@@ -108,6 +110,7 @@ fn json(region: &Region, status: &RegionStatus) -> Value {
         "queues": queues,
         "workers": workers,
         "ports": ports,
+        "gates": gates::json(region),
         "times": json_times(&region.times()),
         "parked": status.parked(),
         "packets_waiting": status.packets_waiting,
@@ -211,6 +214,7 @@ fn write(text: &mut String, region: &Region, status: &RegionStatus) -> std::fmt:
             writeln!(text, "  without room: {}", counts.join(", "))?;
         }
     }
+    gates::write(text, region)?;
     let usage = region.usage();
     for (class, level) in status.classes.iter().zip(&usage.classes) {
         writeln!(

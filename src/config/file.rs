@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use hotpair_replica::protocol::Timing;
 use hotpair_shm::{Pages, Shares};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::mode::PortMode;
 use super::units::Span;
 
 /// One node of a pair, with its ports and workers.
@@ -93,6 +95,10 @@ pub(crate) struct Replication {
     #[serde(default = "default_period")]
     pub(crate) period: Spanned<Span>,
     pub(crate) divergences: Option<PathBuf>,
+    #[serde(default = "default_ack_wait")]
+    pub(crate) ack_wait: Spanned<Span>,
+    #[serde(default = "default_lease")]
+    pub(crate) lease: Spanned<Span>,
 }
 
 /// When an answer may leave.
@@ -239,6 +245,8 @@ pub(crate) struct Port {
     pub(crate) packet_bytes_max: usize,
     #[serde(default)]
     pub(crate) busy_poll: bool,
+    #[serde(default = "default_port_mode")]
+    pub(crate) mode: Spanned<PortMode>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -279,6 +287,15 @@ pub(crate) struct Control {
 
 fn default_period() -> Spanned<Span> {
     Spanned::new(0..0, Span(std::time::Duration::from_millis(1)))
+}
+fn default_ack_wait() -> Spanned<Span> {
+    Spanned::new(0..0, Span(Timing::default().ack_wait))
+}
+fn default_lease() -> Spanned<Span> {
+    Spanned::new(0..0, Span(Timing::default().lease))
+}
+fn default_port_mode() -> Spanned<PortMode> {
+    Spanned::new(0..0, PortMode::default())
 }
 fn default_packet_bytes_max() -> usize {
     1984

@@ -95,6 +95,11 @@ fn wrong_files_are_blamed_by_line_and_caret() {
         ("no such node",       "node = \"a\"",            "node = \"c\"",         "unknown variant `c`"),
         ("no socket",          "holder = \"service.sock\"", "",                   "either `bind`"),
         ("neither tried nor not", "# huge_pages = \"off\"", "huge_pages = \"on\"", "expected `off` or `try`"),
+        ("hasty eviction",    "# ack_wait = \"100ms\"", "ack_wait = \"9ms\"", "at least 10 ms"),
+        ("endless lease",     "# lease = \"30ms\"",  "lease = \"31ms\"",    "at most 30ms"),
+        ("bound of nothing",  "# busy_poll = false",   "mode = { bounded = { age = \"0ms\", bytes = \"1KiB\" } }", "a bound of nothing"),
+        ("half a bound",      "# busy_poll = false",   "mode = { bounded = { age = \"5ms\" } }", "missing field `bytes`"),
+        ("no unit of bytes",  "# busy_poll = false",   "mode = { bounded = { age = \"5ms\", bytes = \"9\" } }", "is not a size"),
         ("empty command",      "[\"./my-worker\"]",       "[]",                   "command is empty"),
     ];
     for (why, from, to, message) in cases {
@@ -120,6 +125,19 @@ fn etcd_takes_the_place_of_the_witness() {
         assert!(with(wrong).expect_err(wrong).contains("http://host:port"), "{wrong}");
     }
     assert!(parse(&without).expect_err("no arbiter").contains("[witness]"));
+}
+
+#[test]
+fn each_port_has_its_mode() {
+    let mode = |text: &str| {
+        let with = DOCUMENTED.replacen("# busy_poll = false", &format!("mode = {text}"), 1);
+        parse(&with).expect(text).port_modes()
+    };
+    let (age, bytes) = (std::time::Duration::from_millis(5), 1 << 20);
+    let bounded = "{ bounded = { age = \"5ms\", bytes = \"1MiB\" } }";
+    assert_eq!(mode(bounded), [hotpair_shm::PortMode::Bounded { age, bytes }]);
+    assert_eq!(mode("\"local\""), [hotpair_shm::PortMode::Local]);
+    assert_eq!(mode("\"sync\""), parse(DOCUMENTED).expect("valid").port_modes());
 }
 
 #[test]

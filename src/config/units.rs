@@ -40,6 +40,55 @@ impl fmt::Display for Span {
     }
 }
 
+/// A number of bytes written with its unit: `512B`, `64KiB`, `1MiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) u64);
+
+impl Size {
+    /// Reads a size; the error says what a right one looks like.
+    pub(crate) fn parse(text: &str) -> Result<Size, String> {
+        let wrong = || format!("`{text}` is not a size; write a number and B, KiB, MiB or GiB");
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        let bytes_per_unit: u64 = match unit.trim_start() {
+            "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => return Err(wrong()),
+        };
+        Ok(Size(number.checked_mul(bytes_per_unit).ok_or_else(wrong)?))
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => write!(f, "0B"),
+            bytes if bytes.is_multiple_of(1 << 20) => write!(f, "{}MiB", bytes >> 20),
+            bytes if bytes.is_multiple_of(1 << 10) => write!(f, "{}KiB", bytes >> 10),
+            bytes => write!(f, "{bytes}B"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Size;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size with its unit, such as \"64KiB\"")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Size, E> {
+                Size::parse(text).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
         struct Text;
@@ -78,6 +127,20 @@ mod tests {
         for (text, nanos) in cases {
             let span = Span::parse(text).ok().map(|span| span.0.as_nanos());
             assert_eq!(span, nanos, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_need_a_number_and_a_unit_and_print_in_the_largest() {
+        let cases = [("512B", 512), ("64KiB", 64 << 10), ("1 MiB", 1 << 20), ("2GiB", 2 << 30)];
+        for (text, bytes) in cases {
+            assert_eq!(Size::parse(text).map(|size| size.0), Ok(bytes), "{text}");
+        }
+        for text in ["1", "KiB", "1KB", "-1B", "18446744073709551615KiB"] {
+            assert!(Size::parse(text).is_err(), "{text}");
+        }
+        for text in ["512B", "64KiB", "1MiB", "2048MiB"] {
+            assert_eq!(Size::parse(text).expect("a size").to_string(), text);
         }
     }
 

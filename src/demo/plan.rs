@@ -107,6 +107,8 @@ impl Plan {
         if let Some(delay) = options.delay_acks {
             control.push_str(&format!("delay_acks = \"{delay}\"\n"));
         }
+        let ack_wait =
+            options.ack_wait.map_or_else(String::new, |wait| format!("ack_wait = \"{wait}\""));
         let slots = options.objects + KEYLESS_AT_ONCE;
         let mut blocks = 0;
         blocks += slots; // values
@@ -125,6 +127,7 @@ address = "{witness}"
 listen = "{listen}"
 peer = "{peer}"
 mode = "{mode}"
+{ack_wait}
 [region]
 name = "{region}"
 slots = {slots}

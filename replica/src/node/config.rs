@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hotpair_shm::{
-    AttachError, CreateError, Geometry, JoinError, Pages, QueuePolicy, RebuildError,
+    AttachError, CreateError, Geometry, JoinError, Pages, PortMode, QueuePolicy, RebuildError,
 };
 
 use crate::protocol::{self, Control, Limits, Mode, Timing};
@@ -42,6 +42,9 @@ pub struct NodeConfig {
     /// How each of its queues is served, in the geometry's order; those that are not named as usual. This node's own
     /// business: the other one may do otherwise.
     pub policies: Vec<QueuePolicy>,
+    /// When the packets of each of its ports may leave, in the geometry's order; those that are not named wait for the
+    /// back-up. The other node should have the same: what holds is what the primary has.
+    pub port_modes: Vec<PortMode>,
     /// What this node's mapping of it is to be.
     pub pages: Pages,
     /// This node founds the pair when the arbiter has no view at all. One of the two.

@@ -131,6 +131,17 @@ pub(super) fn describe(event: &Event) -> (&'static str, Value) {
                 "ours": format!("{ours:016x}"), "theirs": format!("{theirs:016x}"),
             }),
         ),
+        Event::GateClosed { port, because } => {
+            let because = format!("{because:?}").to_lowercase();
+            ("gate_closed", json!({ "port": port, "because": because }))
+        }
+        Event::GateOpened { port, closes } => {
+            ("gate_opened", json!({ "port": port, "closed_times": closes }))
+        }
+        Event::ModesDiffer { theirs, ours } => (
+            "modes_differ",
+            json!({ "theirs": format!("{theirs:016x}"), "ours": format!("{ours:016x}") }),
+        ),
         Event::NothingToStartFrom { view } => ("nothing_to_start_from", view_fields(view)),
         other => ("other", json!({ "what": format!("{other:?}") })),
     }

@@ -15,7 +15,7 @@ use super::notices::Notices;
 use super::reaping::Reaping;
 use super::snapshot::SnapshotError;
 use super::table::Table;
-use super::{Notice, bell, now, roles};
+use super::{Notice, bell, modes, now, roles};
 use crate::arbiter::{ArbiterClient, Question};
 use crate::heartbeat::{Heartbeat, HeartbeatEvent};
 use crate::protocol::{Action, Body, ConnectionId, Core, DeathNotice, Event, Status, Tick};
@@ -224,6 +224,13 @@ impl Turns {
             Action::Release(seq) => {
                 table.region().raise_released(RegionSeq::from_bits(seq.raw()));
             }
+            Action::Allow { port, upto } => {
+                let seq = RegionSeq::from_bits(upto.raw());
+                modes::on_gate(table.region(), port, |region, port| {
+                    region.raise_allowed(port, seq)
+                });
+            }
+            Action::ExtendLease(until) => modes::extend_lease(table.region(), core, until),
             Action::SetGathering { required } => {
                 table.region().set_gathering(required);
                 self.gathering_required = required;
@@ -258,7 +265,8 @@ impl Turns {
                     // The region remembers it for the next process.
                     self.reported = Tick::ZERO;
                 }
-                let (name, fields) = describe(&event);
+                let (name, mut fields) = describe(&event);
+                modes::name_port(table.region(), &mut fields);
                 events.write(now().as_nanos(), name, fields);
             }
         }
@@ -405,5 +413,6 @@ impl Turns {
             acked: status.acked.raw(),
             connected: status.connected,
         });
+        modes::report(self.parts.table.region(), &self.parts.core);
     }
 }

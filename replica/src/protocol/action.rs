@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::ids::{ConnectionId, NodeId, Seq};
+use super::bounded::Closed;
+use super::ids::{ConnectionId, NodeId, Seq, Tick};
 use super::view::View;
 use crate::wire::{BatchFrame, ChunkFrame, EpochStart, SharedFrame};
 
@@ -44,6 +45,16 @@ pub enum Action {
     Fence,
     /// Raise `released` in the region to this commit. Never lower than before within a region.
     Release(Seq),
+    /// Let packets of this bounded port leave up to this commit as well, while the lease lasts.
+    Allow {
+        /// Index of the port.
+        port: u8,
+        /// Never lower than before within an epoch.
+        upto: Seq,
+    },
+    /// Until when packets that were allowed may leave. Every port is to look at the clock itself, right
+    /// before it sends.
+    ExtendLease(Tick),
     /// While required, commits wait for the gatherer (and so for the window). When it becomes
     /// required this must hold before the next action is carried out.
     SetGathering {
@@ -266,6 +277,27 @@ pub enum Event {
         /// Digest of the primary's table.
         theirs: u64,
     },
+    /// A bounded port sends no more ahead of the acks. Reported now and then; all are counted.
+    GateClosed {
+        /// Index of the port.
+        port: u8,
+        /// Why.
+        because: Closed,
+    },
+    /// It may again.
+    GateOpened {
+        /// Index of the port.
+        port: u8,
+        /// How often it closed so far.
+        closes: u64,
+    },
+    /// Ports of the two nodes have other modes: a failover changes when packets leave.
+    ModesDiffer {
+        /// The peer's number.
+        theirs: u64,
+        /// This node's.
+        ours: u64,
+    },
     /// There is no epoch left to promote into.
     EpochsExhausted,
     /// This node holds state that is not in the view, and the nodes that are do not answer.
@@ -308,6 +340,8 @@ pub enum Refusal {
     Node = 3,
     /// Regions of different geometry.
     Geometry = 4,
+    /// A lease (in nanoseconds) longer than this node would wait after a start.
+    Lease = 5,
 }
 
 /// What was wrong with something the peer sent.

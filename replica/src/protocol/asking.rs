@@ -152,7 +152,8 @@ impl Core {
                 (None, _) => None,
             },
             Role::Backup(backup) if backup.is_complete() => {
-                self.backup_suspicion(backup).map(Wish::Promote)
+                let cause = self.backup_suspicion(backup);
+                cause.filter(|cause| !self.is_bound(now, *cause)).map(Wish::Promote)
             }
             Role::Backup(_) | Role::Joining => {
                 let led = self.peer().is_some_and(|peer| peer.standing == Standing::Primary);
@@ -184,6 +185,7 @@ impl Core {
             Some(Standing::Primary) => false,      // it makes this node its back-up
         };
         // Without that, look again: the peer may have gone on, and be out of reach.
+        let alone = alone && !self.is_bound(now, Cause::Started);
         Some(if alone { Wish::StartAlone } else { Wish::Look })
     }
 

@@ -309,6 +309,7 @@ impl Core {
             complete: backup.is_complete(),
         };
         let datagram = wire::encode_datagram(&ack);
+        self.promise();
         self.transmit_datagram(datagram);
     }
 }

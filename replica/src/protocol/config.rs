@@ -17,6 +17,17 @@ pub enum Mode {
     Local,
 }
 
+/// How far a port may be ahead of the acks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Index of the port.
+    pub port: u8,
+    /// Nothing new leaves when the oldest commit without ack was gathered so long ago.
+    pub age: Duration,
+    /// Nothing leaves that makes more bytes of batches than these without ack.
+    pub bytes: u64,
+}
+
 /// What a region remembers of the views under which it was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Past {
@@ -49,6 +60,10 @@ pub struct Config {
     pub history: History,
     /// Whether output waits for the back-up.
     pub mode: Mode,
+    /// Ports whose packets may leave ahead of the acks.
+    pub bounds: Vec<Bound>,
+    /// A number that two nodes share only if their ports have the same modes.
+    pub modes: u64,
     /// How long things may take.
     pub timing: Timing,
     /// How much may be under way.
@@ -71,6 +86,8 @@ impl Config {
             past: None,
             history: History::default(),
             mode: Mode::Sync,
+            bounds: Vec::new(),
+            modes: 0,
             timing: Timing::default(),
             limits: Limits::default(),
             control: Control::default(),
@@ -89,6 +106,11 @@ impl Config {
         }
         if timing.period.is_zero() || timing.idle_period < timing.period {
             return Err(ConfigError::Periods { period: timing.period, idle: timing.idle_period });
+        }
+        // A process that starts has forgotten what it promised.
+        let most = timing.takeover_wait;
+        if self.lease().is_some_and(|lease| lease.is_zero() || lease > most) {
+            return Err(ConfigError::Lease { lease: timing.lease, most });
         }
         if self.limits.window_batches <= self.limits.prompt_batches {
             return Err(ConfigError::Window {
@@ -118,6 +140,14 @@ pub enum ConfigError {
         /// The configured idle period.
         idle: Duration,
     },
+    /// A back-up that is started again could ask before its last promise has ended.
+    #[error("a lease of {lease:?}, it must be more than nothing and at most {most:?}")]
+    Lease {
+        /// The configured lease.
+        lease: Duration,
+        /// The wait after a start.
+        most: Duration,
+    },
     /// Batches that are closed at once are batches in flight.
     #[error("{prompt} batches may be closed at once, but only {window} may be in flight")]
     Window {
@@ -144,6 +174,11 @@ pub struct Timing {
     pub proof_of_life: Duration,
     /// A back-up that leaves a batch unacknowledged for so long is evicted.
     pub ack_wait: Duration,
+    /// Where a port is bounded: how long an ack keeps its sender from asking to be promoted. With at most three
+    /// quarters of the proof of life no failover waits for it.
+    pub lease: Duration,
+    /// How much faster one node's clock can run than the other's, in thousandths.
+    pub clock_drift_per_mille: u32,
     /// An arbiter that has not answered for so long has not answered.
     pub arbiter_wait: Duration,
     /// Pause before an arbiter that did not answer is asked again.
@@ -163,9 +198,13 @@ impl Default for Timing {
             reconnect_wait: Duration::from_millis(50),
             // What eight heartbeats of 5 ms take: a host that is lost sends neither.
             proof_of_life: Duration::from_millis(40),
-            // Well above what a loaded machine with few cores takes to schedule a process: an
-            // eviction that was not needed leaves the service without protection for a while.
-            ack_wait: Duration::from_millis(200),
+            // Above what a loaded machine with few cores takes to schedule a process: an eviction
+            // that was not needed leaves the service without protection for a while.
+            ack_wait: Duration::from_millis(100),
+            // Three quarters of the proof of life.
+            lease: Duration::from_millis(30),
+            // Hundreds of times what a quartz is off.
+            clock_drift_per_mille: 10,
             arbiter_wait: Duration::from_millis(500),
             arbiter_retry: Duration::from_millis(50),
             look_again: Duration::from_millis(250),
@@ -250,4 +289,10 @@ pub enum Mutation {
     TrustTheirEnd,
     /// A node takes over its primary's history before the transfer is whole.
     HistoryBeforeWhole,
+    /// The back-up asks to be promoted whatever its acks promised.
+    LeaseIgnored,
+    /// The primary counts a lease from the arrival of the ack, and adds the drift.
+    LeaseFromAck,
+    /// A bounded port is allowed whatever its bounds say, as long as the lease lasts.
+    BoundsIgnored,
 }

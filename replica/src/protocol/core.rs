@@ -7,6 +7,7 @@ use rkyv::util::AlignedVec;
 use super::action::{Action, Cause, DeathNotice, Event, Receipt, Transmit};
 use super::asking::{Asking, Wish};
 use super::backup::Backup;
+use super::bounded::Ahead;
 use super::config::{Config, ConfigError, Mutation};
 use super::handshake::Session;
 use super::history::History;
@@ -58,6 +59,7 @@ pub struct Core {
     pub(super) transfers: u64,
     pub(super) runs: u64,
     pub(super) open: OpenBatch,
+    pub(super) ahead: Ahead,
     pub(super) actions: VecDeque<Action>,
     pub(super) transmits: VecDeque<Transmit>,
     pub(super) last_input: Tick,
@@ -132,6 +134,7 @@ impl Core {
         let mut core = Core {
             open: OpenBatch::new(config.slots, config.limits.batch_bytes),
             history: config.history.clone(),
+            ahead: Ahead::new(&config.bounds),
             config,
             role: Role::Starting,
             view: None,
@@ -353,7 +356,8 @@ impl Core {
             Role::Backup(backup) => backup.timeout(),
             Role::Joining => None,
         };
-        dialogue.into_iter().chain(role).chain(self.silence_timeout()).min()
+        let waits = [self.silence_timeout(), self.promise_timeout()];
+        dialogue.into_iter().chain(role).chain(waits.into_iter().flatten()).min()
     }
 
     /// A look from outside.

@@ -148,6 +148,8 @@ impl Core {
             table_no,
             applied: history.end,
             epoch_starts: history.epochs,
+            lease_ns: self.config.lease().map_or(0, |lease| lease.as_nanos() as u64),
+            modes: self.config.modes,
         }
     }
 
@@ -198,10 +200,13 @@ impl Core {
             return;
         };
         let first = session.peer.is_none();
-        let (node, incarnation) = (hello.node, hello.incarnation);
+        let (node, incarnation, modes) = (hello.node, hello.incarnation, hello.modes);
         session.peer = Some(hello);
         if first {
             self.event(Event::PeerConnected { node, incarnation });
+            if modes != self.config.modes {
+                self.event(Event::ModesDiffer { theirs: modes, ours: self.config.modes });
+            }
         }
         if let Some(view) = view {
             self.learn(now, view);
@@ -227,6 +232,10 @@ impl Core {
         if hello.geometry_hash != config.geometry_hash {
             return Some((Refusal::Geometry, hello.geometry_hash, config.geometry_hash));
         }
+        let most = config.timing.takeover_wait.as_nanos() as u64;
+        if hello.lease_ns > most {
+            return Some((Refusal::Lease, hello.lease_ns, most));
+        }
         None
     }
 
@@ -236,6 +245,7 @@ impl Core {
             2 => Refusal::Cluster,
             3 => Refusal::Node,
             4 => Refusal::Geometry,
+            5 => Refusal::Lease,
             _ => {
                 return self.on_fault(now, Fault::Unexpected { message: "an unknown refusal" });
             }

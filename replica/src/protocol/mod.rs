@@ -47,10 +47,23 @@
 //! * **P6** A process that starts resumes no epoch.
 //! * **P7** Of a returning node's state only what both have in common is kept: it names what it changed
 //!   later, and gets that as well. Its history stays what it was until the transfer is whole.
+//! * **P8** A bounded port sends ahead of the acks only what lies within its bounds, and only while the lease of
+//!   the newest ack lasts; a back-up asks for an epoch of its own only when every lease that its acks granted
+//!   has ended, unless the kernel confirmed the death of the primary's process.
+//!
+//! P8 is about time, the others are not; where no port is bounded there is no lease. It holds because of three
+//! things. A lease ends first where it is used: it is counted there from an earlier moment, and shortened by what
+//! clocks can differ in their rates. It needs nobody's attention to end: each port looks at the clock before it
+//! sends. And no one hands it on: the primary extends it by acks of its own epoch and connection alone, and P3
+//! says that there are none after the question. So a primary that was stopped or cut off has fallen silent, in its
+//! bounded ports too, before there is another; what they told that the other lacks lies within the bounds. Of a
+//! process that died, the ports may live: until the lease ends they may send what it had allowed, which lies
+//! within the bounds as well, beside the new primary. See `bounded.rs` for each state.
 
 mod action;
 mod asking;
 mod backup;
+mod bounded;
 mod config;
 mod core;
 mod handshake;
@@ -64,9 +77,10 @@ mod view;
 pub use action::{
     Action, Body, Cause, DeathNotice, Event, Fault, Receipt, Refusal, Resync, Transmit,
 };
+pub use bounded::{Closed, GateLook, Unacked};
 #[doc(hidden)]
 pub use config::Mutation;
-pub use config::{Config, ConfigError, Control, Limits, Mode, Past, Timing};
+pub use config::{Bound, Config, ConfigError, Control, Limits, Mode, Past, Timing};
 pub use core::{Core, NotShipped, Status};
 pub use history::History;
 pub use ids::{ConnectionId, NodeId, Seq, Tick};

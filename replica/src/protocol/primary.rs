@@ -22,6 +22,9 @@ use crate::wire::{self, Ack, BatchBody, EpochStart, Rows, SharedFrame, Standing}
 const READMIT_WAIT: Duration = Duration::from_millis(500);
 const READMIT_WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// A transfer of state may leave a batch unacknowledged at least for so long.
+const TRANSFER_WAIT: Duration = Duration::from_secs(2);
+
 /// What a primary remembers.
 #[derive(Debug)]
 pub(super) struct Primary {
@@ -44,6 +47,8 @@ pub(super) struct Primary {
     /// What this transfer assumes that both have in common.
     pub(super) since: Option<Seq>,
     closed_at: Tick,
+    /// When the oldest commit of the open batch was gathered, if it holds any.
+    pub(super) open_since: Tick,
     /// Tables carry a digest again from here on.
     digest_from: u64,
     changed_at: Tick,
@@ -74,6 +79,11 @@ pub(super) struct InFlight {
     pub(super) table_no: u64,
     pub(super) frame: SharedFrame,
     pub(super) closed_at: Tick,
+    /// The same, whatever the connection met since: the lease counts from it.
+    pub(super) made_at: Tick,
+    /// When its oldest commit was gathered.
+    pub(super) since: Tick,
+    pub(super) last: Seq,
 }
 
 impl Primary {
@@ -96,6 +106,7 @@ impl Primary {
             diverged: None,
             since: None,
             closed_at: now,
+            open_since: now,
             digest_from: 0,
             changed_at: now,
             readmit_from: now,
@@ -117,10 +128,10 @@ impl Primary {
         }
         if self.window.len() >= config.limits.prompt_batches as usize {
             // Enough is on its way to show a loss, so an empty table helps only if all acks were lost.
-            return (timing.period * 8).min(timing.idle_period);
+            return (timing.period * 8).min(config.idle_period());
         }
-        let quiet = now.since(self.changed_at) >= timing.idle_period;
-        if self.window.is_empty() && quiet { timing.idle_period } else { timing.period }
+        let quiet = now.since(self.changed_at) >= config.idle_period();
+        if self.window.is_empty() && quiet { config.idle_period() } else { timing.period }
     }
 
     pub(super) fn clear_window(&mut self) {
@@ -152,6 +163,7 @@ impl Core {
         self.role = Role::Primary(Primary::new(epoch, now));
         self.open.set_recording(false);
         self.withdraw_ack();
+        self.close_gates(epoch);
         self.actions.push_back(Action::BecomePrimary { start });
         self.actions.push_back(Action::SetGathering { required: false });
         // Whatever older epochs left unsent is part of the state that goes on, so it may leave.
@@ -183,7 +195,7 @@ impl Core {
         let wait = match primary.link {
             Link::Following => self.config.timing.ack_wait,
             // Applying a whole state takes its time, and nobody waits for it.
-            _ => self.config.timing.ack_wait * 10,
+            _ => (self.config.timing.ack_wait * 10).max(TRANSFER_WAIT),
         };
         let oldest = primary.window.front()?;
         Some(oldest.closed_at.max(self.awake_since).after(wait))
@@ -203,6 +215,9 @@ impl Core {
         }
         if watermark > primary.watermark {
             primary.changed_at = now;
+            if primary.batched == primary.watermark {
+                primary.open_since = now;
+            }
         }
         primary.watermark = watermark;
         primary.digest = digest;
@@ -215,6 +230,7 @@ impl Core {
         self.begin_transfer(now);
         self.close_batches(now);
         self.release();
+        self.raise_gates(now);
     }
 
     fn is_shipping(&self, primary: &Primary) -> bool {
@@ -284,7 +300,16 @@ impl Core {
         primary.closed_at = now;
         primary.window_bytes += frame.len();
         let (table_no, apart) = (primary.tables, primary.link == Link::Apart);
-        primary.window.push_back(InFlight { table_no, frame: frame.clone(), closed_at: now });
+        // What is left open came in the same turn.
+        let since = std::mem::replace(&mut primary.open_since, now);
+        primary.window.push_back(InFlight {
+            table_no,
+            frame: frame.clone(),
+            closed_at: now,
+            made_at: now,
+            since,
+            last,
+        });
         if !apart {
             self.transmit(frame);
         }
@@ -306,14 +331,19 @@ impl Core {
             return self
                 .on_fault(now, Fault::Unexpected { message: "an ack for what was not sent" });
         }
+        let mut newest = None;
         while primary.window.front().is_some_and(|batch| batch.table_no <= ack.table_no) {
             let batch = primary.window.pop_front().expect("there is a first one");
             primary.window_bytes -= batch.frame.len();
+            newest = Some(batch.made_at);
         }
         primary.chunks_acked = primary.chunks_acked.max(ack.chunks);
         if ack.complete {
             // Before that, batches are applied to a table that never existed as a whole.
             primary.acked = primary.acked.max(applied);
+        }
+        if let Some(made_at) = newest {
+            self.on_promised(now, made_at);
         }
     }
 

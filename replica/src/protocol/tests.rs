@@ -10,6 +10,7 @@ use super::action::Applied;
 use super::*;
 use crate::wire::{Change, EmitRef, OpenChunk, PutRef, Standing};
 
+mod bounded;
 mod hostile;
 
 const MILLI: u64 = 1_000_000;
@@ -18,6 +19,8 @@ struct Host {
     core: Core,
     events: Vec<Event>,
     released: Seq,
+    allowed: Seq,
+    lease_until: Tick,
     /// Names of the actions, in their order.
     done: Vec<&'static str>,
     digest: Option<u64>,
@@ -55,6 +58,8 @@ impl Pair {
                 core: Core::new(config, Tick::ZERO).expect("the configuration is sound"),
                 events: Vec::new(),
                 released: Seq::ZERO,
+                allowed: Seq::ZERO,
+                lease_until: Tick::ZERO,
                 done: Vec::new(),
                 digest: None,
                 applies: true,
@@ -187,6 +192,8 @@ impl Host {
             Action::BecomeBackup { .. } => "backup",
             Action::Fence => "fence",
             Action::Release(_) => "release",
+            Action::Allow { .. } => "allow",
+            Action::ExtendLease(_) => "lease",
             Action::SetGathering { required: true } => "gather",
             Action::SetGathering { required: false } => "need not gather",
             Action::StartSnapshot { .. } => "start snapshot",
@@ -200,6 +207,8 @@ impl Host {
         });
         match action {
             Action::Release(seq) => self.released = seq,
+            Action::Allow { upto, .. } => self.allowed = upto,
+            Action::ExtendLease(until) => self.lease_until = until,
             Action::BecomeBackup { receipt, .. } => {
                 self.core.handle_rewound(now, receipt, &self.changed);
             }
@@ -398,7 +407,7 @@ fn a_broken_connection_costs_no_transfer() {
 
 #[test]
 fn a_slow_back_up_is_evicted_but_not_by_a_primary_that_slept() {
-    let mut pair = Pair::in_sync(|_| {});
+    let mut pair = Pair::in_sync(|config| config.timing.ack_wait = Duration::from_millis(200));
     pair.acks = false;
     pair.commit(1, true);
     // The primary's own host does not run for a second; the acks are there when it does.

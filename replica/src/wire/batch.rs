@@ -198,6 +198,10 @@ impl OpenBatch {
         !self.sealed.is_empty()
     }
 
+    pub(crate) fn bytes(&self) -> usize {
+        self.rows.size()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

@@ -86,6 +86,10 @@ pub struct Hello {
     pub applied: Seq,
     /// Where the epochs of its history began, oldest first.
     pub epoch_starts: Vec<EpochStart>,
+    /// How long an ack to it keeps its sender from asking to be promoted; zero if not at all.
+    pub lease_ns: u64,
+    /// Another number than the receiver's says that their ports have other modes.
+    pub modes: u64,
 }
 
 /// Two nodes that cannot work together. Sent once, before the connection is closed.
@@ -190,6 +194,8 @@ struct HelloBody {
     table_no: u64,
     applied: u64,
     epoch_starts: Vec<EpochStart>,
+    lease_ns: u64,
+    modes: u64,
 }
 
 #[derive(Archive, Serialize, Deserialize, Debug)]
@@ -294,6 +300,8 @@ fn hello_body(hello: &Hello) -> HelloBody {
         table_no: hello.table_no,
         applied: hello.applied.raw(),
         epoch_starts: hello.epoch_starts[skip..].to_vec(),
+        lease_ns: hello.lease_ns,
+        modes: hello.modes,
     }
 }
 
@@ -320,6 +328,8 @@ fn decode_hello(body: &[u8]) -> Result<Hello, WireError> {
         table_no: body.table_no,
         applied: Seq::from_raw(body.applied),
         epoch_starts: body.epoch_starts,
+        lease_ns: body.lease_ns,
+        modes: body.modes,
     })
 }
 

@@ -55,6 +55,8 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         table_no: 40,
         applied: Seq::new(2, 8),
         epoch_starts: vec![EpochStart { epoch: 2, base: Seq::new(1, 5).raw(), leader: 0xfeed }],
+        lease_ns: 30_000_000,
+        modes: 0xb0b1,
     };
     let start = Start {
         view: View::alone(4, 2, B),

@@ -24,6 +24,7 @@ impl World {
                 region.become_primary(start);
                 let region = &self.machines[node].region;
                 self.ledger.on_primary(start.epoch, id, life, region)?;
+                self.ahead.on_primary(start.epoch, region)?;
                 self.counts.promotions += 1;
             }
             Action::BecomeBackup { epoch, since, receipt, .. } => {
@@ -37,6 +38,8 @@ impl World {
                 ensure!(seq >= region.released, "released goes from {} to {seq}", region.released);
                 region.released = seq;
             }
+            Action::Allow { upto, .. } => region.allowed = upto,
+            Action::ExtendLease(until) => region.lease_until = until,
             Action::SetGathering { required } => region.gathering_required = required,
             Action::StartSnapshot { since, also } => {
                 self.machines[node].start_copying(since, also);

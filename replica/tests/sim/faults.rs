@@ -46,6 +46,7 @@ impl World {
             12 => {
                 let until = self.now + self.rng.below(200 * MILLI);
                 self.machines[node].port_until = until;
+                self.lose_acks_and_die(node);
             }
             13 if self.rng.chance(40) => self.lose_disk(),
             13 | 14 => self.net.loss_percent = self.rng.below(30),
@@ -105,6 +106,9 @@ impl World {
 
     /// The arbiter starts again without its disk, or with an old copy of it.
     fn lose_disk(&mut self) {
+        if self.ahead.bounds.is_some() {
+            return; // the subject of other runs
+        }
         let newest = self.ledger.newest();
         let knows = |node| newest.is_some_and(|v| self.testimony(node) == Testimony::Known(v));
         // An old copy is found out by whoever knows better, if that one asks before others believe it.

@@ -98,6 +98,18 @@ impl Ledger {
         Ok(())
     }
 
+    /// Who was primary of an epoch, and in which life of its process.
+    pub(crate) fn primary_of(&self, epoch: u16) -> Option<(NodeId, u64)> {
+        self.epochs.get(&epoch).map(|log| log.primary)
+    }
+
+    /// The first later epoch whose primary lacked a commit of a kept slot when it began.
+    pub(crate) fn began_without(&self, epoch: u16, id: u32, slot: u32) -> Option<u16> {
+        let mut later = self.epochs.range(epoch + 1..);
+        let lacks = |log: &Epoch| slot < KEPT_SLOTS && !holds(&log.base[slot as usize], id);
+        later.find(|(_, log)| lacks(log)).map(|(later, _)| *later)
+    }
+
     /// The arbiter stored a view.
     pub(crate) fn on_view(&mut self, view: View, decided: bool) -> Checked {
         if let Some(last) = self.views.last() {

@@ -9,6 +9,7 @@ use hotpair_replica::protocol::{
 };
 use hotpair_replica::wire::{OpenChunk, SentRef};
 
+use super::modes::{self, Bounds, Way};
 use super::region::{Region, Role, SLOTS, change_of, emit_of};
 use super::rng::Rng;
 
@@ -41,6 +42,8 @@ pub(crate) struct Setup {
     pub(crate) mode: Mode,
     pub(crate) control: Control,
     pub(crate) flaw: Option<HostFlaw>,
+    /// Whether there are bounded and local ports.
+    pub(crate) modes: bool,
 }
 
 /// A bug of the host, on whose part of the bargain the protocol relies.
@@ -99,6 +102,11 @@ pub(crate) struct Machine {
     pub(crate) flaw: Option<HostFlaw>,
     /// Compare-and-sets that may still land.
     pub(crate) setting: u32,
+    pub(crate) bounds: Option<Bounds>,
+    /// The host's clock, which its ports go by.
+    clock: Option<Clock>,
+    /// Packets whose commits were gathered.
+    pub(crate) gathered: Vec<u32>,
 }
 
 impl Machine {
@@ -111,6 +119,9 @@ impl Machine {
             workers_until: 0,
             port_until: 0,
             setting: 0,
+            bounds: None,
+            clock: None,
+            gathered: Vec::new(),
             flaw: None,
         }
     }
@@ -136,7 +147,14 @@ impl Machine {
         config.limits.window_chunks = 2;
         config.limits.digest_every = 4;
         config.limits.batch_bytes = 512;
+        if let Some(bounds) = self.bounds {
+            modes::configure(&mut config, bounds);
+        }
+        // A node that starts closes the gates before anything else.
+        self.region.allowed = Seq::ZERO;
+        self.region.lease_until = Tick::ZERO;
         let clock = Clock::new(rng);
+        self.clock = Some(clock);
         let core = Core::new(config, clock.tick(now)).expect("the configuration is sound");
         self.life += 1;
         self.process = Some(Process {
@@ -163,7 +181,7 @@ impl Machine {
 
     /// Gathers commits and sent packets, offers them, and copies a part of a transfer.
     pub(crate) fn gather(&mut self, now: u64, rng: &mut Rng) {
-        let Machine { region, process: Some(process), .. } = self else { return };
+        let Machine { region, process: Some(process), gathered, .. } = self else { return };
         let Role::Primary(epoch) = region.role else { return };
         let status = process.core.status();
         if status.epoch != epoch || !process.core.has_room() {
@@ -175,6 +193,7 @@ impl Machine {
             open.push(change_of(commit.slot, &commit.after));
             if let Some(id) = commit.packet {
                 open.push_emit(emit_of(commit.seq, &id.to_le_bytes()));
+                gathered.push(id);
             }
             open.end_of_commit(commit.seq);
         }
@@ -242,23 +261,23 @@ impl Machine {
         }
     }
 
-    /// The port sends some of what it may: commit and slot of each.
-    pub(crate) fn send(&mut self, rng: &mut Rng) -> Vec<(u16, u32)> {
-        let region = &mut self.region;
+    /// The ports send some of what they may: epoch and commit of each, and why it may leave.
+    pub(crate) fn send(&mut self, now: u64, rng: &mut Rng) -> Vec<(u16, u32, Way)> {
+        let (modes, region) = (self.bounds.is_some(), &mut self.region);
         let Role::Primary(epoch) = region.role else { return Vec::new() };
-        let released = region.released;
+        let tick = self.clock.map_or(Tick::ZERO, |clock| clock.tick(now));
+        let way_out = |seq, id| region.way_out(id, seq, tick, modes);
         let ready: Vec<_> = region
             .packets
             .iter()
-            .filter(|((seq, _), _)| *seq <= released)
-            .map(|(place, id)| (*place, *id))
+            .filter_map(|(place, id)| Some((*place, *id, way_out(place.0, *id)?)))
             .collect();
         let mut told = Vec::new();
-        for ((seq, ordinal), id) in ready {
+        for ((seq, ordinal), id, way) in ready {
             if rng.chance(80) {
                 region.packets.remove(&(seq, ordinal));
                 region.sent.push(SentRef { seq, ordinal });
-                told.push((epoch, id));
+                told.push((epoch, id, way));
             }
         }
         told

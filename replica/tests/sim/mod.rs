@@ -6,6 +6,7 @@ mod arbiter;
 mod faults;
 mod ledger;
 mod machine;
+mod modes;
 mod net;
 mod region;
 mod rng;
@@ -13,4 +14,5 @@ mod talk;
 mod world;
 
 pub(crate) use machine::{HostFlaw, Setup};
+pub(crate) use modes::AheadCounts;
 pub(crate) use world::{Counts, World};

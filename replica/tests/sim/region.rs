@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use hotpair_replica::protocol::{History, Past, Seq};
+use hotpair_replica::protocol::{History, Past, Seq, Tick};
 use hotpair_replica::wire::{BatchView, Change, EmitRef, EpochStart, PutRef, SentRef};
 
 /// Slots whose objects live for ever, so that their values hold the whole history.
@@ -54,6 +54,9 @@ pub(crate) struct Region {
     pub(crate) gathering_required: bool,
     pub(crate) commit_seq: Seq,
     pub(crate) released: Seq,
+    /// The gate of the bounded port, by its host's clock.
+    pub(crate) allowed: Seq,
+    pub(crate) lease_until: Tick,
     pub(crate) applied: Seq,
     /// Where the epochs of its state began.
     pub(crate) epochs: Vec<EpochStart>,
@@ -79,6 +82,8 @@ impl Region {
             gathering_required: false,
             commit_seq: Seq::ZERO,
             released: Seq::ZERO,
+            allowed: Seq::ZERO,
+            lease_until: Tick::ZERO,
             applied: Seq::ZERO,
             epochs: Vec::new(),
             whole: Seq::ZERO,

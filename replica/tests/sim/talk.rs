@@ -140,7 +140,11 @@ impl World {
                     };
                     let address =
                         Address { node: to, life: connection.lives[to], connection: connection.id };
-                    let at = self.now + self.net.delay(&mut self.rng);
+                    let mut at = self.now + self.net.delay(&mut self.rng);
+                    // An ack that comes late says nothing of the time since.
+                    if self.ahead.bounds.is_some() && self.rng.one_in(15) {
+                        at += self.rng.below(150 * MILLI);
+                    }
                     self.at(at, Happening::Arrive(address, Packet::Datagram(bytes.clone())));
                 }
             }

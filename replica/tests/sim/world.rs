@@ -11,6 +11,7 @@ use hotpair_replica::wire::Standing;
 use super::arbiter::Arbiter;
 use super::ledger::{Checked, Ledger, Violation, ensure};
 use super::machine::{HostFlaw, Machine, Setup};
+use super::modes::{Ahead, AheadCounts, Bounds, Way};
 use super::net::{Address, MICRO, MILLI, Net, Packet};
 use super::region::{KEPT_SLOTS, Role, SLOTS};
 use super::rng::Rng;
@@ -70,6 +71,7 @@ pub(crate) struct Report {
     pub(crate) counts: Counts,
     pub(crate) commits: usize,
     pub(crate) told: usize,
+    pub(crate) ahead: AheadCounts,
     pub(crate) nanos: u64,
 }
 
@@ -82,11 +84,12 @@ pub(crate) struct World {
     pub(super) net: Net,
     pub(super) counts: Counts,
     pub(super) ledger: Ledger,
+    pub(super) ahead: Ahead,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     happenings: BTreeMap<u64, Happening>,
     order: u64,
     ids: u32,
-    slot_of: Vec<u32>,
+    pub(super) slot_of: Vec<u32>,
     setup: Setup,
     pub(super) faults: bool,
     tracing: bool,
@@ -112,6 +115,7 @@ impl World {
             net: Net::default(),
             counts: Counts::default(),
             ledger: Ledger::default(),
+            ahead: Ahead::default(),
             queue: BinaryHeap::new(),
             happenings: BTreeMap::new(),
             order: 0,
@@ -123,6 +127,11 @@ impl World {
             working: true,
             slow_percent,
         };
+        if world.setup.modes {
+            let bounds = Some(Bounds::draw(&mut world.rng));
+            world.ahead.bounds = bounds;
+            world.machines.iter_mut().for_each(|machine| machine.bounds = bounds);
+        }
         for node in 0..2 {
             world.at(world.now, Happening::Start(node));
             world.at(MILLI, Happening::Worker(node));
@@ -155,6 +164,7 @@ impl World {
             counts: self.counts.clone(),
             commits: self.ledger.commits(),
             told: self.ledger.told(),
+            ahead: self.ahead.counts,
             nanos: self.now,
         })
     }
@@ -224,6 +234,9 @@ impl World {
                 self.at(next, Happening::Gather(node));
                 if self.machines[node].is_up(self.now) {
                     self.machines[node].gather(self.now, &mut self.rng);
+                    for id in self.machines[node].gathered.drain(..) {
+                        self.ahead.on_gathered(id, self.now);
+                    }
                 }
                 self.pump(node)
             }
@@ -330,7 +343,7 @@ impl World {
     }
 
     fn work_as_worker(&mut self, node: usize) -> Checked {
-        let busy = self.rng.one_in(8);
+        let busy = self.rng.one_in(if self.ahead.bounds.is_some() { 2 } else { 8 });
         let pause =
             if busy { self.rng.pick(50 * MICRO..MILLI) } else { self.rng.below(20 * MILLI) };
         self.at(self.now + pause, Happening::Worker(node));
@@ -354,12 +367,19 @@ impl World {
     }
 
     fn send(&mut self, node: usize) -> Checked {
-        let next = self.now + self.rng.pick(100 * MICRO..4 * MILLI);
+        let mut next = self.now + self.rng.pick(100 * MICRO..4 * MILLI);
+        if self.ahead.bounds.is_some() && self.rng.one_in(20) {
+            next += self.rng.below(60 * MILLI); // with packets in hand that may leave
+        }
         self.at(next, Happening::Port(node));
         if self.machines[node].port_until > self.now {
             return Ok(());
         }
-        for (epoch, id) in self.machines[node].send(&mut self.rng) {
+        for (epoch, id, way) in self.machines[node].send(self.now, &mut self.rng) {
+            if way != Way::Released {
+                self.on_ahead(node, way, epoch, id)?;
+                continue;
+            }
             self.ledger.on_sent(epoch, id, self.slot_of[id as usize])?;
         }
         Ok(())
@@ -474,7 +494,8 @@ impl World {
         for (index, (x, y)) in a.region.slots.iter().zip(&b.region.slots).enumerate() {
             ensure!(x.value == y.value, "slot {index} differs at the end: {x:?}, {y:?}");
         }
-        let missing = self.ledger.never_told(&a.region);
+        let mut missing = self.ledger.never_told(&a.region);
+        missing.retain(|id| !self.ahead.was_told(*id));
         ensure!(missing.is_empty(), "commits {missing:?} are in the state and were never told");
         Ok(())
     }

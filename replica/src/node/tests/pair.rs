@@ -125,6 +125,7 @@ impl Stage {
             region: ours.region.clone(),
             geometry: geometry(),
             policies: Vec::new(),
+            port_modes: Vec::new(),
             pages: Pages::default(),
             first: side == 0,
             mode: Mode::Sync,

@@ -79,6 +79,8 @@ fn hostile_frame(rng: &mut u64, round: u64, from: u8) -> Result<AlignedVec, Vec<
                 table_no: number(),
                 applied: raw,
                 epoch_starts: Vec::new(),
+                lease_ns: number(),
+                modes: number(),
             }))
         }
         2 => encode(Outgoing::Start(Start {
