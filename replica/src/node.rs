@@ -306,7 +306,7 @@ fn settle_past(region: &Region, patience: Duration) -> Result<(), NodeError> {
     let role = region.role();
     match role.role() {
         // Its ports read and its workers commit as long as the word says so.
-        Role::Primary => region.begin_change(role.epoch()),
+        Role::Primary | Role::Draining => region.begin_change(role.epoch()),
         // A commit may be there in part: nobody shall count on this region.
         Role::Backup if region.is_torn() => {
             tracing::warn!("the last node died while it wrote a batch: the region is emptied");
