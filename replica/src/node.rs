@@ -17,8 +17,11 @@
 
 mod bell;
 mod config;
+mod control;
+mod draining;
 mod events;
 mod notices;
+mod orders;
 mod reaping;
 mod roles;
 mod table;
@@ -35,6 +38,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::arbiter::{Arbiter, ArbiterClient};
 use crate::etcd::Etcd;
 use crate::heartbeat::{Heartbeat, HeartbeatConfig, HeartbeatEvent};
+use crate::own_register::OwnRegister;
 use crate::protocol::{self, Answer, Core, Member, NodeId, Past, RequestId, Tick};
 use crate::quic::{Link, LinkConfig};
 use crate::tls::Credentials;
@@ -42,6 +46,8 @@ use crate::tripwire::{NodeSeat, TripwireEvent, TripwireServer};
 use crate::witness::Witness;
 
 pub use config::{ArbiterConfig, NodeConfig, NodeError};
+use control::Control;
+pub use control::{AskError, Outcome, Reply, Request, ask};
 use events::EventSink;
 use notices::Teller;
 use reaping::Reaping;
@@ -56,6 +62,7 @@ enum Notice {
     Tripwire(TripwireEvent),
     Reaped(Reaped),
     LeaseExpired(LeaseExpired),
+    Asked(control::Asked),
     Stop,
 }
 
@@ -123,6 +130,7 @@ impl Node {
             protocol::Config {
                 first: config.first,
                 past,
+                by_hand: matches!(config.arbiter, ArbiterConfig::None(_)),
                 mode: config.mode,
                 timing: config.timing.clone(),
                 limits: config.limits.clone(),
@@ -149,6 +157,9 @@ impl Node {
         let reaping = Reaping::start(region.clone(), teller(&tell, Notice::Reaped), late)
             .map_err(|source| NodeError::Os { action: "start the reaper", source })?;
 
+        let control = Control::start(region.path(), tell.clone())
+            .inspect_err(|error| tracing::warn!(%error, "the node cannot be asked for anything"))
+            .ok();
         let table = Table::new(region.clone(), seat);
         // Last: from here on the supervisor expects the loop to turn, and a large region takes a while.
         let page = config
@@ -177,7 +188,7 @@ impl Node {
             notices,
             arbiter_wait: config.timing.arbiter_wait,
             role_change_max: config.role_change_max,
-            waiting: (tripwire, reaping),
+            waiting: (tripwire, reaping, control),
         });
         Ok(Self { runtime, turns, tell })
     }
@@ -239,6 +250,7 @@ fn arbiter(
         ArbiterConfig::Etcd(endpoints) => {
             Box::new(Etcd::new(endpoints, credentials.cluster(), node))
         }
+        ArbiterConfig::None(dir) => Box::new(OwnRegister::open(dir, credentials.cluster().id)?),
     })
 }
 

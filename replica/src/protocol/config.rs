@@ -44,6 +44,8 @@ pub struct Config {
     pub first: bool,
     /// What its region was used for before this start; `None` if it is new.
     pub past: Option<Past>,
+    /// There is no arbiter but a register of this node's own: see `by_hand.rs` for what follows. Both nodes alike.
+    pub by_hand: bool,
     /// Whether output waits for the back-up.
     pub mode: Mode,
     /// How long things may take.
@@ -66,6 +68,7 @@ impl Config {
             slots,
             first: false,
             past: None,
+            by_hand: false,
             mode: Mode::Sync,
             timing: Timing::default(),
             limits: Limits::default(),
@@ -82,6 +85,9 @@ impl Config {
         let timing = &self.timing;
         if self.node == self.peer {
             return Err(ConfigError::OwnPeer { node: self.node });
+        }
+        if self.by_hand && self.node.0 % 2 == self.peer.0 % 2 {
+            return Err(ConfigError::Parity { node: self.node, peer: self.peer });
         }
         if timing.period.is_zero() || timing.idle_period < timing.period {
             return Err(ConfigError::Periods { period: timing.period, idle: timing.idle_period });
@@ -105,6 +111,16 @@ pub enum ConfigError {
     OwnPeer {
         /// The number that both have.
         node: NodeId,
+    },
+    /// Without an arbiter epochs are told apart by the parity of the node that begins them.
+    #[error(
+        "without an arbiter one node has an even number and one an odd one, these are {node} and {peer}"
+    )]
+    Parity {
+        /// This node.
+        node: NodeId,
+        /// The other.
+        peer: NodeId,
     },
     /// The idle period stretches the period, it cannot undercut it.
     #[error("a period of {period:?} with an idle period of {idle:?}")]
@@ -240,4 +256,6 @@ pub enum Mutation {
     PromoteOutsideSet,
     /// Packets not yet known to be sent are left out of a state transfer.
     ForgetUnsent,
+    /// The back-up is asked to take over, and does, before it has applied all that the primary had.
+    HandOverBeforeAcked,
 }

@@ -45,25 +45,33 @@
 //!   commit position read after the last slot was copied, and every packet not known to be sent,
 //!   and from before that moment nothing is released without its ack.
 //! * **P6** A process that starts resumes no epoch.
+//! * **P7** Where there is no arbiter, nobody becomes primary by itself but who is named alone by the newest view that it
+//!   knows (or founds with its peer); views are ordered by epoch, then number, and each node begins epochs of its own parity.
 
 mod action;
 mod asking;
 mod backup;
+mod by_hand;
 mod config;
 mod core;
 mod handshake;
 mod ids;
+mod own_record;
+mod planned;
 mod primary;
 mod record;
 mod transfer;
 mod view;
 
 pub use action::{Action, Body, Cause, DeathNotice, Event, Fault, Receipt, Refusal, Transmit};
+pub use by_hand::Promoting;
 #[doc(hidden)]
 pub use config::Mutation;
 pub use config::{Config, ConfigError, Control, Limits, Mode, Past, Timing};
 pub use core::{Core, NotShipped, Status};
 pub use ids::{ConnectionId, NodeId, Seq, Tick};
+pub use own_record::OwnRecord;
+pub use planned::Declined;
 pub use record::{Judgement, Record, Testimony};
 pub use view::{Answer, Member, Request, RequestId, View, ViewError};
 

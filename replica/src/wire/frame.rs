@@ -22,6 +22,7 @@ pub(crate) enum Kind {
     Chunk = 5,
     SnapshotEnd = 6,
     Ack = 7,
+    HandOver = 8,
 }
 
 impl Kind {
@@ -34,6 +35,7 @@ impl Kind {
             5 => Kind::Chunk,
             6 => Kind::SnapshotEnd,
             7 => Kind::Ack,
+            8 => Kind::HandOver,
             kind => return Err(WireError::Kind { kind }),
         })
     }

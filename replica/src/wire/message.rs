@@ -8,6 +8,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 use super::batch::BatchFrame;
 use super::chunk::ChunkFrame;
 use super::frame::{self, HEADER_BYTES, Kind, SharedFrame};
+use super::hand_over::{HandOver, HandOverBody};
 use super::{DATAGRAM_BYTES_MAX, WireError};
 use crate::protocol::{NodeId, Seq, View};
 
@@ -152,6 +153,8 @@ pub enum Message {
     SnapshotEnd(SnapshotEnd),
     /// See [`Ack`].
     Ack(Ack),
+    /// See [`HandOver`].
+    HandOver(HandOver),
 }
 
 #[derive(Archive, Serialize, Deserialize, Debug)]
@@ -192,6 +195,7 @@ impl Message {
             Kind::Chunk => Message::Chunk(ChunkFrame::decode(frame)?),
             Kind::SnapshotEnd => Message::SnapshotEnd(from_body(kind, body)?),
             Kind::Ack => Message::Ack(from_body(kind, body)?),
+            Kind::HandOver => Message::HandOver(from_body::<HandOverBody>(kind, body)?.check()?),
         })
     }
 
@@ -218,6 +222,7 @@ impl Message {
             Message::Chunk(_) => Kind::Chunk,
             Message::SnapshotEnd(_) => Kind::SnapshotEnd,
             Message::Ack(_) => Kind::Ack,
+            Message::HandOver(_) => Kind::HandOver,
         }
     }
 }
@@ -228,6 +233,7 @@ pub(crate) enum Outgoing<'a> {
     Refuse(Refuse),
     Start(Start),
     SnapshotEnd(SnapshotEnd),
+    HandOver(HandOver),
 }
 
 pub(crate) fn encode(message: Outgoing<'_>) -> SharedFrame {
@@ -244,6 +250,7 @@ pub(crate) fn encode(message: Outgoing<'_>) -> SharedFrame {
             frame_of(Kind::Start, &body)
         }
         Outgoing::SnapshotEnd(end) => frame_of(Kind::SnapshotEnd, &end),
+        Outgoing::HandOver(message) => frame_of(Kind::HandOver, &HandOverBody::of(message)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Carrying out what a core asks of its host, and checking the outcome.
 
-use hotpair_replica::protocol::{Action, Event};
+use hotpair_replica::protocol::{Action, Cause, Event};
 use hotpair_replica::wire::Standing;
 
 use super::ledger::{Checked, Violation, ensure};
@@ -20,12 +20,15 @@ impl World {
         match action {
             Action::BecomePrimary { epoch } => {
                 region.become_primary(epoch);
+                self.machines[node].handed_over = self.compare_at_hand_over(node, epoch);
                 let region = &self.machines[node].region;
                 self.ledger.on_primary(epoch, id, life, region)?;
                 self.counts.promotions += 1;
             }
             Action::BecomeBackup { epoch } => region.become_backup(epoch),
-            Action::Fence => region.role = Role::Fenced,
+            Action::Fence => self.machines[node].fence(),
+            Action::Drain => region.begin_drain(),
+            Action::Resume { epoch } => region.resume(epoch),
             Action::Release(seq) => {
                 ensure!(seq >= region.released, "released goes from {} to {seq}", region.released);
                 region.released = seq;
@@ -79,6 +82,8 @@ impl World {
             Event::Undetermined { .. } => self.counts.undetermined += 1,
             Event::Resumed { .. } => self.counts.resumed += 1,
             Event::TransferStopped => self.counts.transfers_stopped += 1,
+            Event::Promoted { cause: Cause::Planned, .. } => self.on_handed_over(node)?,
+            Event::HandOverEnded { .. } => self.counts.hand_overs_ended += 1,
             Event::DigestDiffers { .. } | Event::Fault(_) | Event::Refused { .. } => {
                 return Err(Violation(format!("node {node}: {event:?}")));
             }

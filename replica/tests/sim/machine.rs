@@ -41,6 +41,8 @@ pub(crate) struct Setup {
     pub(crate) mode: Mode,
     pub(crate) control: Control,
     pub(crate) flaw: Option<HostFlaw>,
+    /// Nothing goes wrong but that packets are lost now and then.
+    pub(crate) calm: bool,
 }
 
 /// A bug of the host, on whose part of the bargain the protocol relies.
@@ -94,6 +96,10 @@ pub(crate) struct Machine {
     pub(crate) workers_until: u64,
     pub(crate) port_until: u64,
     pub(crate) flaw: Option<HostFlaw>,
+    /// The region as it was when it was fenced while it stood still.
+    pub(crate) left_behind: Option<Region>,
+    /// What was found when it became primary, if the other one stood still for it.
+    pub(crate) handed_over: Option<super::ledger::Checked>,
     /// Compare-and-sets that may still land.
     pub(crate) setting: u32,
 }
@@ -107,6 +113,8 @@ impl Machine {
             life: 0,
             workers_until: 0,
             port_until: 0,
+            left_behind: None,
+            handed_over: None,
             setting: 0,
             flaw: None,
         }
@@ -158,7 +166,7 @@ impl Machine {
     /// Gathers commits and sent packets, offers them, and copies a part of a transfer.
     pub(crate) fn gather(&mut self, now: u64, rng: &mut Rng) {
         let Machine { region, process: Some(process), .. } = self else { return };
-        let Role::Primary(epoch) = region.role else { return };
+        let Some(epoch) = region.gathers() else { return };
         let status = process.core.status();
         if status.epoch != epoch || !process.core.has_room() {
             return;
@@ -181,6 +189,7 @@ impl Machine {
         }
         let digest = Some(region.digest());
         let _ = process.core.offer(tick, region.commit_seq, digest);
+        super::planned::drain(region, process, tick, rng);
         self.copy(now, rng);
     }
 
@@ -234,7 +243,7 @@ impl Machine {
     /// The port sends some of what it may: commit and slot of each.
     pub(crate) fn send(&mut self, rng: &mut Rng) -> Vec<(u16, u32)> {
         let region = &mut self.region;
-        let Role::Primary(epoch) = region.role else { return Vec::new() };
+        let (Role::Primary(epoch) | Role::Draining(epoch)) = region.role else { return Vec::new() };
         let released = region.released;
         let ready: Vec<_> = region
             .packets

@@ -7,6 +7,7 @@ mod faults;
 mod ledger;
 mod machine;
 mod net;
+mod planned;
 mod region;
 mod rng;
 mod talk;

@@ -36,6 +36,10 @@ pub(crate) struct Commit {
 pub(crate) enum Role {
     Empty,
     Primary(u16),
+    /// About to hand over: what is there is worked on and sent.
+    Draining(u16),
+    /// Neither commits nor sends any more.
+    Quiet(u16),
     Backup,
     Fenced,
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::wire::{
-    Ack, BatchBody, Hello, Outgoing, Refuse, SnapshotEnd, Start, encode, encode_batch,
+    Ack, BatchBody, HandOver, Hello, Outgoing, Refuse, SnapshotEnd, Start, encode, encode_batch,
     encode_datagram,
 };
 
@@ -52,6 +52,7 @@ fn next(rng: &mut u64) -> u64 {
 
 /// A well-formed message of nonsense: a frame, or a datagram.
 fn hostile_frame(rng: &mut u64, round: u64, from: u8) -> Result<AlignedVec, Vec<u8>> {
+    let kind = if round < 2 { 0 } else { next(rng) % 9 };
     let edges = [0, 1, 2, 3, 7, 1 << 48, (1 << 48) + 1, u64::MAX - 1, u64::MAX];
     let mut number = || edges[(next(rng) % edges.len() as u64) as usize];
     let member = |node: u8, incarnation| Member { node: NodeId(node), incarnation };
@@ -61,7 +62,7 @@ fn hostile_frame(rng: &mut u64, round: u64, from: u8) -> Result<AlignedVec, Vec<
         _ => View::pair(number().max(1), number() as u16, member(from, 1), member(1 - from, 101)),
     };
     let raw = Seq::from_raw(number());
-    let frame = match if round < 2 { 0 } else { number() % 8 } {
+    let frame = match kind {
         0 | 1 => {
             let standings =
                 [Standing::Starting, Standing::Primary, Standing::Backup, Standing::Joining];
@@ -100,6 +101,12 @@ fn hostile_frame(rng: &mut u64, round: u64, from: u8) -> Result<AlignedVec, Vec<
                 complete: number() % 2 == 0,
             }));
         }
+        8 => encode(Outgoing::HandOver(match number() % 4 {
+            0 => HandOver::Wanted { within_ns: number() },
+            1 => HandOver::Ready { epoch: number() as u16, last: raw },
+            2 => HandOver::Withdrawn { why: Declined::NotTaken },
+            _ => HandOver::Refused { why: Declined::Busy },
+        })),
         6 => {
             let mut chunk = OpenChunk::new();
             chunk.push(put(raw, b"nonsense"));
