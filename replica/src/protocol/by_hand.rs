@@ -58,7 +58,7 @@ impl Core {
         if matches!(self.role, Role::Primary(_)) {
             return Ok(Promoting::Already);
         }
-        let served = self.peer().is_some_and(|peer| peer.standing == Standing::Primary);
+        let served = self.is_served();
         let in_step = matches!(&self.role, Role::Backup(backup) if backup.is_complete())
             && self.view.is_some_and(|view| self.is_member_of(&view));
         if served && in_step && !force {
@@ -93,7 +93,10 @@ impl Core {
             return Err(Declined::PeerServes);
         }
         let dead = self.dead.is_some() && self.planned.died_in_touch && follows;
-        let harmless = view.member(self.config.peer).is_none() || self.peer().is_some() || dead;
+        // Who is there and says that it does not serve goes by the view that it is told.
+        let idle = self.peer().is_some_and(|peer| peer.standing != Standing::Primary)
+            && self.detected().is_none();
+        let harmless = view.member(self.config.peer).is_none() || idle || dead;
         // An arbiter knows better than any of this.
         if self.config.by_hand && !harmless { Err(Declined::MayBePrimary) } else { Ok(()) }
     }

@@ -126,6 +126,19 @@ fn of_two_that_went_on_the_higher_epoch_stays() {
     assert!(pair.hosts[0].core.status().protected);
 }
 
+/// Goal: a primary that fell silent and still has its connection is not taken for gone.
+#[test]
+fn silence_is_no_proof_of_anything() {
+    let mut pair = Pair::in_sync(by_hand);
+    pair.connected = false;
+    let now = Tick::from_nanos(pair.now);
+    pair.hosts[1].core.handle_peer_silent(now);
+    pair.run_for(1_000);
+    assert_eq!(pair.promote(1, false), Err(Declined::MayBePrimary));
+    assert_eq!(pair.promote(1, true), Ok(Promoting::Asking));
+    assert!(pair.is_primary(1));
+}
+
 #[test]
 fn a_death_that_the_kernel_confirms_lets_a_back_up_be_promoted_when_asked() {
     let mut pair = Pair::in_sync(by_hand);
