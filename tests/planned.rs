@@ -317,7 +317,7 @@ fn without_an_arbiter_a_person_promotes() {
     assert!(forced.exits(0).stdout.contains("given up: "), "{forced:#?}");
     assert_eq!(site.status(1)["role"], "primary");
     let forced = site.status(1)["epoch"].as_u64().expect("it serves");
-    assert!(forced > epoch && forced % 2 == 0, "{forced} after {epoch}");
+    assert!(forced > epoch && forced.is_multiple_of(2), "{forced} after {epoch}");
 
     all(Signal::SIGCONT);
     site.protected_by(1);
