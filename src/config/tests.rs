@@ -15,8 +15,9 @@ fn all_keys() -> String {
                 key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
             })
         });
-        // `bind` and `holder` exclude each other, and so do `endpoints` and [witness].
-        let other = |rest: &&str| rest.starts_with("bind") || rest.starts_with("endpoints");
+        // `bind` and `holder` exclude each other, and so do `endpoints`, `store` and [witness].
+        let others = ["bind", "endpoints", "store"];
+        let other = |rest: &&str| others.iter().any(|other| rest.starts_with(other));
         let key = key.filter(|rest| !other(rest));
         text.push_str(key.unwrap_or(line));
         text.push('\n');
@@ -71,6 +72,18 @@ fn every_key_is_documented() {
         });
         assert!(documented, "docs/hotpair.toml does not explain `{name}`");
     }
+}
+
+#[test]
+fn a_pair_may_do_without_an_arbiter() {
+    let without = DOCUMENTED
+        .replace("# kind = \"witness\"", "kind = \"none\"")
+        .replace("# store = ", "store = ")
+        .replace("[witness]\n", "")
+        .replace("\naddress = ", "\n# address = ");
+    let config = parse(&without).expect("a store is all it needs");
+    let store = config.file.arbiter.store.as_ref().map(|store| store.get_ref().as_path());
+    assert_eq!(store, Some(Path::new("/var/lib/hotpair/view-a")));
 }
 
 #[test]
