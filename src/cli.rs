@@ -65,6 +65,16 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Let the two nodes change their roles: nothing is lost, nothing is doubled
+    Failover(command::switch::Asking),
+    /// Make this node primary, where nobody does so by itself
+    Promote {
+        #[command(flatten)]
+        asking: command::switch::Asking,
+        /// Also where what the other node released may be lost
+        #[arg(long)]
+        accept_loss: bool,
+    },
     /// Print the objects of a queue
     Dump {
         #[command(flatten)]
@@ -157,6 +167,8 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Witness(options) => command::witness::run(&options),
         Command::Hold { at, sockets } => command::hold::run(&at, &sockets),
         Command::Status { region, json } => command::status::run(&region, json),
+        Command::Failover(asking) => command::switch::failover(&asking),
+        Command::Promote { asking, accept_loss } => command::switch::promote(&asking, accept_loss),
         Command::Dump { region, queue, json } => {
             command::dump::run(&region, queue.as_deref(), json)
         }

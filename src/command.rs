@@ -9,6 +9,7 @@ pub(crate) mod pki;
 pub(crate) mod port;
 pub(crate) mod region;
 pub(crate) mod status;
+pub(crate) mod switch;
 pub(crate) mod witness;
 
 use std::path::PathBuf;

@@ -49,6 +49,9 @@ impl Config {
         // A node started from any directory finds the files that its configuration names.
         let dir = path.parent().unwrap_or(Path::new("/"));
         file.pki.dir = dir.join(&file.pki.dir);
+        if let Some(store) = &mut file.arbiter.store {
+            *store = toml::Spanned::new(store.span(), dir.join(store.get_ref()));
+        }
         for port in &mut file.port {
             if let Some(holder) = &mut port.holder {
                 *holder = dir.join(&*holder);
@@ -287,8 +290,25 @@ fn check_spans(queue: &file::Queue) -> Result<(), Wrong> {
 /// The endpoints of etcd, or the address of the witness: the one that is asked, and only that.
 fn check_arbiter(file: &File) -> Result<(), Wrong> {
     let kind = &file.arbiter.kind;
+    match (kind.get_ref(), &file.arbiter.store) {
+        (ArbiterKind::None, None) => {
+            let why = "without an arbiter the node keeps the view itself: [arbiter] needs `store`";
+            return Err(Wrong::at(kind.span(), why));
+        }
+        (ArbiterKind::Witness | ArbiterKind::Etcd, Some(store)) => {
+            let why = "only a node without an arbiter (kind \"none\") has a store";
+            return Err(Wrong::at(store.span(), why));
+        }
+        _ => {}
+    }
     match (kind.get_ref(), &file.arbiter.endpoints, &file.witness) {
-        (ArbiterKind::Witness, None, Some(_)) => Ok(()),
+        (ArbiterKind::Witness, None, Some(_)) | (ArbiterKind::None, None, None) => Ok(()),
+        (ArbiterKind::None, Some(endpoints), _) => {
+            Err(Wrong::at(endpoints.span(), "only an arbiter of kind \"etcd\" has endpoints"))
+        }
+        (ArbiterKind::None, None, Some(_)) => {
+            Err(Wrong::at(kind.span(), "there is no arbiter, and there is a [witness]"))
+        }
         (ArbiterKind::Witness, _, None) => {
             Err(Wrong::at(kind.span(), "the arbiter is a witness: [witness] has its `address`"))
         }

@@ -232,7 +232,7 @@ impl Port<'_> {
                 self.tell(reading);
             }
             let mut worked = false;
-            if reading {
+            if reading || (self.ingress.has_held() && self.seat.is_draining()) {
                 let seat = &mut self.seat;
                 worked |= self
                     .ingress

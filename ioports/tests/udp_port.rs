@@ -8,7 +8,7 @@ use common::{Running, Space, Wire, echo, geometry, serve_one, unique, until};
 use hotpair_ioports::{
     AllKeyless, ByBytes, ByPeer, Classified, Holder, PortConfig, RunError, SocketSource, Wait,
 };
-use hotpair_shm::{Counter, Gatherer, Geometry, Kind, Overload, Reaper, Region};
+use hotpair_shm::{Counter, Gatherer, Geometry, Kind, LeftToDo, Overload, Reaper, Region};
 
 /// Goal: what comes in goes out again, through an object, in order, and is counted.
 #[test]
@@ -106,6 +106,51 @@ fn only_the_primarys_port_reads_a_shared_socket() {
     b.region.become_primary(3);
     until("the second primary has read", || received(&port_b) == 50);
     assert_eq!(received(&port_a), 110, "a fenced port reads nothing");
+}
+
+/// Goal: while its node is about to hand over a port sends, reads nothing, and delivers what it had no room for before.
+#[test]
+fn a_draining_port_sends_and_does_not_read() {
+    let small = Geometry { inbox_limit: 4, ..geometry(1024) };
+    let space = Space::with(&Region::path_for(&unique("drain")), &small);
+    space.region.become_primary(1);
+    space.policy(Overload::Hold);
+    let wire = Wire::new();
+    let port = Running::start(&space.path, wire.config(), ByPeer).attached();
+    let mut worker = space.worker();
+    // One more than the inbox holds: the last one waits in the port's hands.
+    let limit = small.inbox_limit;
+    for number in 0..=limit {
+        wire.send(&number.to_le_bytes());
+    }
+    until("the port holds a packet", || space.counted(Counter::Held) > 0);
+
+    space.region.begin_drain();
+    assert_eq!(space.region.holdouts().len(), 1, "it has something that was read before");
+    let mut served = Vec::new();
+    while served.len() <= limit.into() {
+        let (seq, messages) = serve_one(&space, &mut worker, echo);
+        space.region.raise_released(seq);
+        served.extend(messages);
+    }
+    for message in &served {
+        assert_eq!(&wire.receive(), message);
+    }
+    until("nothing is left", || {
+        let mut gatherer = Gatherer::new(space.region.clone());
+        gatherer.collect_sent(|_, _| {});
+        space.region.holdouts().is_empty() && space.region.left_to_do() == LeftToDo::default()
+    });
+    wire.send(b"later");
+    let sleeps = || port.counters.snapshot().sleeps;
+    let before = sleeps();
+    until("the port sleeps", || sleeps() > before + 1);
+    assert_eq!(port.counters.snapshot().received, u64::from(limit) + 1);
+
+    space.region.become_primary(1);
+    let (_, messages) = serve_one(&space, &mut worker, echo);
+    assert_eq!(messages, [b"later"], "it waited in the socket");
+    assert_eq!(port.counters.snapshot().dropped_total(), 0);
 }
 
 /// Goal: a port whose node died stops reading, and goes on with the next node.

@@ -55,6 +55,11 @@ pub trait Arbiter: Send {
     /// Whether the next attempt needs no new connection.
     fn is_connected(&self) -> bool;
 
+    /// Whether it is to be told of each view that this node learns of.
+    fn keeps(&self) -> bool {
+        false
+    }
+
     /// Which one it is, for messages.
     fn name(&self) -> String;
 }
@@ -68,6 +73,7 @@ struct Job {
 #[derive(Debug)]
 pub struct ArbiterClient {
     jobs: Option<Sender<Job>>,
+    keeps: bool,
     testimony: Arc<Mutex<Testimony>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -83,6 +89,7 @@ impl ArbiterClient {
         testimony: Testimony,
         answers: impl FnMut(RequestId, Answer) + Send + 'static,
     ) -> io::Result<Self> {
+        let keeps = arbiter.keeps();
         let testimony = Arc::new(Mutex::new(testimony));
         let asking = Asking {
             arbiter,
@@ -95,7 +102,7 @@ impl ArbiterClient {
         let thread = thread::Builder::new()
             .name("arbiter".to_owned())
             .spawn(move || asking.run(&queue, answers))?;
-        Ok(Self { jobs: Some(jobs), testimony, thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), keeps, testimony, thread: Some(thread) })
     }
 
     /// Asks. Where nothing answers until `deadline`, the answer is [`Answer::NoAnswer`].
@@ -104,6 +111,15 @@ impl ArbiterClient {
         if let Some(jobs) = &self.jobs {
             // The thread ends only when this sender is dropped.
             let _ = jobs.send(Job { question, deadline });
+        }
+    }
+
+    /// Makes an arbiter that keeps what this node knows ([`Arbiter::keeps`]) write it down soon. The answer bears a number
+    /// that no question of a node has.
+    pub fn note(&self, testimony: Testimony, deadline: Instant) {
+        if self.keeps {
+            let question = Question { id: RequestId(u64::MAX), testimony, request: Request::Read };
+            self.ask(question, deadline);
         }
     }
 

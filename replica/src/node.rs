@@ -17,10 +17,13 @@
 
 mod bell;
 mod config;
+mod control;
 mod divergence;
+mod draining;
 mod events;
 mod modes;
 mod notices;
+mod orders;
 mod reaping;
 mod roles;
 mod snapshot;
@@ -40,6 +43,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::arbiter::{Arbiter, ArbiterClient};
 use crate::etcd::Etcd;
 use crate::heartbeat::{Heartbeat, HeartbeatConfig, HeartbeatEvent};
+use crate::own_register::OwnRegister;
 use crate::protocol::{self, Answer, Core, Member, NodeId, Past, RequestId, Tick};
 use crate::quic::{Link, LinkConfig};
 use crate::tls::Credentials;
@@ -47,6 +51,8 @@ use crate::tripwire::{NodeSeat, TripwireEvent, TripwireServer};
 use crate::witness::Witness;
 
 pub use config::{ArbiterConfig, NodeConfig, NodeError};
+use control::Control;
+pub use control::{AskError, Outcome, Reply, Request, ask};
 use divergence::Divergences;
 use events::EventSink;
 use notices::Teller;
@@ -62,6 +68,7 @@ enum Notice {
     Tripwire(TripwireEvent),
     Reaped(Reaped),
     LeaseExpired(LeaseExpired),
+    Asked(control::Asked),
     Stop,
 }
 
@@ -131,6 +138,7 @@ impl Node {
                 first: config.first,
                 past,
                 history: table.history(),
+                by_hand: matches!(config.arbiter, ArbiterConfig::None(_)),
                 mode: config.mode,
                 bounds: modes::bounds(&config.port_modes),
                 modes: modes::number(&config.port_modes),
@@ -159,6 +167,9 @@ impl Node {
         let reaping = Reaping::start(region.clone(), teller(&tell, Notice::Reaped), late)
             .map_err(|source| NodeError::Os { action: "start the reaper", source })?;
 
+        let control = Control::start(region.path(), tell.clone())
+            .inspect_err(|error| tracing::warn!(%error, "the node cannot be asked for anything"))
+            .ok();
         // Last: from here on the supervisor expects the loop to turn, and a large region takes a while.
         let page = config
             .page
@@ -190,7 +201,7 @@ impl Node {
                 directory: config.divergences,
                 member: config.credentials.identity().member.clone(),
             },
-            waiting: (tripwire, reaping),
+            waiting: (tripwire, reaping, control),
         });
         Ok(Self { runtime, turns, tell })
     }
@@ -252,6 +263,7 @@ fn arbiter(
         ArbiterConfig::Etcd(endpoints) => {
             Box::new(Etcd::new(endpoints, credentials.cluster(), node))
         }
+        ArbiterConfig::None(dir) => Box::new(OwnRegister::open(dir, credentials.cluster().id)?),
     })
 }
 
@@ -320,7 +332,7 @@ fn settle_past(region: &Region, seat: Participant, patience: Duration) -> Result
     let torn = role.role() == Role::Backup && region.is_torn();
     match role.role() {
         // Its ports read and its workers commit as long as the word says so.
-        Role::Primary => region.begin_change(role.epoch()),
+        Role::Primary | Role::Draining => region.begin_change(role.epoch()),
         Role::Backup if torn => roles::end_readings(region, patience),
         // A promotion that was confirmed and not finished is told from a transfer that was not
         // finished by the view: it names the incarnation of the one, not of the other.

@@ -65,6 +65,9 @@ fn a_pair_keeps_its_promises_under_faults() {
         counts.restored += report.counts.restored;
         counts.decided += report.counts.decided;
         counts.checked += report.counts.checked;
+        counts.hand_overs += report.counts.hand_overs;
+        counts.hand_overs_clean += report.counts.hand_overs_clean;
+        counts.hand_overs_ended += report.counts.hand_overs_ended;
     }
     let hours = nanos as f64 / 3.6e12;
     println!(
@@ -88,6 +91,9 @@ fn a_pair_keeps_its_promises_under_faults() {
             restored,
             decided,
             checked,
+            hand_overs,
+            hand_overs_clean,
+            hand_overs_ended,
         } = counts;
         for (what, count) in [
             ("promotions", promotions),
@@ -105,6 +111,9 @@ fn a_pair_keeps_its_promises_under_faults() {
             ("views told to the arbiter", restored),
             ("decisions of the operator", decided),
             ("prefixes checked", checked),
+            ("hand-overs", hand_overs),
+            ("hand-overs that nothing disturbed", hand_overs_clean),
+            ("hand-overs that were given up", hand_overs_ended),
         ] {
             assert!(count > 0, "no run had any {what}: the faults are too tame to prove anything");
         }
@@ -171,6 +180,26 @@ fn each_broken_lease_or_bound_is_caught() {
     let mutations = [Mutation::LeaseIgnored, Mutation::LeaseFromAck, Mutation::BoundsIgnored];
     let setup = |mutation| Setup { modes: true, ..Setup::mutated(mutation) };
     all_are_caught(mutations.map(|mutation| (format!("{mutation:?}"), setup(mutation))));
+}
+
+/// Goal: roles that change on purpose, while nothing goes wrong, cost nothing: whatever was committed is there, and what
+/// left is not sent again.
+#[test]
+fn planned_changes_lose_and_double_nothing() {
+    let calm = Setup { calm: true, ..Setup::default() };
+    let (mut all, mut clean) = (0, 0);
+    for seed in 0..100 {
+        let run = World::new(seed, calm.clone(), false).run(FAULTS_MS, HEAL_MS);
+        let counts = run.unwrap_or_else(|found| panic!("seed {seed:#x}: {}", found.0)).counts;
+        all += counts.hand_overs;
+        clean += counts.hand_overs_clean;
+        assert_eq!(counts.promotions, counts.hand_overs + 1, "seed {seed:#x}: nobody died");
+    }
+    println!("{all} planned changes, {clean} of them undisturbed");
+    assert!(clean > 100 && clean * 10 > all * 9, "{clean} of {all} were undisturbed");
+
+    let before = Setup { calm: true, ..Setup::mutated(Mutation::HandOverBeforeAcked) };
+    all_are_caught([("HandOverBeforeAcked".to_owned(), before)]);
 }
 
 /// Goal: the same for the host's part of the bargain.

@@ -176,6 +176,10 @@ impl Participant {
         self.leave();
         match result {
             Err((error, packet)) if error.is_overload() => self.overloaded(to.queue, error, packet),
+            // The role changed in between, and what was read before may still be delivered.
+            Err((DeliverError::NotPrimary, packet)) if self.region.role().serves() => {
+                self.deliver(to, packet)
+            }
             other => other,
         }
     }

@@ -94,7 +94,7 @@ impl LeaseWatch {
     /// Looks once at every claim; acts on, and returns, those that have outlasted their lease since the last look.
     pub fn run_once(&mut self) -> Vec<LeaseExpired> {
         let mut expired = Vec::new();
-        let Some(period) = self.period().filter(|_| self.region.role().is_primary()) else {
+        let Some(period) = self.period().filter(|_| self.region.role().serves()) else {
             self.seen.clear();
             return expired;
         };

@@ -44,6 +44,7 @@ mod commit;
 mod conflict;
 mod counters;
 mod deliver;
+mod drain;
 mod egress;
 mod endpoint;
 mod gate;
@@ -99,6 +100,7 @@ pub use claim::{
 pub use commit::CommitError;
 pub use counters::Counter;
 pub use deliver::{DeliverError, Delivered, Delivery, InboundPacket};
+pub use drain::LeftToDo;
 pub use egress::EmittedPacket;
 pub use endpoint::Endpoint;
 pub use gate::{GateStatus, PortMode};

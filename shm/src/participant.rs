@@ -121,6 +121,8 @@ pub struct Participant {
     pub(crate) seat: u8,
     pub(crate) supply: Supply,
     pub(crate) outbox: Outbox,
+    /// What it reads from outside is not delivered yet.
+    pub(crate) reading: bool,
     /// Messages of the claim in hand, oldest first.
     pub(crate) taken: Vec<u32>,
     pub(crate) message_count: u64,
@@ -187,6 +189,7 @@ impl Region {
         Ok(Participant {
             supply: Supply::new(&self.map, seat, kind),
             outbox: Outbox::default(),
+            reading: false,
             taken: Vec::new(),
             message_count: 0,
             work: Work::default(),
@@ -298,15 +301,18 @@ impl Participant {
         figure.store(figure.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
     }
 
-    /// Declares that something is about to be held under the present role; `None` unless that is primary.
+    /// Declares that something is about to be held under the present role; `None` unless that serves.
     ///
     /// A change of role waits until everybody who declared an older role has let go.
     #[inline]
     pub(crate) fn enter(&self) -> Option<RoleEpoch> {
         let row = self.row();
         let role = self.region.role();
-        if !role.is_primary() {
+        if !role.serves() {
             return None;
+        }
+        if self.reading {
+            return Some(role); // declared already, whatever became of the role since
         }
         if self.outbox.is_sending() {
             // Declared already, by the packets in hand; under another role than theirs nothing is begun.
@@ -322,10 +328,10 @@ impl Participant {
         None
     }
 
-    /// Takes the declaration back, unless packets are still in hand.
+    /// Takes the declaration back, unless packets are still in hand, or what was read.
     #[inline]
     pub(crate) fn leave(&self) {
-        if self.outbox.is_sending() {
+        if self.reading || self.outbox.is_sending() {
             return;
         }
         // ORDER active/3 Release, pairs with active/2: what was held has been let go of before.
@@ -382,7 +388,7 @@ impl Participant {
         // ORDER bell/5 SeqCst on each word that is looked at, pairs with bell/3.
         match bell {
             Bell::Queue(QueueId(queue)) => {
-                if !region.role().is_primary() {
+                if !region.role().serves() {
                     return false;
                 }
                 self.conflicts.hint_due(region);
@@ -391,7 +397,7 @@ impl Participant {
             }
             Bell::Port(port) => {
                 self.outbox.fill(region, port);
-                region.role().is_primary()
+                region.role().serves()
                     && self.outbox.next_seq().is_some_and(|seq| region.way_out(port, seq).is_some())
             }
             Bell::Node => {

@@ -455,7 +455,7 @@ impl Sweeper {
     /// Looks at every slot once; call it every 100 ms or so. Returns how many hints it repaired.
     pub fn run_once(&mut self) -> u32 {
         let mut repaired = 0;
-        if !self.region.role().is_primary() {
+        if !self.region.role().serves() {
             self.ready.clear();
             return 0;
         }

@@ -42,7 +42,7 @@ impl Region {
         self.abort_undecided();
     }
 
-    fn swap_role(&self, role: Role, epoch: u16) {
+    pub(crate) fn swap_role(&self, role: Role, epoch: u16) {
         let word = &self.header().role.word;
         let mut seen = RoleEpoch(word.load(Ordering::SeqCst));
         // ORDER role/1 SeqCst, pairs with role/2; before the swap of role/4 and the looks of active/2.

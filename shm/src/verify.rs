@@ -24,7 +24,7 @@ use std::time::Duration;
 pub use finding::{Finding, Place, SeenBlock, SeenSlot, Wrong};
 
 use crate::region::Region;
-use crate::words::{Role, Seq};
+use crate::words::Seq;
 
 /// Findings that a report keeps; the rest are counted.
 const FINDINGS_MAX: usize = 1000;
@@ -123,7 +123,7 @@ impl Region {
 
     /// The batch that the node of a back-up is writing, by the positions that bound it.
     fn open_batch(&self) -> Option<(Seq, Seq)> {
-        let open = self.role().role() != Role::Primary && self.is_torn();
+        let open = !self.role().serves() && self.is_torn();
         open.then(|| (self.commit_seq(), self.gathered()))
     }
 }

@@ -425,6 +425,8 @@ pub enum Role {
     Changing = 3,
     /// Superseded: another node is primary of a later epoch.
     Fenced = 4,
+    /// Still primary, about to hand over: ports send and workers finish what waits, but nothing is read any more.
+    Draining = 5,
 }
 
 impl std::fmt::Display for Role {
@@ -435,6 +437,7 @@ impl std::fmt::Display for Role {
             Role::Backup => "backup",
             Role::Changing => "changing",
             Role::Fenced => "fenced",
+            Role::Draining => "draining",
         })
     }
 }
@@ -457,6 +460,7 @@ impl RoleEpoch {
             1 => Role::Primary,
             2 => Role::Backup,
             4 => Role::Fenced,
+            5 => Role::Draining,
             _ => Role::Changing,
         }
     }
@@ -473,8 +477,8 @@ impl RoleEpoch {
     }
 
     #[inline]
-    pub(crate) fn is_primary(self) -> bool {
-        self.role() == Role::Primary
+    pub(crate) fn serves(self) -> bool {
+        matches!(self.role(), Role::Primary | Role::Draining)
     }
 }
 

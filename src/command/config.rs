@@ -112,8 +112,10 @@ fn show(config: &Config) -> Result<serde_json::Value, Failure> {
             "kind": match file.arbiter.kind.get_ref() {
                 ArbiterKind::Witness => "witness",
                 ArbiterKind::Etcd => "etcd",
+                ArbiterKind::None => "none",
             },
             "witness": file.witness.as_ref().map(|witness| witness.address.to_string()),
+            "store": file.arbiter.store.as_ref().map(|store| store.get_ref()),
             "endpoints": file.arbiter.endpoints.as_ref().map(|endpoints| endpoints.get_ref()),
         },
         "replication": {

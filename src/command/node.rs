@@ -102,6 +102,10 @@ fn arbiter(config: &Config) -> Result<ArbiterConfig, Failure> {
         (ArbiterKind::Etcd, _, Some(endpoints)) => {
             Some(ArbiterConfig::Etcd(endpoints.get_ref().clone()))
         }
+        (ArbiterKind::None, _, _) => {
+            let store = file.arbiter.store.as_ref();
+            store.map(|store| ArbiterConfig::None(store.get_ref().clone()))
+        }
         _ => None,
     };
     chosen.ok_or_else(|| Failure::new("cannot start the node").because("it has no arbiter"))
@@ -126,6 +130,9 @@ fn explain(error: &NodeError) -> Failure {
             .help("stop the node, then `hotpair region remove NAME`; its state comes from the peer")
             .exit(Exit::Refused),
         NodeError::Join { .. } => failure.exit(Exit::Refused),
+        NodeError::Register { .. } => failure
+            .help("each node has a `store` of its own under [arbiter]; one that is damaged is for a person to remove")
+            .exit(Exit::Refused),
         NodeError::Link { .. } | NodeError::Tripwire { .. } | NodeError::Heartbeat { .. } => {
             failure
                 .help("`ss -lnptu` shows who has the address; change `listen` under [replication]")

@@ -61,11 +61,12 @@ pub(crate) struct Pki {
 pub(crate) struct Arbiter {
     pub(crate) kind: Spanned<ArbiterKind>,
     pub(crate) endpoints: Option<Spanned<Vec<String>>>,
+    pub(crate) store: Option<Spanned<PathBuf>>,
 }
 
 impl Default for Arbiter {
     fn default() -> Arbiter {
-        Arbiter { kind: Spanned::new(0..0, ArbiterKind::default()), endpoints: None }
+        Arbiter { kind: Spanned::new(0..0, ArbiterKind::default()), endpoints: None, store: None }
     }
 }
 
@@ -77,6 +78,8 @@ pub(crate) enum ArbiterKind {
     Witness,
     /// One key in etcd.
     Etcd,
+    /// No third place: a register of this node, and promotion by hand.
+    None,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -15,8 +15,9 @@ fn all_keys() -> String {
                 key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
             })
         });
-        // `bind` and `holder` exclude each other, and so do `endpoints` and [witness].
-        let other = |rest: &&str| rest.starts_with("bind") || rest.starts_with("endpoints");
+        // `bind` and `holder` exclude each other, and so do `endpoints`, `store` and [witness].
+        let others = ["bind", "endpoints", "store"];
+        let other = |rest: &&str| others.iter().any(|other| rest.starts_with(other));
         let key = key.filter(|rest| !other(rest));
         text.push_str(key.unwrap_or(line));
         text.push('\n');
@@ -74,6 +75,18 @@ fn every_key_is_documented() {
 }
 
 #[test]
+fn a_pair_may_do_without_an_arbiter() {
+    let without = DOCUMENTED
+        .replace("# kind = \"witness\"", "kind = \"none\"")
+        .replace("# store = ", "store = ")
+        .replace("[witness]\n", "")
+        .replace("\naddress = ", "\n# address = ");
+    let config = parse(&without).expect("a store is all it needs");
+    let store = config.file.arbiter.store.as_ref().map(|store| store.get_ref().as_path());
+    assert_eq!(store, Some(Path::new("/var/lib/hotpair/view-a")));
+}
+
+#[test]
 fn wrong_files_are_blamed_by_line_and_caret() {
     #[rustfmt::skip]
     let cases = [
@@ -86,6 +99,9 @@ fn wrong_files_are_blamed_by_line_and_caret() {
         ("a path as a name",   "name = \"demo-a\"",       "name = \"../demo\"",   "is a file name"),
         ("two arbiters",       "# kind = \"witness\"",  "kind = \"etcd\"\nendpoints = [\"http://a:1\"]", "one arbiter"),
         ("no endpoints",       "# kind = \"witness\"",  "kind = \"etcd\"",      "needs `endpoints`"),
+        ("no store",           "# kind = \"witness\"",  "kind = \"none\"", "needs `store`"),
+        ("a store too many",   "# kind = \"witness\"",  "store = \"view\"", "has a store"),
+        ("a witness too many", "# kind = \"witness\"",  "kind = \"none\"\nstore = \"view\"", "there is a [witness]"),
         ("foreign endpoints",  "# kind = \"witness\"",  "endpoints = [\"http://a:1\"]", "only an arbiter of kind"),
         ("talks to itself",    "peer = \"127.0.0.1:7420\"", "peer = \"127.0.0.1:7410\"", "are both 127.0.0.1:7410"),
         ("hasty",              "# misses = 8",            "misses = 1",           "at least 2"),

@@ -59,6 +59,11 @@ impl Ingress {
         }
     }
 
+    /// Whether something was read that there is no room for yet.
+    pub(super) fn has_held(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// Whether nothing is read because there is no room.
     pub(super) fn is_held(&self) -> bool {
         self.held_since.is_some()
@@ -67,6 +72,7 @@ impl Ingress {
     /// Lets go of all blocks in hand.
     pub(super) fn give_back(&mut self, seat: &mut Seat, counters: &Counters) {
         self.held_since = None;
+        seat.participant.end_reading();
         for (_, block) in self.held.drain(..) {
             seat.participant.count(Counter::DroppedRole);
             counters.dropped(NOT_PRIMARY, 1);
@@ -86,7 +92,9 @@ impl Ingress {
         counters: &Counters,
     ) -> io::Result<bool> {
         if !self.held.is_empty() {
-            return Ok(self.retry(seat, counters));
+            let worked = self.retry(seat, counters);
+            self.end_reading(seat);
+            return Ok(worked);
         }
         let room = self.packet_bytes_max.min(seat.packet_room);
         while self.blocks.len() < self.scratch.len() {
@@ -96,9 +104,29 @@ impl Ingress {
             }
         }
         // The right to read is looked at again here: taking blocks may have taken its time.
-        if !seat.may_read() {
+        if !seat.begin_reading() {
             return Ok(false);
         }
+        let read = self.read(seat, socket, classifier, counters, room);
+        self.end_reading(seat);
+        read
+    }
+
+    /// What is held was read, and is not delivered.
+    fn end_reading(&self, seat: &mut Seat) {
+        if self.held.is_empty() {
+            seat.participant.end_reading();
+        }
+    }
+
+    fn read(
+        &mut self,
+        seat: &mut Seat,
+        socket: &UdpSocket,
+        classifier: &mut dyn Classifier,
+        counters: &Counters,
+        room: usize,
+    ) -> io::Result<bool> {
         if self.blocks.is_empty() {
             if seat.region.policy(seat.queue).overload == Overload::Hold {
                 self.hold(seat);

@@ -83,6 +83,16 @@ impl Seat {
         self.region.role().role() == Role::Primary && self.region.node_alive()
     }
 
+    /// The same, and until what is read is delivered the node does not hand over.
+    pub(super) fn begin_reading(&mut self) -> bool {
+        self.region.node_alive() && self.participant.begin_reading()
+    }
+
+    /// Whether what was read may still be delivered, though nothing more is read.
+    pub(super) fn is_draining(&self) -> bool {
+        self.region.role().role() == Role::Draining && self.region.node_alive()
+    }
+
     /// Readable when somebody rang the armed bell.
     pub(super) fn bell_fd(&mut self) -> io::Result<BorrowedFd<'_>> {
         let number = self.participant.bell_fd()?;

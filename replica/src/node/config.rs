@@ -13,6 +13,7 @@ use crate::protocol::{self, Control, Limits, Mode, Timing};
 use crate::quic::LinkError;
 use crate::tls::{Credentials, ListenError};
 use crate::tripwire::SharedPage;
+use crate::witness::OpenError;
 
 /// Everything that a node needs. Addresses of the peer must be reachable from here and vice versa.
 #[derive(Debug)]
@@ -79,6 +80,8 @@ pub enum ArbiterConfig {
     Witness(SocketAddr),
     /// In etcd, at one of these endpoints (`http://host:port`); at least one.
     Etcd(Vec<String>),
+    /// Nowhere but in a register of this node's own, in this directory: nobody is promoted but by hand.
+    None(PathBuf),
 }
 
 /// Why a node could not start. Nothing of the region's content was touched.
@@ -156,6 +159,13 @@ pub enum NodeError {
         /// Why.
         #[from]
         source: crate::tls::ChannelError,
+    },
+    /// The register of this node cannot be used.
+    #[error("cannot use the register of the view")]
+    Register {
+        /// Why.
+        #[from]
+        source: OpenError,
     },
     /// Limits or times that cannot work together.
     #[error("the configuration of the pair cannot work")]

@@ -142,6 +142,12 @@ pub(super) fn describe(event: &Event) -> (&'static str, Value) {
             "modes_differ",
             json!({ "theirs": format!("{theirs:016x}"), "ours": format!("{ours:016x}") }),
         ),
+        Event::HandingOver { epoch } => ("handing_over", json!({ "epoch": epoch })),
+        Event::HandOverReady { last } => ("hand_over_ready", json!({ "last": last.to_string() })),
+        Event::HandedOver { by } => ("handed_over", view_fields(by)),
+        Event::HandOverEnded { why } => ("hand_over_ended", json!({ "why": why.to_string() })),
+        Event::PromotionEnded { why } => ("promotion_ended", json!({ "why": why.to_string() })),
+        Event::WaitsForOrder { view } => ("waits_for_order", view_fields(view)),
         Event::NothingToStartFrom { view } => ("nothing_to_start_from", view_fields(view)),
         other => ("other", json!({ "what": format!("{other:?}") })),
     }
@@ -164,7 +170,7 @@ fn view_fields(view: &View) -> Value {
 }
 
 /// Node 1 is `a`.
-fn node_name(node: NodeId) -> String {
+pub(super) fn node_name(node: NodeId) -> String {
     match node.0 {
         number @ 1..=26 => char::from(b'a' + number - 1).to_string(),
         number => number.to_string(),
@@ -180,6 +186,8 @@ const fn cause_name(cause: Cause) -> &'static str {
         Cause::Slow => "slow",
         Cause::NotInStep => "not_in_step",
         Cause::Started => "started",
+        Cause::Planned => "planned",
+        Cause::Ordered => "ordered",
     }
 }
 

@@ -9,9 +9,12 @@ use serde_json::json;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
+use super::control::Control;
 use super::divergence::Divergences;
+use super::draining::Draining;
 use super::events::{EventSink, describe};
 use super::notices::Notices;
+use super::orders::Order;
 use super::reaping::Reaping;
 use super::snapshot::SnapshotError;
 use super::table::Table;
@@ -46,11 +49,15 @@ pub(super) struct Parts {
     pub(super) role_change_max: Duration,
     pub(super) divergences: Divergences,
     /// Threads that only need to live as long as the loop.
-    pub(super) waiting: (TripwireServer, Reaping),
+    pub(super) waiting: (TripwireServer, Reaping, Option<Control>),
 }
 
 pub(super) struct Turns {
-    parts: Parts,
+    pub(super) parts: Parts,
+    /// The region is on its way out of service.
+    pub(super) draining: Option<Draining>,
+    /// What a person waits for.
+    pub(super) order: Option<Order>,
     /// The newest connection, and which start of the peer is at its other end.
     peer: Option<(ConnectionId, u64)>,
     /// Nobody but the gatherer may make room in the rings.
@@ -71,6 +78,8 @@ impl Turns {
     pub(super) fn new(parts: Parts) -> Self {
         Self {
             parts,
+            draining: None,
+            order: None,
             peer: None,
             gathering_required: false,
             is_primary: false,
@@ -151,6 +160,8 @@ impl Turns {
         if self.is_primary {
             self.parts.table.fire_timers(now());
         }
+        self.drain();
+        self.expire_order(now());
         if self.parts.table.is_copying() && self.copy() {
             next = Next::TurnAgain;
         }
@@ -166,6 +177,13 @@ impl Turns {
         }
         self.report();
         next
+    }
+
+    fn drain(&mut self) {
+        let Some(draining) = &mut self.draining else { return };
+        if let Some(through) = draining.look(self.parts.table.region(), now()) {
+            self.parts.core.handle_drained(now(), through);
+        }
     }
 
     /// True if there is more to do at once.
@@ -194,17 +212,20 @@ impl Turns {
     }
 
     fn act(&mut self, action: Action, tick: Tick) {
-        let Parts { core, table, events, arbiter, divergences, role_change_max, .. } =
-            &mut self.parts;
+        let Parts {
+            core, table, events, arbiter, divergences, role_change_max, arbiter_wait, ..
+        } = &mut self.parts;
         match action {
             Action::BecomePrimary { start } => {
                 self.is_primary = true;
+                self.draining = None;
                 let again = roles::become_primary(table, start, *role_change_max);
                 let fields = json!({ "epoch": start.epoch, "packets_again": again });
                 events.write(now().as_nanos(), "primary", fields);
             }
             Action::BecomeBackup { epoch, since, diverged, receipt } => {
                 self.is_primary = false;
+                self.draining = None;
                 let patience = *role_change_max;
                 let before = |region: &Region| {
                     if diverged {
@@ -221,6 +242,8 @@ impl Turns {
                 self.is_primary = false;
                 roles::fence(table);
             }
+            Action::Drain => self.draining = Some(Draining::begin(table.region(), tick)),
+            Action::Resume { epoch } => table.region().become_primary(epoch),
             Action::Release(seq) => {
                 table.region().raise_released(RegionSeq::from_bits(seq.raw()));
             }
@@ -262,12 +285,17 @@ impl Turns {
             Action::Event(event) => {
                 if let Event::ViewChanged { .. } = event {
                     arbiter.knows(core.testimony());
+                    arbiter.note(core.testimony(), Instant::now().into_std() + *arbiter_wait);
                     // The region remembers it for the next process.
                     self.reported = Tick::ZERO;
                 }
                 let (name, mut fields) = describe(&event);
                 modes::name_port(table.region(), &mut fields);
                 events.write(now().as_nanos(), name, fields);
+                self.note_for_order(&event, now());
+                if let Event::HandedOver { .. } | Event::HandOverEnded { .. } = event {
+                    self.draining = None;
+                }
             }
         }
     }
@@ -308,6 +336,7 @@ impl Turns {
         let core = &mut self.parts.core;
         match notice {
             Notice::Stop => return false,
+            Notice::Asked(asked) => self.on_asked(asked, now()),
             Notice::Answer(id, answer) => core.handle_arbiter(now(), id, answer),
             Notice::Heartbeat(HeartbeatEvent::Silent { lasted }) => {
                 tracing::debug!(?lasted, "the peer's heartbeats stopped");
@@ -377,6 +406,9 @@ impl Turns {
         // A back-up's timers fire where they are looked after, on the primary.
         if let Some(timer) = self.parts.table.next_timer().filter(|_| self.is_primary) {
             wait = wait.min(Tick::from_nanos(timer).since(tick));
+        }
+        if let Some(look_at) = self.draining.as_ref().and_then(Draining::wake_at) {
+            wait = wait.min(look_at.since(tick));
         }
         if self.parts.table.is_held_up() {
             wait = wait.min(HELD_UP);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::bounded::Closed;
 use super::ids::{ConnectionId, NodeId, Seq, Tick};
+use super::planned::Declined;
 use super::view::View;
 use crate::wire::{BatchFrame, ChunkFrame, EpochStart, SharedFrame};
 
@@ -43,6 +44,14 @@ pub enum Action {
     /// This node was superseded. Nothing may leave any more: take the primary role from the region
     /// at once. The state stays until `BecomeBackup`.
     Fence,
+    /// This primary is about to hand over: take nothing new in, let what is there be finished and sent, then make the
+    /// region quiet and say so by [`handle_drained`](super::Core::handle_drained). Until then gather as ever.
+    Drain,
+    /// It did not get through: serve on in the same epoch.
+    Resume {
+        /// The epoch.
+        epoch: u16,
+    },
     /// Raise `released` in the region to this commit. Never lower than before within a region.
     Release(Seq),
     /// Let packets of this bounded port leave up to this commit as well, while the lease lasts.
@@ -148,6 +157,10 @@ pub enum Cause {
     NotInStep,
     /// This node started and goes on from the state that it has.
     Started,
+    /// The primary handed over.
+    Planned,
+    /// A person ordered it.
+    Ordered,
 }
 
 /// For the timeline. The host adds the time.
@@ -198,6 +211,36 @@ pub enum Event {
     Superseded {
         /// The view that says so.
         by: View,
+    },
+    /// This primary is about to hand over.
+    HandingOver {
+        /// The epoch that ends.
+        epoch: u16,
+    },
+    /// The back-up holds everything and is asked to take over.
+    HandOverReady {
+        /// The last commit of this primary.
+        last: Seq,
+    },
+    /// It did.
+    HandedOver {
+        /// Its view.
+        by: View,
+    },
+    /// Roles stay as they are: on the primary that serves on, and on the back-up.
+    HandOverEnded {
+        /// Why.
+        why: Declined,
+    },
+    /// An order to promote has come to nothing.
+    PromotionEnded {
+        /// Why.
+        why: Declined,
+    },
+    /// Without an arbiter nobody goes on by itself: a person has to say who is to be primary.
+    WaitsForOrder {
+        /// The newest view that this node knows; it is in it.
+        view: View,
     },
     /// The peer completed the handshake.
     PeerConnected {

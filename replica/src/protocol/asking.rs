@@ -17,7 +17,7 @@
 use std::time::Duration;
 
 use super::action::{Action, Cause, Event};
-use super::config::{Mutation, Past};
+use super::config::Mutation;
 use super::core::{Core, Role};
 use super::ids::Tick;
 use super::primary::Link;
@@ -35,6 +35,8 @@ pub(super) enum Wish {
     Solo(Cause),
     /// To take over from its primary.
     Promote(Cause),
+    /// To begin a new epoch whatever the view says: a person accepts what is lost.
+    Force,
     /// To have a back-up.
     Admit(Member),
 }
@@ -44,6 +46,7 @@ impl Wish {
         match self {
             Wish::Look | Wish::Admit(_) => None,
             Wish::StartAlone => Some(Cause::Started),
+            Wish::Force => Some(Cause::Ordered),
             Wish::Solo(cause) | Wish::Promote(cause) => Some(cause),
         }
     }
@@ -142,6 +145,9 @@ impl Core {
 
     /// What this node wants, as things are.
     fn wanted(&self, now: Tick) -> Option<Wish> {
+        if self.is_forced() && !matches!(self.role, Role::Primary(_)) {
+            return (!self.is_bound(now, Cause::Ordered)).then_some(Wish::Force);
+        }
         match &self.role {
             Role::Starting => self.wanted_starting(now),
             Role::Primary(primary) => match (self.partner(), primary.link) {
@@ -151,10 +157,7 @@ impl Core {
                 }
                 (None, _) => None,
             },
-            Role::Backup(backup) if backup.is_complete() => {
-                let cause = self.backup_suspicion(backup);
-                cause.filter(|cause| !self.is_bound(now, *cause)).map(Wish::Promote)
-            }
+            Role::Backup(backup) if backup.is_complete() => self.wanted_backup(now, backup),
             Role::Backup(_) | Role::Joining => {
                 let led = self.peer().is_some_and(|peer| peer.standing == Standing::Primary);
                 (!led).then_some(Wish::Look)
@@ -169,7 +172,10 @@ impl Core {
         let Some(view) = self.view.filter(|_| self.looked) else {
             return Some(Wish::Look);
         };
-        if view.member(self.config.peer).is_none() {
+        if self.config.by_hand {
+            return Some(self.wanted_starting_by_hand(now, &view));
+        }
+        if view.member(self.config.peer).is_none() || self.is_ordered() {
             return Some(Wish::StartAlone);
         }
         // Both were in sync: either may go on, and the arbiter picks one. All that follows only
@@ -192,6 +198,9 @@ impl Core {
     /// Of a new pair one node founds. A region that was used before is told "no view" only where an
     /// operator has decided for it.
     fn may_found(&self) -> bool {
+        if self.config.by_hand {
+            return self.may_found_by_hand();
+        }
         self.config.first || self.config.past.is_some()
     }
 
@@ -199,25 +208,21 @@ impl Core {
     fn proposal(&mut self, wish: Wish, current: Option<View>) -> Option<View> {
         let this = self.this();
         let Some(view) = current else {
-            let past = self.config.past.unwrap_or(Past { epoch: 0, view: 0 });
-            let heard = self.view.map_or((0, 0), |view| (view.number, view.epoch));
-            let number = past.view.max(heard.0).checked_add(1)?;
-            let epoch = past.epoch.max(heard.1).checked_add(1)?;
-            return (wish == Wish::StartAlone && self.may_found())
-                .then(|| View::alone(number, epoch, this));
+            let may = (wish == Wish::StartAlone && self.may_found()) || wish == Wish::Force;
+            return self.first_view().filter(|_| may);
         };
         // A number that cannot grow comes from a peer that makes numbers up: nothing to ask for.
         let number = view.number.checked_add(1)?;
         let mine = view.primary == this.node && view.epoch == self.epoch();
-        let next_epoch = view.epoch.checked_add(1);
+        let next_epoch = self.epoch_after(view.epoch);
         match wish {
             Wish::Look => None,
             Wish::Solo(_) => mine.then(|| View::alone(number, view.epoch, this)),
             Wish::Admit(member) => {
                 (mine && view.is_solo()).then(|| View::pair(number, view.epoch, this, member))
             }
-            Wish::StartAlone | Wish::Promote(_) => {
-                let outside = !self.is_member_of(&view);
+            Wish::StartAlone | Wish::Promote(_) | Wish::Force => {
+                let outside = !self.is_member_of(&view) && wish != Wish::Force;
                 if outside && !self.mutated(Mutation::PromoteOutsideSet) {
                     return None;
                 }
@@ -251,8 +256,8 @@ impl Core {
             }
             (Stage::Reading, Answer::Current(current)) => self.on_read(now, asking.known, current),
             (Stage::Setting { view, .. }, Answer::Won(won)) if won == view => self.learn(now, won),
-            (Stage::Setting { expected, .. }, Answer::Lost(Some(current)))
-                if current.number > expected =>
+            (Stage::Setting { expected, view, .. }, Answer::Lost(Some(current)))
+                if self.is_decided_by(&current, expected, &view) =>
             {
                 // Perhaps its own view, landed long ago: `learn` sees to that.
                 (self.looked, self.begins) = (true, false);
@@ -279,7 +284,9 @@ impl Core {
     fn on_read(&mut self, now: Tick, known: u64, current: Option<View>) {
         // To a process that the arbiter has not told anything yet, "no view" says that it may begin.
         self.begins = current.is_none() && !self.looked;
-        if current.map_or(0, |view| view.number) < known && !self.begins {
+        let current = self.newest_of(current);
+        let older = current.map_or(0, |view| view.number) < known && !self.config.by_hand;
+        if older && !self.begins {
             self.on_forgot();
             self.look_later(now);
             return;
@@ -324,7 +331,9 @@ impl Core {
 
     /// What must hold before the request can land (P3).
     fn before_setting(&mut self, wish: Wish) {
-        if matches!(wish, Wish::Promote(_)) && !self.mutated(Mutation::AckWhilePromoting) {
+        if matches!(wish, Wish::Promote(_) | Wish::Force)
+            && !self.mutated(Mutation::AckWhilePromoting)
+        {
             self.withdraw_ack();
         }
     }
@@ -365,7 +374,7 @@ impl Core {
 
     /// A view is known to be confirmed: by the arbiter, or by the peer that asked for it.
     pub(super) fn learn(&mut self, now: Tick, view: View) {
-        if self.view.is_some_and(|known| known.number >= view.number) {
+        if self.view.is_some_and(|known| !self.is_newer(&view, &known)) {
             return;
         }
         self.event(Event::ViewChanged { from: self.view, to: view });
@@ -374,9 +383,8 @@ impl Core {
         let mut won = None;
         if let Some(Asking { wish, stage: Stage::Setting { expected, view: wanted, .. }, .. }) =
             self.asking
-            && view.number > expected
+            && self.is_decided_by(&view, expected, &wanted)
         {
-            // The number it wanted to replace is gone, so nothing of it can land any more.
             self.asking = None;
             self.request = None;
             self.paused = None;
@@ -394,6 +402,7 @@ impl Core {
         match wish {
             Wish::StartAlone => self.become_primary(now, view.epoch, Cause::Started),
             Wish::Promote(cause) => self.become_primary(now, view.epoch, cause),
+            Wish::Force => self.become_primary(now, view.epoch, Cause::Ordered),
             Wish::Solo(cause) => self.on_solo(now, cause),
             Wish::Admit(member) => self.on_admitted(now, member),
             Wish::Look => {}

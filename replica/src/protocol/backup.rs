@@ -83,7 +83,7 @@ impl Core {
             return self.on_fault(now, Fault::Unexpected { message: "a transfer from nowhere" });
         }
         self.runs += 1;
-        self.unsound = false;
+        self.unsound = true; // until the transfer is whole
         let epochs = self.peer().map(|peer| peer.epoch_starts.clone()).unwrap_or_default();
         let diverged = held.is_known() && since.is_none_or(|since| held.end > since);
         match since {
@@ -283,6 +283,7 @@ impl Core {
             return;
         }
         backup.is_whole = true;
+        self.unsound = false;
         let epochs = std::mem::take(&mut backup.epochs);
         self.history = History { epochs: epochs.clone(), end: backup.applied };
         self.actions.push_back(Action::Whole { epochs });

@@ -58,6 +58,8 @@ pub struct Config {
     pub past: Option<Past>,
     /// What the state in its region is made of.
     pub history: History,
+    /// There is no arbiter but a register of this node's own: see `by_hand.rs` for what follows. Both nodes alike.
+    pub by_hand: bool,
     /// Whether output waits for the back-up.
     pub mode: Mode,
     /// Ports whose packets may leave ahead of the acks.
@@ -85,6 +87,7 @@ impl Config {
             first: false,
             past: None,
             history: History::default(),
+            by_hand: false,
             mode: Mode::Sync,
             bounds: Vec::new(),
             modes: 0,
@@ -103,6 +106,9 @@ impl Config {
         let timing = &self.timing;
         if self.node == self.peer {
             return Err(ConfigError::OwnPeer { node: self.node });
+        }
+        if self.by_hand && self.node.0 % 2 == self.peer.0 % 2 {
+            return Err(ConfigError::Parity { node: self.node, peer: self.peer });
         }
         if timing.period.is_zero() || timing.idle_period < timing.period {
             return Err(ConfigError::Periods { period: timing.period, idle: timing.idle_period });
@@ -131,6 +137,16 @@ pub enum ConfigError {
     OwnPeer {
         /// The number that both have.
         node: NodeId,
+    },
+    /// Without an arbiter epochs are told apart by the parity of the node that begins them.
+    #[error(
+        "without an arbiter one node has an even number and one an odd one, these are {node} and {peer}"
+    )]
+    Parity {
+        /// This node.
+        node: NodeId,
+        /// The other.
+        peer: NodeId,
     },
     /// The idle period stretches the period, it cannot undercut it.
     #[error("a period of {period:?} with an idle period of {idle:?}")]
@@ -295,4 +311,6 @@ pub enum Mutation {
     LeaseFromAck,
     /// A bounded port is allowed whatever its bounds say, as long as the lease lasts.
     BoundsIgnored,
+    /// The back-up is asked to take over, and does, before it has applied all that the primary had.
+    HandOverBeforeAcked,
 }

@@ -12,6 +12,7 @@ use super::config::{Config, ConfigError, Mutation};
 use super::handshake::Session;
 use super::history::History;
 use super::ids::{ConnectionId, Seq, Tick};
+use super::planned::Planned;
 use super::primary::{Link, Primary};
 use super::record::Testimony;
 use super::view::{Answer, Member, Request, RequestId, View};
@@ -58,6 +59,8 @@ pub struct Core {
     /// Counts the transfers that this core began, and the times it became back-up.
     pub(super) transfers: u64,
     pub(super) runs: u64,
+    /// What people want.
+    pub(super) planned: Planned,
     pub(super) open: OpenBatch,
     pub(super) ahead: Ahead,
     pub(super) actions: VecDeque<Action>,
@@ -156,6 +159,7 @@ impl Core {
             unsound: false,
             transfers: 0,
             runs: 0,
+            planned: Planned::default(),
             actions: VecDeque::new(),
             transmits: VecDeque::new(),
             last_input: now,
@@ -209,6 +213,7 @@ impl Core {
     /// The kernel says that the peer's node process is dead. Holds until the peer connects again.
     pub fn handle_peer_dead(&mut self, now: Tick, notice: DeathNotice) {
         self.wake(now);
+        self.note_death(now);
         self.dead = Some(notice);
         self.settle(now);
     }
@@ -341,7 +346,7 @@ impl Core {
     /// What this node knows of the view by itself. Every question to the arbiter bears it.
     pub fn testimony(&self) -> Testimony {
         match self.view {
-            Some(view) if self.looked => Testimony::Known(view),
+            Some(view) if self.looked || self.config.by_hand => Testimony::Known(view),
             None if self.config.past.is_none() => Testimony::Nothing,
             _ => Testimony::Something(self.known_number()),
         }
@@ -356,7 +361,7 @@ impl Core {
             Role::Backup(backup) => backup.timeout(),
             Role::Joining => None,
         };
-        let waits = [self.silence_timeout(), self.promise_timeout()];
+        let waits = [self.silence_timeout(), self.promise_timeout(), self.planned_timeout()];
         dialogue.into_iter().chain(role).chain(waits.into_iter().flatten()).min()
     }
 
@@ -396,7 +401,7 @@ impl Core {
 
 impl Core {
     /// Notes that the host drove this core, and when it did not for a while.
-    fn wake(&mut self, now: Tick) {
+    pub(super) fn wake(&mut self, now: Tick) {
         // Everybody sleeps too long now and then; twice the idle period is no accident.
         let late = self.promised.map(|promised| now.since(promised));
         if late.is_some_and(|late| late > self.config.timing.idle_period * 2) {
@@ -407,8 +412,9 @@ impl Core {
 
     /// Everything that follows from the state as it is now. Runs after every input, so the inputs
     /// only record what happened: there is no event that could be missed.
-    fn settle(&mut self, now: Tick) {
+    pub(super) fn settle(&mut self, now: Tick) {
         self.note_suspicion(now);
+        self.settle_order(now);
         self.ask(now);
         self.say_hello();
         match &self.role {
@@ -416,6 +422,7 @@ impl Core {
             Role::Backup(_) => self.settle_backup(now),
             Role::Starting | Role::Joining => {}
         }
+        self.settle_planned(now);
         self.promised = self.poll_timeout();
     }
 

@@ -43,6 +43,11 @@ impl Core {
         self.session.as_ref().is_some_and(|session| session.id == connection)
     }
 
+    /// The current connection.
+    pub(super) fn connection(&self) -> Option<ConnectionId> {
+        self.session.as_ref().map(|session| session.id)
+    }
+
     /// The peer, if there is a connection and it introduced itself.
     pub(super) fn peer(&self) -> Option<&Hello> {
         self.session.as_ref()?.peer.as_ref()
@@ -143,7 +148,7 @@ impl Core {
             incarnation: self.config.incarnation,
             standing: self.standing(),
             view: self.view,
-            epoch: self.epoch(),
+            epoch: self.epoch_told(),
             transfer,
             table_no,
             applied: history.end,
@@ -173,6 +178,7 @@ impl Core {
             Message::Chunk(chunk) => self.on_chunk(now, chunk),
             Message::SnapshotEnd(end) => self.on_snapshot_end(now, end),
             Message::Changed(changed) => self.on_changed(now, changed),
+            Message::HandOver(message) => self.on_hand_over(now, message),
             Message::Ack(_) => self.on_fault(now, Fault::Unexpected { message: "an ack" }),
         }
     }

@@ -59,16 +59,21 @@
 //! bounded ports too, before there is another; what they told that the other lacks lies within the bounds. Of a
 //! process that died, the ports may live: until the lease ends they may send what it had allowed, which lies
 //! within the bounds as well, beside the new primary. See `bounded.rs` for each state.
+//! * **P9** Where there is no arbiter, nobody becomes primary by itself but who is named alone by the newest view that it
+//!   knows (or founds with its peer); views are ordered by epoch, then number, and each node begins epochs of its own parity.
 
 mod action;
 mod asking;
 mod backup;
 mod bounded;
+mod by_hand;
 mod config;
 mod core;
 mod handshake;
 mod history;
 mod ids;
+mod own_record;
+mod planned;
 mod primary;
 mod record;
 mod transfer;
@@ -78,12 +83,15 @@ pub use action::{
     Action, Body, Cause, DeathNotice, Event, Fault, Receipt, Refusal, Resync, Transmit,
 };
 pub use bounded::{Closed, GateLook, Unacked};
+pub use by_hand::Promoting;
 #[doc(hidden)]
 pub use config::Mutation;
 pub use config::{Bound, Config, ConfigError, Control, Limits, Mode, Past, Timing};
 pub use core::{Core, NotShipped, Status};
 pub use history::History;
 pub use ids::{ConnectionId, NodeId, Seq, Tick};
+pub use own_record::OwnRecord;
+pub use planned::Declined;
 pub use record::{Judgement, Record, Testimony};
 pub use view::{Answer, Member, Request, RequestId, View, ViewError};
 

@@ -187,7 +187,7 @@ impl Core {
         if primary.link != Link::Following || !same || peer.standing != Standing::Backup {
             return (!self.mutated(Mutation::ShipToMember)).then_some(Cause::NotInStep);
         }
-        (now >= self.ack_deadline(primary)?).then_some(Cause::Slow)
+        (now >= self.ack_deadline(primary)? && !self.is_offered()).then_some(Cause::Slow)
     }
 
     /// When the oldest batch in flight has waited for too long.
@@ -400,7 +400,9 @@ impl Core {
             .then(|| self.apart_since.max(self.awake_since))
             .map(|since| since.after(self.config.timing.reconnect_wait));
         let close = self.close_due(primary).filter(|_| self.open.is_complete());
-        let slow = self.ack_deadline(primary).filter(|_| primary.link != Link::Apart);
+        let slow = self
+            .ack_deadline(primary)
+            .filter(|_| primary.link != Link::Apart && !self.is_offered());
         let readmit = self.transfer_waits(primary).then_some(primary.readmit_from);
         [apart, close, slow, readmit].into_iter().flatten().filter(|at| *at > self.last_input).min()
     }

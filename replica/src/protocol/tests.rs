@@ -11,7 +11,9 @@ use super::*;
 use crate::wire::{Change, EmitRef, OpenChunk, PutRef, Standing};
 
 mod bounded;
+mod by_hand;
 mod hostile;
+mod planned;
 
 const MILLI: u64 = 1_000_000;
 
@@ -40,6 +42,11 @@ struct Pair {
     connections: u64,
     /// Whether acks arrive.
     acks: bool,
+    /// Where there is no arbiter, what each node keeps.
+    registers: Option<[OwnRecord; 2]>,
+    connected: bool,
+    /// Whether a node gets no answer from the arbiter.
+    unanswered: [bool; 2],
 }
 
 fn config(node: u8) -> Config {
@@ -70,7 +77,16 @@ impl Pair {
                 also: Vec::new(),
             }
         });
-        let mut pair = Pair { now: 0, hosts, view: None, connections: 0, acks: true };
+        let mut pair = Pair {
+            now: 0,
+            registers: hosts[0].core.config.by_hand.then(Default::default),
+            hosts,
+            view: None,
+            connections: 0,
+            acks: true,
+            connected: true,
+            unanswered: [false; 2],
+        };
         pair.run();
         pair
     }
@@ -107,12 +123,16 @@ impl Pair {
             self.hosts[node].carry_out(now, action);
             busy = true;
         }
+        if let Some(own) = &mut self.registers {
+            let _ = own[node].judge(self.hosts[node].core.testimony(), &Request::Read);
+        }
         while let Some(transmit) = self.hosts[node].core.poll_transmit() {
             let connection = transmit.connection;
             let acks = self.acks;
             let [a, b] = &mut self.hosts;
             let (from, to) = if node == 0 { (a, b) } else { (b, a) };
             match transmit.body {
+                _ if !self.connected => {}
                 Body::Stream(frame) => {
                     from.batches += u64::from(frame.as_ref()[8] == 4);
                     let mut bytes = AlignedVec::new();
@@ -129,9 +149,15 @@ impl Pair {
             busy = true;
         }
         while let Some((id, request)) = self.hosts[node].core.poll_arbiter() {
-            let answer = match request {
-                Request::Read => Answer::Current(self.view),
-                Request::CompareAndSet { expected, view } => {
+            busy = true;
+            if self.unanswered[node] {
+                continue;
+            }
+            let testimony = self.hosts[node].core.testimony();
+            let answer = match (&mut self.registers, request) {
+                (Some(own), request) => own[node].judge(testimony, &request).answer,
+                (None, Request::Read) => Answer::Current(self.view),
+                (None, Request::CompareAndSet { expected, view }) => {
                     if self.view.map_or(0, |view| view.number) == expected {
                         self.view = Some(view);
                         Answer::Won(view)
@@ -141,7 +167,6 @@ impl Pair {
                 }
             };
             self.hosts[node].core.handle_arbiter(now, id, answer);
-            busy = true;
         }
         busy
     }
@@ -191,6 +216,8 @@ impl Host {
             Action::BecomePrimary { .. } => "primary",
             Action::BecomeBackup { .. } => "backup",
             Action::Fence => "fence",
+            Action::Drain => "drain",
+            Action::Resume { .. } => "resume",
             Action::Release(_) => "release",
             Action::Allow { .. } => "allow",
             Action::ExtendLease(_) => "lease",

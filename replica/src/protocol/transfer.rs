@@ -45,7 +45,7 @@ impl Core {
         // What it said of its state is of the time at which it knew this view, so it is still true.
         let wants = self.peer().is_some_and(|peer| {
             matches!(peer.standing, Standing::Joining | Standing::Backup)
-                && peer.view.is_some_and(|theirs| theirs.number >= view.number)
+                && peer.view.is_some_and(|theirs| !self.is_newer(&view, &theirs))
                 || self.mutated(Mutation::ShipToMember)
         });
         // P4. The view is this primary's own: it would be fenced otherwise.

@@ -87,6 +87,11 @@ impl View {
         self.members[1].is_none()
     }
 
+    /// What two views are compared by where no arbiter gives them their order.
+    pub(super) fn rank(&self) -> (u16, u64) {
+        (self.epoch, self.number)
+    }
+
     /// The record as arbiters store it: little-endian, fixed length, the same in every version.
     ///
     /// ```text

@@ -23,6 +23,7 @@ pub(crate) enum Kind {
     SnapshotEnd = 6,
     Ack = 7,
     Changed = 8,
+    HandOver = 9,
 }
 
 impl Kind {
@@ -36,6 +37,7 @@ impl Kind {
             6 => Kind::SnapshotEnd,
             7 => Kind::Ack,
             8 => Kind::Changed,
+            9 => Kind::HandOver,
             kind => return Err(WireError::Kind { kind }),
         })
     }

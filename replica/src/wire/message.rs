@@ -8,6 +8,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 use super::batch::BatchFrame;
 use super::chunk::ChunkFrame;
 use super::frame::{self, HEADER_BYTES, Kind, SharedFrame};
+use super::hand_over::{HandOver, HandOverBody};
 use super::{DATAGRAM_BYTES_MAX, WireError};
 use crate::protocol::{NodeId, Seq, View};
 
@@ -177,6 +178,8 @@ pub enum Message {
     Ack(Ack),
     /// See [`Changed`].
     Changed(Changed),
+    /// See [`HandOver`].
+    HandOver(HandOver),
 }
 
 #[derive(Archive, Serialize, Deserialize, Debug)]
@@ -221,6 +224,7 @@ impl Message {
             Kind::SnapshotEnd => Message::SnapshotEnd(from_body(kind, body)?),
             Kind::Ack => Message::Ack(from_body(kind, body)?),
             Kind::Changed => Message::Changed(decode_changed(body)?),
+            Kind::HandOver => Message::HandOver(from_body::<HandOverBody>(kind, body)?.check()?),
         })
     }
 
@@ -248,6 +252,7 @@ impl Message {
             Message::SnapshotEnd(_) => Kind::SnapshotEnd,
             Message::Ack(_) => Kind::Ack,
             Message::Changed(_) => Kind::Changed,
+            Message::HandOver(_) => Kind::HandOver,
         }
     }
 }
@@ -259,6 +264,7 @@ pub(crate) enum Outgoing<'a> {
     Start(Start),
     SnapshotEnd(SnapshotEnd),
     Changed(&'a Changed),
+    HandOver(HandOver),
 }
 
 pub(crate) fn encode(message: Outgoing<'_>) -> SharedFrame {
@@ -277,6 +283,7 @@ pub(crate) fn encode(message: Outgoing<'_>) -> SharedFrame {
         }
         Outgoing::SnapshotEnd(end) => frame_of(Kind::SnapshotEnd, &end),
         Outgoing::Changed(changed) => frame_of(Kind::Changed, changed),
+        Outgoing::HandOver(message) => frame_of(Kind::HandOver, &HandOverBody::of(message)),
     }
 }
 

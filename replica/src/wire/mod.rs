@@ -16,6 +16,7 @@
 mod batch;
 mod chunk;
 mod frame;
+mod hand_over;
 mod message;
 mod rows;
 
@@ -23,6 +24,7 @@ pub(crate) use batch::encode_batch;
 pub use batch::{BatchFrame, BatchView, Change, EmitRef, OpenBatch, PutRef, SentRef};
 pub use chunk::{ChunkFrame, OpenChunk};
 pub use frame::{FrameReader, HEADER_BYTES, SharedFrame, body_bytes};
+pub use hand_over::HandOver;
 pub use message::{
     Ack, CHANGED_MAX, Changed, EpochStart, Hello, Message, Refuse, SnapshotEnd, Standing, Start,
 };

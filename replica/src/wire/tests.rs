@@ -6,7 +6,7 @@ use super::batch::{change_row, encode_batch, push_emit};
 use super::frame::{self, Kind};
 use super::rows::{BatchBody, Rows};
 use super::*;
-use crate::protocol::{Member, NodeId, Seq, View};
+use crate::protocol::{Declined, Member, NodeId, Seq, View};
 
 const A: Member = Member { node: NodeId(1), incarnation: 0x0102_0304_0506_0708 };
 const B: Member = Member { node: NodeId(2), incarnation: 0x1112_1314_1516_1718 };
@@ -86,6 +86,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     let mut chunk = OpenChunk::new();
     assert!(chunk.push(put()));
     chunk.push_emit(emit());
+    let ready = HandOver::Ready { epoch: 2, last: Seq::new(2, 10) };
     let bytes = |frame: SharedFrame| frame.as_ref().to_vec();
     vec![
         ("hello", bytes(encode(Outgoing::Hello(&hello)))),
@@ -99,6 +100,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("ack", encode_datagram(&ack)),
         ("changed", bytes(encode(Outgoing::Changed(&changed)))),
+        ("hand over", bytes(encode(Outgoing::HandOver(ready)))),
     ]
 }
 
@@ -119,6 +121,22 @@ fn the_bytes_of_each_message_are_frozen() {
     let now: String =
         messages().iter().map(|(name, bytes)| format!("{name}: {}\n", hex(bytes))).collect();
     assert_eq!(now, golden, "left is what this build makes, right is wire/golden.txt");
+}
+
+#[test]
+fn each_step_of_a_hand_over_survives_its_bytes() {
+    for message in [
+        HandOver::Wanted { within_ns: u64::MAX },
+        HandOver::Ready { epoch: 2, last: Seq::new(2, 10) },
+        HandOver::Withdrawn { why: Declined::NotTaken },
+        HandOver::Refused { why: Declined::PeerServes },
+    ] {
+        let frame = encode(Outgoing::HandOver(message));
+        match Message::decode(aligned(frame.as_ref())) {
+            Ok(Message::HandOver(read)) => assert_eq!(read, message),
+            other => panic!("{message:?} became {other:?}"),
+        }
+    }
 }
 
 #[test]

@@ -194,6 +194,20 @@ impl Register {
         Ok(answer)
     }
 
+    /// Makes this the view, whatever was: for a node that keeps a record of its own.
+    ///
+    /// # Errors
+    /// As [`answer`](Self::answer).
+    pub(crate) fn keep(&mut self, view: &View) -> Result<(), StoreError> {
+        let failed = |source| StoreError { path: view_path(&self.dir), source };
+        if self.broken {
+            return Err(failed(io::Error::other("an earlier write failed; start the node again")));
+        }
+        self.store(view).inspect_err(|_| self.broken = true).map_err(failed)?;
+        self.record = Record::new(Some(*view));
+        Ok(())
+    }
+
     fn store(&self, view: &View) -> io::Result<()> {
         let temporary = self.dir.join("view.tmp");
         let mut file = OpenOptions::new()

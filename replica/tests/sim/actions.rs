@@ -1,6 +1,6 @@
 //! Carrying out what a core asks of its host, and checking the outcome.
 
-use hotpair_replica::protocol::{Action, Event, Resync};
+use hotpair_replica::protocol::{Action, Cause, Event, Resync};
 use hotpair_replica::wire::Standing;
 
 use super::ledger::{Checked, Violation, ensure};
@@ -22,6 +22,7 @@ impl World {
                 let end = region.applied.max(region.commit_seq);
                 ensure!(start.base <= end.raw(), "{start:?} begins with a state of {end}");
                 region.become_primary(start);
+                self.machines[node].handed_over = self.compare_at_hand_over(node, start.epoch);
                 let region = &self.machines[node].region;
                 self.ledger.on_primary(start.epoch, id, life, region)?;
                 self.ahead.on_primary(start.epoch, region)?;
@@ -33,7 +34,9 @@ impl World {
             }
             Action::Whole { epochs } => region.become_whole(epochs),
             Action::Distrust => region.epochs.clear(),
-            Action::Fence => region.role = Role::Fenced,
+            Action::Fence => self.machines[node].fence(),
+            Action::Drain => region.begin_drain(),
+            Action::Resume { epoch } => region.resume(epoch),
             Action::Release(seq) => {
                 ensure!(seq >= region.released, "released goes from {} to {seq}", region.released);
                 region.released = seq;
@@ -96,6 +99,8 @@ impl World {
                 Resync::Union => self.counts.union += 1,
                 Resync::Full => self.counts.full += 1,
             },
+            Event::Promoted { cause: Cause::Planned, .. } => self.on_handed_over(node)?,
+            Event::HandOverEnded { .. } => self.counts.hand_overs_ended += 1,
             Event::DigestDiffers { .. } | Event::Fault(_) | Event::Refused { .. } => {
                 return Err(Violation(format!("node {node}: {event:?}")));
             }

@@ -110,6 +110,12 @@ impl World {
             return; // the subject of other runs
         }
         let newest = self.ledger.newest();
+        // With the host of the only one that knew of an admission the pair is lost, whatever is done.
+        let learned = self.learned();
+        let left = self.ledger.views.iter().rfind(|view| view.number <= learned);
+        if left.is_some_and(|view| !self.machines.iter().any(|m| view.has(m.member()))) {
+            return;
+        }
         let knows = |node| newest.is_some_and(|v| self.testimony(node) == Testimony::Known(v));
         // An old copy is found out by whoever knows better, if that one asks before others believe it.
         let copy = match self.ledger.views.len() as u64 {

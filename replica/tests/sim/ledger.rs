@@ -110,6 +110,11 @@ impl Ledger {
         later.find(|(_, log)| lacks(log)).map(|(later, _)| *later)
     }
 
+    /// Whether the outside was told of a commit.
+    pub(crate) fn was_told(&self, id: u32) -> bool {
+        self.outside.iter().any(|told| told.0 == id)
+    }
+
     /// The arbiter stored a view.
     pub(crate) fn on_view(&mut self, view: View, decided: bool) -> Checked {
         if let Some(last) = self.views.last() {

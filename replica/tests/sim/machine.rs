@@ -44,6 +44,8 @@ pub(crate) struct Setup {
     pub(crate) flaw: Option<HostFlaw>,
     /// Whether there are bounded and local ports.
     pub(crate) modes: bool,
+    /// Nothing goes wrong but that packets are lost now and then.
+    pub(crate) calm: bool,
 }
 
 /// A bug of the host, on whose part of the bargain the protocol relies.
@@ -100,6 +102,10 @@ pub(crate) struct Machine {
     pub(crate) workers_until: u64,
     pub(crate) port_until: u64,
     pub(crate) flaw: Option<HostFlaw>,
+    /// The region as it was when it was fenced while it stood still.
+    pub(crate) left_behind: Option<Region>,
+    /// What was found when it became primary, if the other one stood still for it.
+    pub(crate) handed_over: Option<super::ledger::Checked>,
     /// Compare-and-sets that may still land.
     pub(crate) setting: u32,
     pub(crate) bounds: Option<Bounds>,
@@ -118,6 +124,8 @@ impl Machine {
             life: 0,
             workers_until: 0,
             port_until: 0,
+            left_behind: None,
+            handed_over: None,
             setting: 0,
             bounds: None,
             clock: None,
@@ -182,7 +190,7 @@ impl Machine {
     /// Gathers commits and sent packets, offers them, and copies a part of a transfer.
     pub(crate) fn gather(&mut self, now: u64, rng: &mut Rng) {
         let Machine { region, process: Some(process), gathered, .. } = self else { return };
-        let Role::Primary(epoch) = region.role else { return };
+        let Some(epoch) = region.gathers() else { return };
         let status = process.core.status();
         if status.epoch != epoch || !process.core.has_room() {
             return;
@@ -206,6 +214,7 @@ impl Machine {
         }
         let digest = Some(region.digest());
         let _ = process.core.offer(tick, region.commit_seq, digest);
+        super::planned::drain(region, process, tick, rng);
         self.copy(now, rng);
     }
 
@@ -264,7 +273,7 @@ impl Machine {
     /// The ports send some of what they may: epoch and commit of each, and why it may leave.
     pub(crate) fn send(&mut self, now: u64, rng: &mut Rng) -> Vec<(u16, u32, Way)> {
         let (modes, region) = (self.bounds.is_some(), &mut self.region);
-        let Role::Primary(epoch) = region.role else { return Vec::new() };
+        let (Role::Primary(epoch) | Role::Draining(epoch)) = region.role else { return Vec::new() };
         let tick = self.clock.map_or(Tick::ZERO, |clock| clock.tick(now));
         let way_out = |seq, id| region.way_out(id, seq, tick, modes);
         let ready: Vec<_> = region

@@ -8,6 +8,7 @@ mod ledger;
 mod machine;
 mod modes;
 mod net;
+mod planned;
 mod region;
 mod rng;
 mod talk;

@@ -36,6 +36,10 @@ pub(crate) struct Commit {
 pub(crate) enum Role {
     Empty,
     Primary(u16),
+    /// About to hand over: what is there is worked on and sent.
+    Draining(u16),
+    /// Neither commits nor sends any more.
+    Quiet(u16),
     Backup,
     Fenced,
 }
@@ -101,7 +105,7 @@ impl Region {
 
     /// What a process finds when it starts. Nobody commits under an older role from here on.
     pub(crate) fn settle(&mut self) -> History {
-        if let Role::Primary(_) = self.role {
+        if let Role::Primary(_) | Role::Draining(_) | Role::Quiet(_) = self.role {
             self.role = Role::Fenced;
         }
         self.written = None;

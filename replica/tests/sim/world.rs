@@ -40,6 +40,7 @@ pub(super) enum Happening {
     Work { node: usize, life: u64 },
     Land { node: usize, life: u64, question: Question, arbiter: u64 },
     Operator,
+    HandOver,
     Answered { node: usize, life: u64, id: RequestId, answer: Answer },
     Dead { at_node: usize, life: u64 },
     Resume { node: usize, life: u64 },
@@ -63,6 +64,10 @@ pub(crate) struct Counts {
     pub(crate) restored: u64,
     pub(crate) decided: u64,
     pub(crate) checked: u64,
+    /// Planned changes that took place, of them those that nothing went wrong in between, and those given up.
+    pub(crate) hand_overs: u64,
+    pub(crate) hand_overs_clean: u64,
+    pub(crate) hand_overs_ended: u64,
 }
 
 /// What a run did.
@@ -121,8 +126,8 @@ impl World {
             order: 0,
             ids: 0,
             slot_of: Vec::new(),
+            faults: !setup.calm,
             setup,
-            faults: true,
             tracing,
             working: true,
             slow_percent,
@@ -131,6 +136,9 @@ impl World {
             let bounds = Some(Bounds::draw(&mut world.rng));
             world.ahead.bounds = bounds;
             world.machines.iter_mut().for_each(|machine| machine.bounds = bounds);
+        }
+        if !world.faults {
+            world.net.loss_percent = world.rng.below(30);
         }
         for node in 0..2 {
             world.at(world.now, Happening::Start(node));
@@ -141,6 +149,7 @@ impl World {
         world.at(0, Happening::Heartbeats);
         world.at(0, Happening::Connect);
         world.at(50 * MILLI, Happening::Fault);
+        world.at(80 * MILLI, Happening::HandOver);
         world
     }
 
@@ -251,6 +260,7 @@ impl World {
                 }
                 Ok(())
             }
+            Happening::HandOver => self.want_hand_over(),
             Happening::Kill(node) => {
                 self.kill_process(node, false);
                 Ok(())
@@ -348,7 +358,9 @@ impl World {
             if busy { self.rng.pick(50 * MICRO..MILLI) } else { self.rng.below(20 * MILLI) };
         self.at(self.now + pause, Happening::Worker(node));
         let machine = &mut self.machines[node];
-        let Role::Primary(epoch) = machine.region.role else { return Ok(()) };
+        let (Role::Primary(epoch) | Role::Draining(epoch)) = machine.region.role else {
+            return Ok(());
+        };
         if machine.workers_until > self.now || !self.working {
             return Ok(());
         }
@@ -444,6 +456,11 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Whether the workers work: at the end they do not, so that it becomes quiet.
+    pub(super) fn is_working(&self) -> bool {
+        self.working
     }
 
     fn is_quiet(&self) -> bool {

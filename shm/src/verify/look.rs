@@ -61,7 +61,7 @@ pub(super) fn look(region: &Region, mode: Mode) -> Report {
     look.check_keys();
     // Last: it only grows, so what was drawn before anything above was read lies below it.
     look.positions();
-    let changing = !matches!(region.role().role(), Role::Primary | Role::Backup);
+    let changing = !matches!(region.role().role(), Role::Primary | Role::Draining | Role::Backup);
     if mode == Mode::Online && changing {
         // The node may be emptying the region, or voiding claims.
         look.report.findings.retain(|finding| finding.wrong.is_nonsense());
@@ -97,7 +97,7 @@ impl Look<'_> {
         let role = self.region.role();
         // During a transfer of state slots are ahead of what the region has as a whole.
         let limit = match role.role() {
-            Role::Primary => limit,
+            Role::Primary | Role::Draining => limit,
             _ => limit.max(Seq::from_bits(u64::from(role.epoch()) << 48 | ((1 << 48) - 1))),
         };
         for slot in 0..self.map.geometry().slots {

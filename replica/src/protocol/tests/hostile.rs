@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::wire::{
-    Ack, BatchBody, Changed, Hello, Outgoing, Refuse, SnapshotEnd, Start, encode, encode_batch,
-    encode_datagram,
+    Ack, BatchBody, Changed, HandOver, Hello, Outgoing, Refuse, SnapshotEnd, Start, encode,
+    encode_batch, encode_datagram,
 };
 
 /// Goal: a peer with a valid certificate and bad manners brings down neither the node nor its memory.
@@ -52,6 +52,7 @@ fn next(rng: &mut u64) -> u64 {
 
 /// A well-formed message of nonsense: a frame, or a datagram.
 fn hostile_frame(rng: &mut u64, round: u64, from: u8) -> Result<AlignedVec, Vec<u8>> {
+    let kind = if round < 2 { 0 } else { next(rng) % 10 };
     let edges = [0, 1, 2, 3, 7, 1 << 48, (1 << 48) + 1, u64::MAX - 1, u64::MAX];
     let mut number = || edges[(next(rng) % edges.len() as u64) as usize];
     let member = |node: u8, incarnation| Member { node: NodeId(node), incarnation };
@@ -61,7 +62,7 @@ fn hostile_frame(rng: &mut u64, round: u64, from: u8) -> Result<AlignedVec, Vec<
         _ => View::pair(number().max(1), number() as u16, member(from, 1), member(1 - from, 101)),
     };
     let raw = Seq::from_raw(number());
-    let frame = match if round < 2 { 0 } else { number() % 9 } {
+    let frame = match kind {
         0 | 1 => {
             let standings =
                 [Standing::Starting, Standing::Primary, Standing::Backup, Standing::Joining];
@@ -107,6 +108,12 @@ fn hostile_frame(rng: &mut u64, round: u64, from: u8) -> Result<AlignedVec, Vec<
             transfer: number(),
             slots: vec![number() as u32, 3, 3],
             last: number() % 2 == 0,
+        })),
+        9 => encode(Outgoing::HandOver(match number() % 4 {
+            0 => HandOver::Wanted { within_ns: number() },
+            1 => HandOver::Ready { epoch: number() as u16, last: raw },
+            2 => HandOver::Withdrawn { why: Declined::NotTaken },
+            _ => HandOver::Refused { why: Declined::Busy },
         })),
         6 => {
             let mut chunk = OpenChunk::new();

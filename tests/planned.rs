@@ -1,0 +1,325 @@
+//! Roles that change because somebody wants it: under load, back and forth; by hand where there is no arbiter.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use support::{HOTPAIR, RegionName, Running, bound, eventually, family, hotpair, loopback};
+
+const OBJECTS: u32 = 32;
+
+/// A pair of this host with the demo's ports and workers, and what it leaves in a directory.
+struct Site {
+    dir: tempfile::TempDir,
+    ip: String,
+    regions: [RegionName; 2],
+    none: bool,
+}
+
+impl Site {
+    fn new(purpose: u8, none: bool) -> Site {
+        let name = |node| RegionName::new(&format!("planned{purpose}-{node}"));
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let site = Site { dir, ip: loopback(purpose), regions: ["a", "b"].map(name), none };
+        let pki = site.path("pki");
+        hotpair(["pki", "init", "--name", "planned", "--dir", &text(&pki)]).exits(0);
+        site
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn service(&self) -> String {
+        format!("{}:7430", self.ip)
+    }
+
+    fn config(&self, side: usize) -> PathBuf {
+        let ip = &self.ip;
+        let (node, own, peer) = [("a", 7410, 7420), ("b", 7420, 7410)][side];
+        let arbiter = if self.none {
+            format!("[arbiter]\nkind = \"none\"\nstore = \"view-{node}\"")
+        } else {
+            format!("[witness]\naddress = \"{ip}:7400\"")
+        };
+        let blocks = 4 * 512 + 16 * 64 + 16 * 512;
+        let text = format!(
+            r#"pair = {{ name = "planned", node = "{node}" }}
+pki = {{ dir = "pki" }}
+replication = {{ listen = "{ip}:{own}", peer = "{ip}:{peer}" }}
+{arbiter}
+[region]
+name = "{region}"
+slots = 512
+participants = 16
+tx_entries = 512
+class = [{{ payload_bytes = 256, blocks = {blocks} }}]
+[[queue]]
+name = "objects"
+[[port]]
+name = "service"
+kind = "udp"
+holder = "service.sock"
+queue = "objects"
+command = [{HOTPAIR:?}, "demo-port"]
+packet_bytes_max = 128
+[[worker]]
+queue = "objects"
+command = [{HOTPAIR:?}, "demo-worker", "--side", "{node}"]
+count = 2
+"#,
+            region = self.regions[side].0,
+        );
+        let path = self.path(&format!("{node}.toml"));
+        std::fs::write(&path, text).expect("a temporary directory is writable");
+        path
+    }
+
+    fn hold(&self) -> Running {
+        let socket = self.path("service.sock");
+        let service = format!("service={}", self.service());
+        let hold = ["hold", "--at", &text(&socket), &service].map(str::to_owned);
+        let hold = Running::start(bound().args(hold).stdout(Stdio::null()));
+        eventually("the holder listens", || socket.exists());
+        hold
+    }
+
+    fn witness(&self) -> Running {
+        let mut command = bound();
+        command.args(["witness", "--listen", &format!("{}:7400", self.ip), "--pki"]);
+        command.arg(self.path("pki")).arg("--store").arg(self.path("witness"));
+        command.args(["--reinit", "a"]);
+        let witness = Running::start(command.stdin(Stdio::null()).stdout(Stdio::null()));
+        let address = (self.ip.as_str(), 7400);
+        eventually("the witness listens", || TcpStream::connect(address).is_ok());
+        witness
+    }
+
+    /// Its events go to a file.
+    fn node(&self, side: usize) -> Running {
+        let events = std::fs::File::create(self.events(side)).expect("writable");
+        let mut command = bound();
+        command.args(["node", "--json", "--config"]).arg(self.config(side));
+        Running::start(command.stdin(Stdio::null()).stdout(events))
+    }
+
+    fn events(&self, side: usize) -> PathBuf {
+        self.path(&format!("{side}.events"))
+    }
+
+    /// Both nodes, node a primary, with a port and two workers on each side.
+    fn pair(&self) -> [Running; 2] {
+        let a = self.node(0);
+        if !self.none {
+            eventually("node a is primary", || self.status(0)["role"] == "primary");
+        }
+        self.joined_by_b(a)
+    }
+
+    fn joined_by_b(&self, a: Running) -> [Running; 2] {
+        let pair = [a, self.node(1)];
+        self.protected_by(0);
+        for side in 0..2 {
+            eventually("its port and workers are there", || {
+                let status = self.status(side);
+                let count = |kind: &str| status[kind].as_array().map_or(0, Vec::len);
+                count("ports") == 1 && count("workers") == 2
+            });
+        }
+        pair
+    }
+
+    fn protected_by(&self, primary: usize) {
+        eventually("the pair is protected", || {
+            let status = self.status(primary);
+            status["role"] == "primary" && status["protected"] == true
+        });
+        assert_eq!(self.status(1 - primary)["role"], "backup");
+    }
+
+    fn status(&self, side: usize) -> Value {
+        let ended = hotpair(["status", "--json", "--region", &self.regions[side].0]);
+        serde_json::from_str(ended.stdout.trim()).unwrap_or_default()
+    }
+
+    fn ask(&self, what: &str, side: usize, more: &[&str]) -> support::Ended {
+        let config = text(&self.config(side));
+        hotpair([&[what, "--config", &config], more].concat())
+    }
+
+    /// Every event of that name of both nodes.
+    fn told(&self, event: &str) -> Vec<Value> {
+        let all = |side| std::fs::read_to_string(self.events(side)).unwrap_or_default();
+        let lines = [all(0), all(1)].concat();
+        let lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["event"] == event).collect()
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().expect("an ordinary path").to_owned()
+}
+
+/// The demo's client, which knows of every answer what it must be.
+struct Client(Child);
+
+impl Client {
+    fn start(site: &Site, seconds: u32) -> Client {
+        let mut command = bound();
+        command.args(["demo-client", "--rate=1000"]);
+        command.arg(format!("--service={}", site.service()));
+        command.args([format!("--seconds={seconds}"), format!("--objects={OBJECTS}")]);
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut client = Client(child.expect("the program was built"));
+        let stdin = client.0.stdin.as_mut().expect("it was asked for");
+        stdin.write_all(b"go\n").expect("it listens");
+        client
+    }
+
+    /// Its result, once the load is over.
+    fn result(mut self) -> Value {
+        let stdout = self.0.stdout.take().expect("it was asked for");
+        let lines = BufReader::new(stdout).lines().map_while(Result::ok);
+        let mut lines = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+        let result = lines.find(|line| line["event"] == "result").expect("it reports");
+        self.0.wait().expect("our own child");
+        result
+    }
+}
+
+#[track_caller]
+fn nothing_is_wrong(result: &Value) {
+    for field in ["lost", "duplicated", "diverged", "unanswered"] {
+        assert_eq!(result[field], 0, "{field} in {result:#}");
+    }
+    assert_eq!(result["added"], result["withdrawn"], "{result:#}");
+}
+
+/// Goal: under load roles change back and forth, asked of either node, and nobody outside can tell: nothing is lost, nothing
+/// is sent twice, no packet that was read is dropped. Whoever comes back is back-up and stays so.
+#[test]
+fn roles_change_back_and_forth_under_load() {
+    let site = Site::new(40, false);
+    let (_hold, _witness) = (site.hold(), site.witness());
+    let _pair = site.pair();
+    let client = Client::start(&site, 6);
+    let mut primary = 0;
+    let mut epoch = site.status(0)["epoch"].as_u64().expect("it serves");
+    for turn in 0..6 {
+        // In turns of the one that serves and the one that is to.
+        let asked = (primary + turn / 2) % 2;
+        let reply = site.ask("failover", asked, &["--json", "--timeout", "20s"]);
+        let reply = reply.exits(0).json();
+        primary = 1 - primary;
+        epoch += 1;
+        assert_eq!(reply["outcome"], "done", "{reply:#}");
+        assert!(reply["stood_still_us"].as_u64().is_some_and(|us| us > 0), "{reply:#}");
+        site.protected_by(primary);
+        // Nothing else changed a role meanwhile, and nobody takes it back.
+        assert_eq!(site.status(primary)["epoch"], epoch);
+        println!("{}: {} us", turn, reply["stood_still_us"]);
+    }
+    nothing_is_wrong(&client.result());
+    site.protected_by(primary);
+    assert_eq!(site.status(primary)["epoch"], epoch);
+
+    let begun = site.told("primary");
+    assert_eq!(begun.len(), 7, "{begun:?}");
+    for event in &begun {
+        assert_eq!(event["packets_again"], 0, "{event}");
+    }
+    let (mut received, mut delivered) = (0, 0);
+    for side in 0..2 {
+        let counters = site.status(side)["ports"][0]["counters"].clone();
+        // Counters that are zero are not told.
+        assert!(counters["dropped_role"].is_null(), "{counters:#}");
+        received += counters["received"].as_u64().expect("a count");
+        delivered += counters["delivered"].as_u64().expect("a count");
+    }
+    assert!(received > 5_000 && received == delivered, "{received} read, {delivered} delivered");
+}
+
+/// Goal: a hand-over that cannot be, or does not get through, says why and changes nothing.
+#[test]
+fn a_hand_over_that_cannot_be_changes_nothing() {
+    let site = Site::new(41, false);
+    let nobody = site.ask("failover", 0, &[]);
+    nobody.exits(3).one_error().says("no node of region").says("hotpair node");
+    let (_hold, _witness) = (site.hold(), site.witness());
+    let alone = site.node(0);
+    eventually("node a is primary", || site.status(0)["role"] == "primary");
+    site.ask("failover", 0, &[]).exits(5).one_error().says("no back-up in step");
+    let json = site.ask("failover", 0, &["--json"]).exits(5).json();
+    assert_eq!(json["outcome"], "refused", "{json:#}");
+    let pair = site.joined_by_b(alone);
+    // Who works on the messages is stopped: they cannot be finished.
+    let workers: Vec<_> = site.status(0)["workers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|worker| worker["pid"].as_i64())
+        .map(|pid| Pid::from_raw(i32::try_from(pid).expect("a process id")))
+        .collect();
+    assert_eq!(workers.len(), 2);
+    workers.iter().for_each(|pid| kill(*pid, Signal::SIGSTOP).expect("it runs"));
+    let client = Client::start(&site, 2);
+    eventually("messages wait", || site.status(0)["queues"][0]["waiting"] != 0);
+    let late = site.ask("failover", 0, &["--timeout", "300ms"]);
+    late.exits(6).one_error().says("messages not worked on").says("goes on where it was");
+    workers.iter().for_each(|pid| kill(*pid, Signal::SIGCONT).expect("it runs"));
+    nothing_is_wrong(&client.result());
+    site.protected_by(0);
+    assert_eq!(site.told("promoted").len(), 1, "nobody else was promoted");
+    site.ask("failover", 0, &["--timeout", "20s"]).exits(0);
+    site.protected_by(1);
+    drop(pair);
+}
+
+/// Goal: without an arbiter nobody is promoted by itself; by hand only where there cannot be two, or where the loss is
+/// accepted. The one of before comes back, is fenced, and becomes back-up.
+#[test]
+fn without_an_arbiter_a_person_promotes() {
+    let site = Site::new(42, true);
+    let _hold = site.hold();
+    let pair = site.pair();
+    let there = site.ask("promote", 0, &[]);
+    assert!(there.exits(0).stdout.contains("primary already"), "{there:#?}");
+
+    // Its primary is there, and hands over.
+    let client = Client::start(&site, 2);
+    site.ask("promote", 1, &["--timeout", "20s"]).exits(0);
+    site.protected_by(1);
+    nothing_is_wrong(&client.result());
+    site.ask("failover", 1, &["--timeout", "20s"]).exits(0);
+    site.protected_by(0);
+    let epoch = site.status(0)["epoch"].as_u64().expect("it serves");
+    assert_eq!(epoch % 2, 1, "node a begins the odd ones");
+
+    // All of node a's side stands still, and nobody can tell that from a host out of reach.
+    let family = family(pair[0].pid());
+    let all = |signal| {
+        for pid in &family {
+            kill(Pid::from_raw(*pid), signal).expect("it runs");
+        }
+    };
+    all(Signal::SIGSTOP);
+    eventually("node b has noticed", || !site.told("waits_for_order").is_empty());
+    let refused = site.ask("promote", 1, &[]);
+    refused.exits(5).one_error().says("may be primary").says("--accept-loss");
+    assert_eq!(site.status(1)["role"], "backup", "nobody is promoted by itself");
+    let forced = site.ask("promote", 1, &["--accept-loss", "--timeout", "20s"]);
+    assert!(forced.exits(0).stdout.contains("given up: "), "{forced:#?}");
+    assert_eq!(site.status(1)["role"], "primary");
+    let forced = site.status(1)["epoch"].as_u64().expect("it serves");
+    assert!(forced > epoch && forced.is_multiple_of(2), "{forced} after {epoch}");
+
+    all(Signal::SIGCONT);
+    site.protected_by(1);
+    assert_eq!(site.status(1)["epoch"], forced, "it stays with the one that was promoted");
+}
