@@ -176,8 +176,11 @@ impl Participant {
         self.leave();
         match result {
             Err((error, packet)) if error.is_overload() => self.overloaded(to.queue, error, packet),
-            // The role changed in between, and what was read before may still be delivered.
-            Err((DeliverError::NotPrimary, packet)) if self.region.role().serves() => {
+            // What was read before the role changed may still be delivered. Under the same word it is refused for another
+            // reason, and would be again.
+            Err((DeliverError::NotPrimary, packet))
+                if self.region.role() != role && self.region.role().serves() =>
+            {
                 self.deliver(to, packet)
             }
             other => other,
