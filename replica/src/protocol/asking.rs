@@ -24,6 +24,11 @@ use super::primary::Link;
 use super::view::{Answer, Member, Request, RequestId, View};
 use crate::wire::Standing;
 
+/// What the number of a pair's first view is ahead of the last one that its founder knows, where an operator
+/// lets it begin again: the other node may know of later ones, and must not take the arbiter's record for an
+/// old copy. More than a pair changes its view in its life.
+const BEGUN_AGAIN: u64 = 1 << 32;
+
 /// What this node wants of the arbiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
@@ -151,7 +156,9 @@ impl Core {
                 }
                 (None, _) => None,
             },
-            Role::Backup(backup) if backup.is_complete() => {
+            Role::Backup(backup)
+                if backup.is_complete() || self.mutated(Mutation::PromoteWhileSyncing) =>
+            {
                 self.backup_suspicion(backup).map(Wish::Promote)
             }
             Role::Backup(_) | Role::Joining => {
@@ -190,7 +197,7 @@ impl Core {
     /// Of a new pair one node founds. A region that was used before is told "no view" only where an
     /// operator has decided for it.
     fn may_found(&self) -> bool {
-        self.config.first || self.config.past.is_some()
+        self.config.first || self.config.past.is_some() || self.view.is_some()
     }
 
     /// The view to ask for, given the current one. `None`: the wish makes no sense in it.
@@ -199,7 +206,10 @@ impl Core {
         let Some(view) = current else {
             let past = self.config.past.unwrap_or(Past { epoch: 0, view: 0 });
             let heard = self.view.map_or((0, 0), |view| (view.number, view.epoch));
-            let number = past.view.max(heard.0).checked_add(1)?;
+            let number = match past.view.max(heard.0) {
+                0 => 1,
+                number => number.checked_add(BEGUN_AGAIN)?,
+            };
             let epoch = past.epoch.max(heard.1).checked_add(1)?;
             return (wish == Wish::StartAlone && self.may_found())
                 .then(|| View::alone(number, epoch, this));
@@ -207,7 +217,8 @@ impl Core {
         // A number that cannot grow comes from a peer that makes numbers up: nothing to ask for.
         let number = view.number.checked_add(1)?;
         let mine = view.primary == this.node && view.epoch == self.epoch();
-        let next_epoch = view.epoch.checked_add(1);
+        let step = u16::from(!self.mutated(Mutation::PromoteInSameEpoch));
+        let next_epoch = view.epoch.checked_add(step);
         match wish {
             Wish::Look => None,
             Wish::Solo(_) => mine.then(|| View::alone(number, view.epoch, this)),
@@ -216,7 +227,9 @@ impl Core {
             }
             Wish::StartAlone | Wish::Promote(_) => {
                 let outside = !self.is_member_of(&view);
-                if outside && !self.mutated(Mutation::PromoteOutsideSet) {
+                let careless = self.mutated(Mutation::PromoteOutsideSet)
+                    || (self.mutated(Mutation::PromoteWhileSyncing) && wish != Wish::StartAlone);
+                if outside && !careless {
                     return None;
                 }
                 if matches!(wish, Wish::Promote(_)) && view.epoch != self.epoch() {
@@ -287,6 +300,12 @@ impl Core {
         self.arbiter_forgot = false;
         if let Some(view) = current {
             self.learn(now, view);
+        }
+        if self.begins && matches!(self.role, Role::Backup(_) | Role::Joining) {
+            // It knows of a view, and is told that there is none: the arbiter forgot, and an operator
+            // decided that what this node has is what counts.
+            self.withdraw_ack();
+            self.role = Role::Starting;
         }
         // What was learned may have changed the wish.
         let wish = self.wanted(now);

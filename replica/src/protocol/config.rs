@@ -240,4 +240,12 @@ pub enum Mutation {
     PromoteOutsideSet,
     /// Packets not yet known to be sent are left out of a state transfer.
     ForgetUnsent,
+    /// A back-up whose state is still coming asks to be promoted.
+    PromoteWhileSyncing,
+    /// A primary goes on releasing while a request of its own may land.
+    ReleaseWhileUndetermined,
+    /// An ack that belongs to an earlier transfer counts for the present one.
+    AckOfAnotherTransfer,
+    /// A new primary takes over the epoch of the old one.
+    PromoteInSameEpoch,
 }

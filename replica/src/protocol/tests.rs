@@ -10,6 +10,7 @@ use super::action::Applied;
 use super::*;
 use crate::wire::{Change, EmitRef, OpenChunk, PutRef, Standing};
 
+mod decided;
 mod hostile;
 
 const MILLI: u64 = 1_000_000;
@@ -122,7 +123,7 @@ impl Pair {
             let answer = match request {
                 Request::Read => Answer::Current(self.view),
                 Request::CompareAndSet { expected, view } => {
-                    if self.view.map_or(0, |view| view.number) == expected {
+                    if self.view.is_none_or(|view| view.number == expected) {
                         self.view = Some(view);
                         Answer::Won(view)
                     } else {

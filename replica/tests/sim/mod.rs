@@ -3,14 +3,20 @@
 
 mod actions;
 mod arbiter;
+mod boundary;
+mod delays;
 mod faults;
+mod invariants;
 mod ledger;
 mod machine;
 mod net;
 mod region;
 mod rng;
+mod sweep;
 mod talk;
 mod world;
 
+pub(crate) use boundary::Deaths;
 pub(crate) use machine::{HostFlaw, Setup};
-pub(crate) use world::{Counts, World};
+pub(crate) use sweep::{run, seeds, sweep};
+pub(crate) use world::Counts;
