@@ -286,7 +286,7 @@ impl Pair {
             }
             Role::Backup(backup) => {
                 let led = view.primary != node && view.epoch == backup.epoch;
-                if !(led && member) && (!led || backup.was_member) {
+                if !led || (!member && backup.was_member) {
                     process.role = Role::Joining;
                 } else {
                     backup.was_member |= member;
