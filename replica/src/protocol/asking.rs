@@ -157,7 +157,11 @@ impl Core {
                 }
                 (None, _) => None,
             },
-            Role::Backup(backup) if backup.is_complete() => self.wanted_backup(now, backup),
+            Role::Backup(backup)
+                if backup.is_complete() || self.mutated(Mutation::PromoteWhileSyncing) =>
+            {
+                self.wanted_backup(now, backup)
+            }
             Role::Backup(_) | Role::Joining => {
                 let led = self.peer().is_some_and(|peer| peer.standing == Standing::Primary);
                 (!led).then_some(Wish::Look)
@@ -201,7 +205,7 @@ impl Core {
         if self.config.by_hand {
             return self.may_found_by_hand();
         }
-        self.config.first || self.config.past.is_some()
+        self.config.first || self.config.past.is_some() || self.view.is_some()
     }
 
     /// The view to ask for, given the current one. `None`: the wish makes no sense in it.
@@ -214,7 +218,10 @@ impl Core {
         // A number that cannot grow comes from a peer that makes numbers up: nothing to ask for.
         let number = view.number.checked_add(1)?;
         let mine = view.primary == this.node && view.epoch == self.epoch();
-        let next_epoch = self.epoch_after(view.epoch);
+        let next_epoch = match self.mutated(Mutation::PromoteInSameEpoch) {
+            true => Some(view.epoch),
+            false => self.epoch_after(view.epoch),
+        };
         match wish {
             Wish::Look => None,
             Wish::Solo(_) => mine.then(|| View::alone(number, view.epoch, this)),
@@ -223,7 +230,9 @@ impl Core {
             }
             Wish::StartAlone | Wish::Promote(_) | Wish::Force => {
                 let outside = !self.is_member_of(&view) && wish != Wish::Force;
-                if outside && !self.mutated(Mutation::PromoteOutsideSet) {
+                let careless = self.mutated(Mutation::PromoteOutsideSet)
+                    || (self.mutated(Mutation::PromoteWhileSyncing) && wish != Wish::StartAlone);
+                if outside && !careless {
                     return None;
                 }
                 if matches!(wish, Wish::Promote(_)) && view.epoch != self.epoch() {
@@ -296,6 +305,14 @@ impl Core {
         self.arbiter_forgot = false;
         if let Some(view) = current {
             self.learn(now, view);
+        }
+        let follows = matches!(self.role, Role::Backup(_) | Role::Joining) && !self.unsound;
+        if self.begins && follows && !self.config.by_hand {
+            // It knows of a view, and is told that there is none: the arbiter forgot, and an operator
+            // decided that what this node has is what counts.
+            self.withdraw_ack();
+            self.leave();
+            self.role = Role::Starting;
         }
         // What was learned may have changed the wish.
         let wish = self.wanted(now);

@@ -28,6 +28,11 @@ use super::planned::Declined;
 use super::view::View;
 use crate::wire::Standing;
 
+/// What the number of a pair's first view is ahead of the last one that its founder knows, where an operator
+/// lets it begin again: the other node may know of later ones, and must not take the arbiter's record for an
+/// old copy. More than a pair changes its view in its life.
+const BEGUN_AGAIN: u64 = 1 << 32;
+
 /// What a person wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Order {
@@ -228,7 +233,10 @@ impl Core {
     pub(super) fn first_view(&self) -> Option<View> {
         let past = self.config.past.unwrap_or(Past { epoch: 0, view: 0 });
         let heard = self.view.map_or((0, 0), |view| (view.number, view.epoch));
-        let number = past.view.max(heard.0).checked_add(1)?;
+        let number = match past.view.max(heard.0) {
+            number if number == 0 || self.config.by_hand => number.checked_add(1)?,
+            number => number.checked_add(BEGUN_AGAIN)?,
+        };
         let epoch = self.epoch_after(past.epoch.max(heard.1))?;
         Some(View::alone(number, epoch, self.this()))
     }

@@ -313,4 +313,12 @@ pub enum Mutation {
     BoundsIgnored,
     /// The back-up is asked to take over, and does, before it has applied all that the primary had.
     HandOverBeforeAcked,
+    /// A back-up whose state is still coming asks to be promoted.
+    PromoteWhileSyncing,
+    /// A primary goes on releasing while a request of its own may land.
+    ReleaseWhileUndetermined,
+    /// An ack that belongs to an earlier transfer counts for the present one.
+    AckOfAnotherTransfer,
+    /// A new primary takes over the epoch of the old one.
+    PromoteInSameEpoch,
 }

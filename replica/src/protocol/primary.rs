@@ -318,10 +318,12 @@ impl Core {
     /// An ack from the back-up.
     pub(super) fn on_ack(&mut self, now: Tick, ack: Ack) {
         let from = self.peer().map(|peer| peer.incarnation);
+        let any_transfer = self.mutated(Mutation::AckOfAnotherTransfer);
         let Role::Primary(primary) = &mut self.role else {
             return;
         };
-        let stale = ack.epoch != primary.epoch || ack.transfer != primary.transfer;
+        let other = ack.transfer != primary.transfer && !any_transfer;
+        let stale = ack.epoch != primary.epoch || other;
         if stale || primary.link == Link::Apart || from != Some(ack.incarnation) {
             return;
         }
@@ -351,7 +353,8 @@ impl Core {
     fn release(&mut self) {
         let hasty = self.mutated(Mutation::SoloBeforeConfirmed) && self.is_asking_solo();
         let careless = self.mutated(Mutation::AdmitBeforeAcks);
-        if self.is_undetermined() && !hasty && !careless {
+        let restless = self.mutated(Mutation::ReleaseWhileUndetermined);
+        if self.is_undetermined() && !hasty && !careless && !restless {
             return;
         }
         let open_gate = self.config.mode == Mode::Local || self.config.control.release_without_ack;

@@ -12,6 +12,7 @@ use crate::wire::{Change, EmitRef, OpenChunk, PutRef, Standing};
 
 mod bounded;
 mod by_hand;
+mod decided;
 mod hostile;
 mod planned;
 
@@ -158,7 +159,7 @@ impl Pair {
                 (Some(own), request) => own[node].judge(testimony, &request).answer,
                 (None, Request::Read) => Answer::Current(self.view),
                 (None, Request::CompareAndSet { expected, view }) => {
-                    if self.view.map_or(0, |view| view.number) == expected {
+                    if self.view.is_none_or(|view| view.number == expected) {
                         self.view = Some(view);
                         Answer::Won(view)
                     } else {

@@ -3,6 +3,7 @@
 use hotpair_replica::protocol::{Action, Cause, Event, Resync};
 use hotpair_replica::wire::Standing;
 
+use super::boundary::{Side, Step};
 use super::ledger::{Checked, Violation, ensure};
 use super::machine::{HostFlaw, Machine};
 use super::region::Role;
@@ -10,6 +11,10 @@ use super::world::World;
 
 impl World {
     pub(super) fn carry_out(&mut self, node: usize, action: Action) -> Checked {
+        let step = Step::of_action(&action);
+        if self.dies(node, Side::Before, step) {
+            return Ok(());
+        }
         let now = self.now;
         let life = self.machines[node].life;
         let id = self.machines[node].id;
@@ -70,6 +75,7 @@ impl World {
             }
             Action::Event(event) => self.on_event(node, event)?,
         }
+        self.dies(node, Side::After, step);
         Ok(())
     }
 

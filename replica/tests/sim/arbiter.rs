@@ -2,18 +2,21 @@
 
 use hotpair_replica::protocol::{Judgement, NodeId, Record, Request, Testimony, View};
 
+use super::machine::HostFlaw;
+
 #[derive(Debug, Default)]
 pub(crate) struct Arbiter {
     record: Record,
     /// Counts its starts: what was on the way to an earlier one arrives nowhere.
     pub(crate) life: u64,
-    /// It takes a lost disk for a new pair: a bug that has to be noticed.
-    gullible: bool,
+    /// A bug that has to be noticed.
+    flaw: Option<HostFlaw>,
+    landed: u64,
 }
 
 impl Arbiter {
-    pub(crate) fn new(gullible: bool) -> Arbiter {
-        Arbiter { gullible, ..Arbiter::default() }
+    pub(crate) fn new(flaw: Option<HostFlaw>) -> Arbiter {
+        Arbiter { flaw, ..Arbiter::default() }
     }
 
     pub(crate) fn land(
@@ -22,8 +25,15 @@ impl Arbiter {
         testimony: Testimony,
         request: &Request,
     ) -> Judgement {
-        let testimony = if self.gullible { Testimony::Nothing } else { testimony };
-        self.record.judge(node, testimony, request)
+        self.landed += 1;
+        let gullible = self.flaw == Some(HostFlaw::ArbiterGullible);
+        let testimony = if gullible { Testimony::Nothing } else { testimony };
+        let durable = self.record.clone();
+        let judgement = self.record.judge(node, testimony, request);
+        if self.flaw == Some(HostFlaw::ArbiterAnswersFirst) && self.landed.is_multiple_of(3) {
+            self.record = durable;
+        }
+        judgement
     }
 
     pub(crate) fn has_forgotten(&self) -> bool {

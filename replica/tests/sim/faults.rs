@@ -1,6 +1,6 @@
 //! What goes wrong, and how often.
 
-use hotpair_replica::protocol::Testimony;
+use hotpair_replica::protocol::{Testimony, View};
 
 use super::ledger::Checked;
 use super::net::MILLI;
@@ -11,10 +11,12 @@ impl World {
     /// is lost with its region only if the other's region is in sync.
     pub(super) fn fault(&mut self) -> Checked {
         let node = self.rng.below(2) as usize;
-        match self.rng.below(16) {
+        match self.rng.below(23) {
             0 | 1 => self.kill_process(node, false),
             2 | 3 => self.kill_process(node, true),
-            4 => self.lose_host(node),
+            4 => {
+                self.lose_host(node);
+            }
             5 => self.pause(node),
             6 => {
                 let until = self.now + self.rng.pick(MILLI..400 * MILLI);
@@ -49,7 +51,12 @@ impl World {
                 self.lose_acks_and_die(node);
             }
             13 if self.rng.chance(40) => self.lose_disk(),
-            13 | 14 => self.net.loss_percent = self.rng.below(30),
+            13 | 14 => self.net.loss_percent = self.rng.below(31),
+            15 => self.pause_side(node),
+            16 => self.change_latency(),
+            // A bounded port relies on the kernel's word; see P8.
+            17 if !self.setup.modes => self.false_notice(node),
+            18..=21 => self.deaths.set_trap(node, &mut self.rng),
             _ => {
                 // A false suspicion: something delayed the heartbeats alone.
                 if let Some(process) = &mut self.machines[node].process {
@@ -77,7 +84,8 @@ impl World {
         self.after_death(node, back);
     }
 
-    fn lose_host(&mut self, node: usize) {
+    /// Whether it was, for some cannot be spared.
+    pub(super) fn lose_host(&mut self, node: usize) -> bool {
         let other = self.machines[1 - node].member();
         let learned = self.learned();
         let newest = self.ledger.newest().filter(|newest| newest.number <= learned);
@@ -86,7 +94,7 @@ impl World {
             && self.machines[node].setting == 0
             && !self.arbiter.has_forgotten();
         if !spared {
-            return;
+            return false;
         }
         self.trace(|| format!("host {node} lost, with its region"));
         let incarnation = self.rng.next();
@@ -96,6 +104,7 @@ impl World {
         self.counts.hosts_lost += 1;
         let back = self.now + self.rng.pick(5 * MILLI..700 * MILLI);
         self.after_death(node, back);
+        true
     }
 
     /// The newest view of which a region knows: that one outlives the arbiter's disk.
@@ -124,6 +133,12 @@ impl World {
             }
             _ => None,
         };
+        // Nor does a pair survive that the last who knew of a view went just before the disk did.
+        let remembered = self.ledger.views.iter().rfind(|view| view.number <= self.learned());
+        let survives = |view: &View| self.machines.iter().any(|machine| view.has(machine.member()));
+        if !remembered.is_none_or(survives) {
+            return;
+        }
         self.ledger.on_disk_lost(self.learned());
         self.trace(|| format!("the arbiter lost its disk: {copy:?}"));
         self.arbiter.lose_disk(copy);
@@ -158,15 +173,6 @@ impl World {
         self.break_connection();
     }
 
-    fn pause(&mut self, node: usize) {
-        let until = self.now + self.rng.pick(MILLI..500 * MILLI);
-        if let Some(process) = &mut self.machines[node].process {
-            // Never shorter than before: what waits for the end of a pause has to stay in order.
-            process.paused_until = process.paused_until.max(until);
-            self.trace(|| format!("node {node} paused"));
-        }
-    }
-
     /// No more faults, and what was cut is whole.
     pub(super) fn heal(&mut self) {
         self.trace(|| "healed".to_owned());
@@ -174,6 +180,8 @@ impl World {
         self.net.cut_until = [self.now; 2];
         self.net.arbiter_cut_until = [self.now; 2];
         self.net.loss_percent = 0;
+        self.net.latency = [0; 2];
+        self.deaths.disarm();
         self.slow_percent = 5;
         for machine in &mut self.machines {
             machine.workers_until = self.now;

@@ -57,6 +57,8 @@ pub(crate) enum HostFlaw {
     UnappliedForgotten,
     /// An arbiter without a view takes the pair for a new one, whatever the nodes say.
     ArbiterGullible,
+    /// An arbiter answers before what it granted is on its disk, and now and then is killed in between.
+    ArbiterAnswersFirst,
 }
 
 impl Setup {

@@ -3,7 +3,10 @@
 
 mod actions;
 mod arbiter;
+mod boundary;
+mod delays;
 mod faults;
+mod invariants;
 mod ledger;
 mod machine;
 mod modes;
@@ -11,9 +14,12 @@ mod net;
 mod planned;
 mod region;
 mod rng;
+mod sweep;
 mod talk;
 mod world;
 
+pub(crate) use boundary::Deaths;
 pub(crate) use machine::{HostFlaw, Setup};
 pub(crate) use modes::AheadCounts;
-pub(crate) use world::{Counts, World};
+pub(crate) use sweep::{run, seeds, sweep};
+pub(crate) use world::Counts;

@@ -42,6 +42,8 @@ pub(crate) struct Net {
     /// Until when that node does not reach the arbiter.
     pub(crate) arbiter_cut_until: [u64; 2],
     pub(crate) loss_percent: u64,
+    /// What a packet takes longer than usual, towards that node.
+    pub(crate) latency: [u64; 2],
 }
 
 impl Net {
@@ -50,8 +52,8 @@ impl Net {
     }
 
     /// How long one packet takes; what is lost on a stream comes a little later.
-    pub(crate) fn delay(&self, rng: &mut Rng) -> u64 {
-        let mut delay = rng.pick(20 * MICRO..150 * MICRO);
+    pub(crate) fn delay(&self, to: usize, rng: &mut Rng) -> u64 {
+        let mut delay = self.latency[to] + rng.pick(20 * MICRO..150 * MICRO);
         if rng.one_in(50) {
             delay += rng.below(3 * MILLI);
         }
@@ -63,7 +65,7 @@ impl Net {
 
     /// When the next packet of the stream towards `to` arrives.
     pub(crate) fn stream_arrival(&mut self, to: usize, now: u64, rng: &mut Rng) -> u64 {
-        let mut at = now + self.delay(rng);
+        let mut at = now + self.delay(to, rng);
         if self.cut_until[to] > now {
             at = at.max(self.cut_until[to] + rng.below(5 * MILLI));
         }

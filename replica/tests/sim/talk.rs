@@ -4,6 +4,7 @@ use hotpair_replica::protocol::{Answer, Body, ConnectionId, Judgement, Request, 
 use hotpair_replica::wire::Message;
 use rkyv::util::AlignedVec;
 
+use super::boundary::{Side, Step};
 use super::ledger::{Checked, Violation, ensure};
 use super::net::{Address, Connection, MICRO, MILLI, Packet};
 use super::world::{Happening, Question, World};
@@ -83,12 +84,17 @@ impl World {
                 }
             }
         }
+        let step = Step::of_receiving(&packet);
+        if self.dies(node, Side::Before, step) {
+            return Ok(());
+        }
         self.with_core(node, |core, tick, _| match packet {
             Packet::Connected => core.handle_peer_connected(tick, connection),
             Packet::Lost => core.handle_peer_lost(tick, connection),
             Packet::Frame(frame) => core.handle_frame(tick, connection, frame),
             Packet::Datagram(datagram) => core.handle_datagram(tick, connection, &datagram),
         });
+        self.dies(node, Side::After, step);
         self.pump(node)
     }
 
@@ -99,7 +105,13 @@ impl World {
             if let Body::Datagram(datagram) = &transmit.body {
                 self.check_ack(node, datagram)?;
             }
+            self.check_sent(node, &transmit.body)?;
+            let step = Step::of_sending(&transmit.body);
+            if self.dies(node, Side::Before, step) {
+                return Ok(());
+            }
             self.carry(node, transmit.connection, transmit.body);
+            self.dies(node, Side::After, step);
         }
         Ok(())
     }
@@ -131,7 +143,7 @@ impl World {
                 self.send_stream(to, Packet::Frame(bytes));
             }
             Body::Datagram(bytes) => {
-                let copies = if self.rng.one_in(30) { 2 } else { 1 };
+                let copies = [1, 2, 3][self.rng.below(40).saturating_sub(37) as usize];
                 for _ in 0..copies {
                     let lost =
                         self.rng.chance(self.net.loss_percent) || self.net.is_cut(to, self.now);
@@ -140,7 +152,10 @@ impl World {
                     };
                     let address =
                         Address { node: to, life: connection.lives[to], connection: connection.id };
-                    let mut at = self.now + self.net.delay(&mut self.rng);
+                    let mut at = self.now + self.net.delay(to, &mut self.rng);
+                    if self.rng.one_in(60) {
+                        at += self.rng.below(60 * MILLI); // overtaken by all that follow
+                    }
                     // An ack that comes late says nothing of the time since.
                     if self.ahead.bounds.is_some() && self.rng.one_in(15) {
                         at += self.rng.below(150 * MILLI);
@@ -155,6 +170,10 @@ impl World {
         while let Some((id, request)) =
             self.machines[node].process.as_mut().and_then(|p| p.core.poll_arbiter())
         {
+            let step = Step::of_asking(&request);
+            if self.dies(node, Side::Before, step) {
+                return;
+            }
             let away = self.net.arbiter_cut_until[node] > self.now;
             let lost = away || (self.faults && self.rng.one_in(25));
             let question = Question { id, request, testimony: self.testimony(node) };
@@ -169,12 +188,14 @@ impl World {
                     let answer = Answer::NoAnswer;
                     self.at(at, Happening::Answered { node, life, id, answer });
                 }
+                self.dies(node, Side::After, step);
                 continue;
             }
             if matches!(request, Request::CompareAndSet { .. }) {
                 self.machines[node].setting += 1;
             }
             self.at(at, Happening::Land { node, life, question, arbiter });
+            self.dies(node, Side::After, step);
         }
     }
 
@@ -191,6 +212,10 @@ impl World {
         arbiter: u64,
     ) -> Checked {
         let Question { id, request, testimony } = question;
+        let step = Step::of_landing(&request);
+        if life == self.machines[node].life {
+            self.dies(node, Side::Before, step);
+        }
         if matches!(request, Request::CompareAndSet { .. }) {
             self.machines[node].setting -= 1;
         }
@@ -211,6 +236,9 @@ impl World {
                 self.ledger.on_restored(view)?;
             }
             (_, None) => {}
+        }
+        if life == self.machines[node].life {
+            self.dies(node, Side::After, step);
         }
         if self.faults && self.rng.one_in(12) {
             return Ok(()); // the answer is lost

@@ -9,8 +9,9 @@ use hotpair_replica::protocol::{
 use hotpair_replica::wire::Standing;
 
 use super::arbiter::Arbiter;
+use super::boundary::{Deaths, Side, Step};
 use super::ledger::{Checked, Ledger, Violation, ensure};
-use super::machine::{HostFlaw, Machine, Setup};
+use super::machine::{Machine, Setup};
 use super::modes::{Ahead, AheadCounts, Bounds, Way};
 use super::net::{Address, MICRO, MILLI, Net, Packet};
 use super::region::{KEPT_SLOTS, Role, SLOTS};
@@ -74,6 +75,7 @@ pub(crate) struct Counts {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     pub(crate) counts: Counts,
+    pub(crate) deaths: Deaths,
     pub(crate) commits: usize,
     pub(crate) told: usize,
     pub(crate) ahead: AheadCounts,
@@ -88,6 +90,7 @@ pub(crate) struct World {
     pub(super) arbiter: Arbiter,
     pub(super) net: Net,
     pub(super) counts: Counts,
+    pub(super) deaths: Deaths,
     pub(super) ledger: Ledger,
     pub(super) ahead: Ahead,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
@@ -95,7 +98,7 @@ pub(crate) struct World {
     order: u64,
     ids: u32,
     pub(super) slot_of: Vec<u32>,
-    setup: Setup,
+    pub(super) setup: Setup,
     pub(super) faults: bool,
     tracing: bool,
     working: bool,
@@ -110,15 +113,20 @@ impl World {
         let mut rng = Rng::new(seed);
         let slow_percent = rng.below(60);
         let machines = [0, 1].map(|id| Machine::new(NodeId(id), rng.next()));
+        let mut deaths = Deaths::aiming(&mut rng);
+        if setup.calm {
+            deaths.disarm();
+        }
         let mut world = World {
             now: 0,
             rng,
             machines,
-            arbiter: Arbiter::new(setup.flaw == Some(HostFlaw::ArbiterGullible)),
+            arbiter: Arbiter::new(setup.flaw),
             operator_decided: false,
 
             net: Net::default(),
             counts: Counts::default(),
+            deaths,
             ledger: Ledger::default(),
             ahead: Ahead::default(),
             queue: BinaryHeap::new(),
@@ -171,6 +179,7 @@ impl World {
         self.check_liveness()?;
         Ok(Report {
             counts: self.counts.clone(),
+            deaths: self.deaths.clone(),
             commits: self.ledger.commits(),
             told: self.ledger.told(),
             ahead: self.ahead.counts,
@@ -187,6 +196,7 @@ impl World {
             let Some(happening) = self.happenings.remove(&order) else { continue };
             self.now = self.now.max(at);
             self.happen(happening)?;
+            self.check_step()?;
         }
         self.now = self.now.max(end);
         Ok(())
@@ -241,11 +251,14 @@ impl World {
             Happening::Gather(node) => {
                 let next = self.now + self.rng.pick(200 * MICRO..3 * MILLI);
                 self.at(next, Happening::Gather(node));
-                if self.machines[node].is_up(self.now) {
+                if self.machines[node].is_up(self.now)
+                    && !self.dies(node, Side::Before, Step::Gather)
+                {
                     self.machines[node].gather(self.now, &mut self.rng);
                     for id in self.machines[node].gathered.drain(..) {
                         self.ahead.on_gathered(id, self.now);
                     }
+                    self.dies(node, Side::After, Step::Gather);
                 }
                 self.pump(node)
             }
@@ -295,7 +308,12 @@ impl World {
                 Ok(())
             }
             Happening::Answered { node, id, answer, .. } => {
+                let step = Step::of_answer(&answer);
+                if self.dies(node, Side::Before, step) {
+                    return Ok(());
+                }
                 self.with_core(node, |core, tick, _| core.handle_arbiter(tick, id, answer));
+                self.dies(node, Side::After, step);
                 self.pump(node)
             }
             Happening::Dead { at_node: node, .. } => {
@@ -429,6 +447,8 @@ impl World {
         loop {
             let Some(process) = &mut self.machines[node].process else { return Ok(()) };
             let Some(action) = process.core.poll_action() else { break };
+            self.check_said(node, &action)?;
+            let Some(process) = &mut self.machines[node].process else { return Ok(()) };
             let slow = matches!(action, Action::ApplyBatch(..) | Action::ApplyChunk(..));
             if process.work.is_empty() && !process.working && !slow {
                 self.carry_out(node, action)?;
