@@ -15,6 +15,7 @@ use hotpair_replica::tls::Credentials;
 use hotpair_replica::witness::{Register, WitnessServer};
 use hotpair_shm::{Geometry, Pages, Region, Role};
 
+use crate::helper::Core;
 use crate::registry::BenchError;
 use crate::scratch::Scratch;
 
@@ -47,11 +48,13 @@ impl Drop for RunningNode {
 }
 
 impl Pair {
-    /// Forms a pair with certificates made by `pki::create` and waits until the back-up protects it.
+    /// Forms a pair with certificates made by `pki::create`, each node on its core, and waits until the
+    /// back-up protects it.
     pub(crate) fn form(
         bench: &str,
         certificates: &Path,
         geometry: &Geometry,
+        cores: [Option<Core>; 2],
     ) -> Result<Self, BenchError> {
         let credentials = |member| {
             Credentials::from_dir(certificates, member)
@@ -97,14 +100,22 @@ impl Pair {
                 events: None,
                 mtu: None,
                 role_change_max: Duration::from_millis(100),
+                busy_poll: false,
             };
-            launch(config)
+            launch(config, cores[side])
         };
         let (primary, backup) = (start(0)?, start(1)?);
         let pair =
             Pair { primary, backup, _witness: witness, _register: register, _regions: regions };
         pair.wait_until_protected()?;
         Ok(pair)
+    }
+
+    /// Lets both nodes poll, or sleep, while they wait.
+    pub(crate) fn set_busy_poll(&self, on: bool) {
+        for node in [&self.primary, &self.backup] {
+            node.stop.set_busy_poll(on);
+        }
     }
 
     /// The primary's region.
@@ -127,8 +138,10 @@ impl Pair {
     }
 }
 
-fn launch(config: NodeConfig) -> Result<RunningNode, BenchError> {
+fn launch(config: NodeConfig, core: Option<Core>) -> Result<RunningNode, BenchError> {
     let (tell, told) = mpsc::channel();
+    // Threads begin on the core of the one that starts them.
+    let _pinned = core.map(Core::hold).transpose()?;
     // A node is made where it runs: its runtime belongs to that thread.
     let thread = std::thread::Builder::new()
         .name(format!("node-{}", config.listen.port()))

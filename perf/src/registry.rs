@@ -4,7 +4,9 @@ use std::io;
 
 use crate::options::Options;
 use crate::report::Report;
-use crate::{claim, commit_ack, contend, failover, handoff, memory, queue_wait, reap};
+use crate::{
+    claim, commit_ack, contend, delta, failover, handoff, memory, queue_wait, reap, replicate,
+};
 
 /// A question that can be answered by measuring.
 #[derive(Clone, Copy, Debug)]
@@ -71,9 +73,19 @@ const BENCHES: &[Bench] = &[
         run: memory::run,
     },
     Bench {
+        name: "delta",
+        question: "an object of 256 B in a batch of 1,000: encode, or validate and apply",
+        run: delta::run,
+    },
+    Bench {
         name: "commit-ack",
         question: "from a commit of 256 B to its release: the back-up has it, its output may leave",
         run: commit_ack::run,
+    },
+    Bench {
+        name: "replicate",
+        question: "objects of 256 B that a pair takes into step, as many in flight as it takes",
+        run: replicate::run,
     },
     Bench {
         name: "failover",

@@ -18,6 +18,8 @@
 mod bell;
 mod config;
 mod events;
+#[doc(hidden)]
+pub mod measure;
 mod notices;
 mod reaping;
 mod roles;
@@ -56,10 +58,11 @@ enum Notice {
     Tripwire(TripwireEvent),
     Reaped(Reaped),
     LeaseExpired(LeaseExpired),
+    BusyPoll(bool),
     Stop,
 }
 
-/// Asks a running node to stop, from any thread.
+/// Asks a running node to stop, or to wait in another way, from any thread.
 #[derive(Clone, Debug)]
 pub struct NodeStop(Teller<Notice>);
 
@@ -67,6 +70,12 @@ impl NodeStop {
     /// The node closes its connection and returns from [`Node::run`].
     pub fn stop(&self) {
         self.0.tell(Notice::Stop);
+    }
+
+    /// From its next turn on the node polls, or sleeps, while it waits:
+    /// see [`busy_poll`](NodeConfig::busy_poll).
+    pub fn set_busy_poll(&self, on: bool) {
+        self.0.tell(Notice::BusyPoll(on));
     }
 }
 
@@ -177,6 +186,7 @@ impl Node {
             notices,
             arbiter_wait: config.timing.arbiter_wait,
             role_change_max: config.role_change_max,
+            busy_poll: config.busy_poll,
             waiting: (tripwire, reaping),
         });
         Ok(Self { runtime, turns, tell })
@@ -200,7 +210,10 @@ impl Node {
     /// When the kernel refuses to watch the region's bell.
     pub fn run(self) -> Result<(), NodeError> {
         let Self { runtime, turns, tell } = self;
-        let ended = runtime.block_on(turns.run());
+        // As a task like the connection's: the future that a runtime blocks on is woken through the kernel,
+        // even by a task of the same thread.
+        let ended = runtime.block_on(async { tokio::spawn(turns.run()).await });
+        let ended = ended.unwrap_or_else(|died| std::panic::resume_unwind(died.into_panic()));
         drop(tell);
         ended.map_err(|source| NodeError::Os { action: "watch the region's bell", source })
     }

@@ -84,6 +84,7 @@ fn settings(config: &Config) -> Result<NodeConfig, Failure> {
         events: Some(events),
         mtu: None,
         role_change_max: ROLE_CHANGE_MAX,
+        busy_poll: file.replication.busy_poll,
     })
 }
 

@@ -92,6 +92,8 @@ pub(crate) struct Replication {
     pub(crate) mode: Mode,
     #[serde(default = "default_period")]
     pub(crate) period: Spanned<Span>,
+    #[serde(default)]
+    pub(crate) busy_poll: bool,
 }
 
 /// When an answer may leave.

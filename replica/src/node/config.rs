@@ -64,6 +64,9 @@ pub struct NodeConfig {
     pub mtu: Option<u16>,
     /// A participant that does not let go of an older role within this time is killed.
     pub role_change_max: Duration,
+    /// The loop looks again and again instead of sleeping: no wake-up delays a commit, and a core is
+    /// busy as long as the node runs.
+    pub busy_poll: bool,
 }
 
 /// Where the pair's view is kept.

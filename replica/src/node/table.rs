@@ -92,7 +92,13 @@ impl Table {
         self.seat.arm_bell(Bell::Node)
     }
 
+    /// Ends the announced sleep. What was rung can wait; see [`quieten`](Self::quieten).
     pub(super) fn disarm(&mut self) {
+        self.seat.cancel_bell(Bell::Node);
+    }
+
+    /// Takes the rings out of a bell that was rung, which need not be done before what it was rung for.
+    pub(super) fn quieten(&mut self) {
         self.seat.disarm_bell(Bell::Node);
     }
 
@@ -343,7 +349,7 @@ fn seq_of(seq: RegionSeq) -> Seq {
 }
 
 /// Puts a commit into a batch, and notes what it means for timers and digest.
-fn record(
+pub(super) fn record(
     batch: &mut OpenBatch,
     commit: &GatheredCommit<'_>,
     now: Tick,

@@ -6,7 +6,7 @@ use rkyv::util::AlignedVec;
 use super::frame::{self, HEADER_BYTES, Kind, SharedFrame};
 use super::rows::{self, ArchivedBatchBody, ArchivedRows, BatchBody, ChangeRow, EmitRow, Rows};
 use super::rows::{FLAG_KEYED, FLAG_READY, FLAG_REMOVED, NO_TIMER, SentRow};
-use super::{OBJECT_BYTES_MAX, WireError};
+use super::{OBJECT_BYTES_MAX, WireError, spare};
 use crate::protocol::Seq;
 
 /// An object as a commit left it.
@@ -329,6 +329,12 @@ impl BatchFrame {
     /// Bytes of the frame.
     pub fn bytes(&self) -> usize {
         self.frame.len()
+    }
+}
+
+impl Drop for BatchFrame {
+    fn drop(&mut self) {
+        spare::give(std::mem::take(&mut self.frame));
     }
 }
 

@@ -18,6 +18,7 @@ mod chunk;
 mod frame;
 mod message;
 mod rows;
+mod spare;
 
 pub(crate) use batch::encode_batch;
 pub use batch::{BatchFrame, BatchView, Change, EmitRef, OpenBatch, PutRef, SentRef};

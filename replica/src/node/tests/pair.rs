@@ -136,6 +136,7 @@ impl Stage {
             events: Some(write.into()),
             mtu: None,
             role_change_max: Duration::from_millis(100),
+            busy_poll: false,
         };
         let (tell, told) = mpsc::channel();
         let thread = thread::spawn(move || {
