@@ -18,7 +18,7 @@ use crate::protocol::{Core, NotShipped, Seq, Tick};
 use crate::wire::{BatchFrame, BatchView, Change, EmitRef, OpenBatch, OpenChunk, PutRef, SentRef};
 
 /// Commits in one turn: a turn ends now and then, so that acks are read between two of them.
-const COMMITS_PER_TURN: usize = 256;
+const COMMITS_PER_TURN: usize = 512;
 /// A chunk of the state transfer is closed at this size.
 const CHUNK_BYTES: usize = 128 << 10;
 /// Chunks in one turn: batches must not wait for a transfer.
@@ -153,6 +153,7 @@ impl Table {
             self.digest.note(&change);
             self.apply_change(change, now)?;
         }
+        self.applier.give_back(&mut self.seat);
         self.apply_packets(batch)
     }
 
@@ -166,6 +167,7 @@ impl Table {
             self.digest.note_copy(&copy);
             self.apply_change(copy, now)?;
         }
+        self.applier.give_back(&mut self.seat);
         self.apply_packets(chunk)
     }
 
