@@ -38,6 +38,7 @@ mod redis;
 mod registry;
 mod replicate;
 mod report;
+mod resync;
 mod ring;
 mod scratch;
 mod slices;

@@ -6,6 +6,7 @@ use crate::options::Options;
 use crate::report::Report;
 use crate::{
     claim, commit_ack, contend, delta, failover, handoff, memory, queue_wait, reap, replicate,
+    resync,
 };
 
 /// A question that can be answered by measuring.
@@ -86,6 +87,11 @@ const BENCHES: &[Bench] = &[
         name: "replicate",
         question: "objects of 256 B that a pair takes into step, as many in flight as it takes",
         run: replicate::run,
+    },
+    Bench {
+        name: "resync",
+        question: "all of 1,000,000 objects to an empty back-up while 10,000 commits a second run",
+        run: resync::run,
     },
     Bench {
         name: "failover",
