@@ -27,6 +27,8 @@ const DEMO_SECONDS: u64 = 3;
 #[derive(Debug, Deserialize)]
 struct DemoReport {
     verdict: String,
+    #[serde(default)]
+    reasons: Vec<String>,
     lost: u64,
     duplicated: u64,
     failover: Option<Timeline>,
@@ -78,8 +80,11 @@ fn collect(report: &DemoReport, phases: &mut Phases) -> Result<(), String> {
     phases.duplicated += report.duplicated;
     if report.verdict != "ok" {
         return Err(format!(
-            "verdict `{}`: lost {}, duplicated {}",
-            report.verdict, report.lost, report.duplicated
+            "verdict `{}`: lost {}, duplicated {}; {}",
+            report.verdict,
+            report.lost,
+            report.duplicated,
+            report.reasons.join("; ")
         ));
     }
     let Some(timeline) = &report.failover else {

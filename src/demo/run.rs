@@ -397,14 +397,20 @@ impl<'o> Demo<'o> {
         })
     }
 
+    /// A large region takes its time to be made, and every process to map it.
+    fn start_patience(&self) -> Duration {
+        START_PATIENCE * (1 + self.options.region_gib)
+    }
+
     /// Waits for something without which there is no demo.
     fn must(&mut self, what: &str, done: impl Fn(&Demo<'_>) -> bool) -> Result<(), Failure> {
-        self.pump_until(Instant::now() + START_PATIENCE, &done)?;
+        let patience = self.start_patience();
+        self.pump_until(Instant::now() + patience, &done)?;
         if done(self) {
             return Ok(());
         }
         Err(Failure::new("the pair did not start")
-            .because(format!("waited {START_PATIENCE:?} until {what}"))
+            .because(format!("waited {patience:?} until {what}"))
             .help("run it again with HOTPAIR_LOG=info and --trace")
             .exit(Exit::TimedOut))
     }
@@ -415,7 +421,7 @@ impl<'o> Demo<'o> {
         member: Member,
         done: impl Fn(&Look) -> bool,
     ) -> Result<(), Failure> {
-        let until = Instant::now() + START_PATIENCE;
+        let until = Instant::now() + self.start_patience();
         while !self.look(member).is_ok_and(|look| done(&look)) {
             self.run_until(Instant::now() + Duration::from_millis(20))?;
             if Instant::now() >= until {
