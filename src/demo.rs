@@ -48,6 +48,9 @@ pub(crate) struct Options {
     /// When an answer may leave: when the back-up has it, or at once (the control, which loses)
     #[arg(long, value_enum, default_value_t = Commit::Sync)]
     commit: Commit,
+    /// Makes each region so many GiB larger than it need be: a death must be noticed as fast
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=64))]
+    region_gib: u32,
     /// One JSON object instead of the report
     #[arg(long)]
     json: bool,
@@ -65,11 +68,13 @@ pub(crate) struct Options {
     trace: bool,
 }
 
-/// What is killed with SIGKILL.
+/// What is killed with SIGKILL, or stopped with SIGSTOP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Victim {
     /// Everything on the primary side: supervisor, node, port, workers
     Primary,
+    /// The same processes, stopped instead of killed: a host that does not answer any more
+    Frozen,
     /// The primary's node process; its port and workers stay alive
     Node,
     /// Everything on the back-up side
@@ -83,7 +88,7 @@ pub(crate) enum Victim {
 impl Victim {
     /// Whether the other side has to take over.
     fn fails_over(self) -> bool {
-        matches!(self, Victim::Primary | Victim::Node)
+        matches!(self, Victim::Primary | Victim::Frozen | Victim::Node)
     }
 }
 

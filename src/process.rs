@@ -219,6 +219,15 @@ pub(crate) fn describe(status: ExitStatus) -> String {
     }
 }
 
+/// Whether a process still holds anything: one that waits to be reaped, all of its threads gone, does not.
+pub(crate) fn holds_anything(pid: i32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    // The name before it may contain anything, a `)` too.
+    let ended = stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']));
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    !ended || threads > 1
+}
+
 fn own_path() -> Result<PathBuf, Failure> {
     std::env::current_exe()
         .map_err(|error| Failure::new("cannot find the program's own file").caused_by(&error))

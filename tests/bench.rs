@@ -69,7 +69,7 @@ fn figure(json: &Value) -> f64 {
 #[track_caller]
 fn is_latency(json: &Value, unit: &str) {
     keys(json, &["v", "bench", "unit", "n", "p50", "p99", "p999", "max", "limit", "ratio", "peer"]);
-    keys(&json["limit"], &["what", "p50"]);
+    keys(&json["limit"], &["what", "p50", "p99"]);
     assert_eq!(json["unit"], unit);
     for name in ["n", "p50", "p99", "p999", "max", "ratio"] {
         figure(&json[name]);

@@ -39,6 +39,14 @@ fn the_primary_dies_with_everything_on_its_side() {
     assert!(json["protected_again_us"].is_u64(), "the lost side came back: {json:#}");
 }
 
+/// Goal: a host that does not answer any more, told by nothing but its silence, and nothing of it goes on later.
+#[test]
+fn the_primarys_side_stands_still() {
+    let json = demo("frozen");
+    failed_over(&json, true);
+    assert!(json["protected_again_us"].is_u64(), "the lost side came back: {json:#}");
+}
+
 #[test]
 fn the_primarys_node_dies_alone() {
     let json = demo("node");

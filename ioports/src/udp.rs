@@ -192,6 +192,7 @@ pub fn run(
                     egress: &mut egress,
                     counters,
                     kernel_asked: None,
+                    rung: false,
                 };
                 let ended = port.serve(classifier, stop);
                 port.let_go();
@@ -219,6 +220,8 @@ struct Port<'a> {
     egress: &'a mut Egress,
     counters: &'a Counters,
     kernel_asked: Option<Instant>,
+    /// The bell was rung, and is readable until it is quietened.
+    rung: bool,
 }
 
 impl Port<'_> {
@@ -281,6 +284,9 @@ impl Port<'_> {
         // behind them. A change of role, which waits for what we hold, is seen by waking often.
         let bell = Bell::Port(self.seat.port);
         let armed = self.egress.held().is_none();
+        if std::mem::take(&mut self.rung) {
+            self.seat.participant.disarm_bell(bell);
+        }
         let quiet = !armed || self.seat.participant.arm_bell(bell);
         // A promotion between our look at the role and the arming rang an unarmed bell.
         let result = if quiet && self.seat.may_read() == reading {
@@ -293,11 +299,14 @@ impl Port<'_> {
             // Not even without events: an error that waits on the socket would keep us awake.
             let count = if events.is_empty() { 2 } else { 3 };
             self.counters.slept();
-            sleep(&mut fds[..count], millis)
+            let result = sleep(&mut fds[..count], millis);
+            self.rung = fds[1].any().unwrap_or(true);
+            result
         } else {
             Ok(())
         };
-        self.seat.participant.disarm_bell(bell);
+        // What was rung for comes first: the bell is quietened before the next sleep.
+        self.seat.participant.cancel_bell(bell);
         result
     }
 

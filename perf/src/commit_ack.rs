@@ -10,8 +10,12 @@
 //! A commit of 256 B emits a small packet, because a waiting packet is what makes a batch leave at
 //! once. The measuring thread is worker and port: it commits, sleeps on the port's bell, and stops the
 //! clock when it has the packet in its hands. Against it: a bare QUIC echo of 256 B in the same rhythm,
-//! in alternating slices. The two extra wake-ups (node a by the commit, the port by the release) are
-//! part of the price.
+//! and Redis with a replica where it is installed, in alternating slices. The two extra wake-ups (node a
+//! by the commit, the port by the release) are part of the price.
+//!
+//! Each side has one core, as if it were a host of its own: the measuring thread, node a, the echo's
+//! client and Redis on the one, node b, the echo and the replica on the other. With `--busy-poll` both
+//! nodes poll, and so does the measuring thread; in the slices of the others the nodes sleep.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -26,11 +30,13 @@ use nix::poll::{PollFd, PollFlags, poll};
 use crate::bell;
 use crate::echo::{Echo, certificates};
 use crate::failover::write_files;
+use crate::helper::Core;
 use crate::histogram::Histogram;
 use crate::objects::VALUE_BYTES;
 use crate::options::Options;
 use crate::pace::Pace;
 use crate::pair::Pair;
+use crate::redis::Redis;
 use crate::registry::{Bench, BenchError};
 use crate::report::{LatencyReport, Report, Unit};
 use crate::slices::{Span, in_turn};
@@ -54,25 +60,37 @@ const SLEEP_MS_MAX: u16 = 100;
 const RELEASE_MAX: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(bench: &Bench, options: &Options) -> Result<Report, BenchError> {
+    let cores = Core::for_hosts();
+    let _pinned = cores[0].map(Core::hold).transpose()?;
     let certificates = certificates(CLUSTER)?;
-    let pair = Pair::form(bench.name, certificates.path(), &geometry())?;
-    let mut echo = Echo::start(certificates.path(), CLUSTER)?;
+    let pair = Pair::form(bench.name, certificates.path(), &geometry(), cores)?;
+    let mut echo = Echo::start(certificates.path(), CLUSTER, cores[1])?;
+    let mut redis = Redis::start(cores)?;
     let mut service = Service::new(pair.region(), options.busy_poll)?;
 
     let span = Span { warm_up: WARM_UP, measure: options.seconds.unwrap_or(SECONDS) };
-    let sides = in_turn(2, span, |side, histogram: &mut Histogram| match side {
-        0 => open_loop(histogram, || service.commit_and_wait()),
+    let count = 2 + usize::from(redis.is_some());
+    let sides = in_turn(count, span, |side, histogram: &mut Histogram| match (side, &mut redis) {
+        (0, _) => {
+            pair.set_busy_poll(options.busy_poll);
+            let measured = open_loop(histogram, || service.commit_and_wait());
+            pair.set_busy_poll(false);
+            measured
+        }
+        (2, Some(redis)) => open_loop(histogram, || redis.set_and_wait()),
         _ => open_loop(histogram, || echo.round_trip(&mut [7; VALUE_BYTES])),
     })?;
+    let peer = redis.as_ref().map(Redis::name);
     write_files(options, &sides[0])?;
-    Ok(Report::Latency(LatencyReport::new(
+    let report = LatencyReport::new(
         bench.name,
         bench.question,
         Unit::Microseconds,
         &sides[0],
         "bare quinn echo of 256 B on a stream, same settings, sleeping",
         &sides[1],
-    )))
+    );
+    Ok(Report::Latency(report.with_peer(peer.as_deref().zip(sides.get(2)))))
 }
 
 fn open_loop(
@@ -109,7 +127,9 @@ struct Service {
     queue: QueueId,
     out: PortId,
     /// The port's bell.
-    rung: OwnedFd,
+    bell: OwnedFd,
+    /// It was rung, and is readable until it is quietened.
+    rung: bool,
     busy_poll: bool,
 }
 
@@ -120,11 +140,12 @@ impl Service {
         };
         let mut port = join(Kind::Port, "bench-port")?;
         let mut service = Service {
-            rung: bell::of(&mut port).map_err(BenchError::setup("open the bell"))?,
+            bell: bell::of(&mut port).map_err(BenchError::setup("open the bell"))?,
             port,
             worker: join(Kind::Worker, "bench-worker")?,
             queue: region.queue("hot").expect("named in the geometry above"),
             out: region.port("out").expect("named in the geometry above"),
+            rung: false,
             busy_poll,
         };
         let message = service
@@ -158,7 +179,8 @@ impl Service {
                     return Ok(());
                 }
             } else if self.busy_poll {
-                std::hint::spin_loop();
+                // The node polls on the same core.
+                std::thread::yield_now();
             } else {
                 self.sleep()?;
             }
@@ -172,15 +194,19 @@ impl Service {
     /// Sleeps until the port's bell rings, as a port does that has no packets to receive.
     fn sleep(&mut self) -> Result<(), BenchError> {
         let bell = Bell::Port(self.out);
+        if std::mem::take(&mut self.rung) {
+            self.port.disarm_bell(bell);
+        }
         if !self.port.arm_bell(bell) {
             return Ok(());
         }
-        let mut fds = [PollFd::new(self.rung.as_fd(), PollFlags::POLLIN)];
+        let mut fds = [PollFd::new(self.bell.as_fd(), PollFlags::POLLIN)];
         let slept = match poll(&mut fds, SLEEP_MS_MAX) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(BenchError::setup("sleep")(errno)),
         };
-        self.port.disarm_bell(bell);
+        self.rung = fds[0].any().unwrap_or(true);
+        self.port.cancel_bell(bell);
         slept
     }
 }

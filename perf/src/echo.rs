@@ -7,10 +7,9 @@
 //!   read        ◄─────────── stream ───────── write
 //! ```
 //!
-//! Both ends sleep in the kernel while they wait. The transport's settings are those of
-//! `hotpair-replica` (`quic/tuning.rs`) that matter for a small message: the delay of acks, the first
-//! round trip time, window, packet size, fairness. TLS authenticates the server only: that costs in the
-//! handshake, which is not measured.
+//! Each end has a core of its own where there are two, as the hosts of a pair have, and sleeps in the
+//! kernel while it waits. The transport's settings and the socket's buffers are those of the pair's link.
+//! TLS authenticates the server only: that costs in the handshake, which is not measured.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
@@ -19,22 +18,20 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hotpair_replica::pki;
-use quinn::congestion::CubicConfig;
+use hotpair_replica::quic::bare;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
-    AckFrequencyConfig, ClientConfig, Connection, Endpoint, EndpointConfig, RecvStream, SendStream,
-    ServerConfig, TokioRuntime, TransportConfig,
+    ClientConfig, Connection, Endpoint, EndpointConfig, RecvStream, SendStream, ServerConfig,
+    TokioRuntime, TransportConfig,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::helper::Core;
 use crate::registry::BenchError;
 
 const PROTOCOL: &[u8] = b"hotpair-bench-echo";
-
-/// Largest UDP payload on loopback: what the pair's link uses there.
-const MTU: u16 = 6500;
 
 /// A connection to an echo in another thread, and the runtime to use it with.
 pub(crate) struct Echo {
@@ -46,16 +43,23 @@ pub(crate) struct Echo {
 }
 
 impl Echo {
-    /// Connects. `certificates` is a directory made by [`pki::create`].
-    pub(crate) fn start(certificates: &Path, cluster: &str) -> Result<Self, BenchError> {
+    /// Connects to an echo that runs on `core`. `certificates` is a directory made by [`pki::create`].
+    pub(crate) fn start(
+        certificates: &Path,
+        cluster: &str,
+        core: Option<Core>,
+    ) -> Result<Self, BenchError> {
         let server = server_config(certificates)?;
         let client = client_config(certificates)?;
         let socket = bind()?;
         let address = socket.local_addr().map_err(BenchError::setup("find the echo's address"))?;
+        // Threads begin on the core of the one that starts them.
+        let pinned = core.map(Core::hold).transpose()?;
         let thread = std::thread::Builder::new()
             .name("quic-echo".to_owned())
             .spawn(move || serve(socket, server))
             .map_err(BenchError::setup("start the echo"))?;
+        drop(pinned);
 
         let runtime = runtime().map_err(BenchError::setup("start a runtime"))?;
         let name = format!("node-b.{cluster}.hotpair");
@@ -91,23 +95,22 @@ impl Drop for Echo {
     }
 }
 
-fn runtime() -> std::io::Result<Runtime> {
+pub(crate) fn runtime() -> std::io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
-fn bind() -> Result<UdpSocket, BenchError> {
-    UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0)))
-        .map_err(BenchError::setup("bind a UDP socket"))
+pub(crate) fn bind() -> Result<UdpSocket, BenchError> {
+    bare::socket().map_err(BenchError::setup("bind a UDP socket"))
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-async fn connect(
+pub(crate) async fn connect(
     address: SocketAddr,
     name: &str,
     config: ClientConfig,
 ) -> Result<(Connection, SendStream, RecvStream), Failure> {
-    let socket = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let socket = bare::socket()?;
     let mut endpoint = Endpoint::new(endpoint_config()?, None, socket, Arc::new(TokioRuntime))?;
     endpoint.set_default_client_config(config);
     let connection = endpoint.connect(address, name)?.await?;
@@ -135,32 +138,21 @@ fn serve(socket: UdpSocket, config: ServerConfig) {
     drop(served);
 }
 
-fn endpoint_config() -> Result<EndpointConfig, quinn::ConfigError> {
+pub(crate) fn endpoint_config() -> Result<EndpointConfig, quinn::ConfigError> {
     let mut config = EndpointConfig::default();
-    config.max_udp_payload_size(MTU)?;
+    config.max_udp_payload_size(bare::MTU)?;
     Ok(config)
 }
 
 fn transport() -> Arc<TransportConfig> {
-    let mut acks = AckFrequencyConfig::default();
-    acks.max_ack_delay(Some(Duration::from_millis(1)));
-    let mut cubic = CubicConfig::default();
-    cubic.initial_window(2 << 20);
-    let mut transport = TransportConfig::default();
-    transport
-        .initial_rtt(Duration::from_millis(2))
-        .ack_frequency_config(Some(acks))
-        .congestion_controller_factory(Arc::new(cubic))
-        .send_fairness(false)
-        .initial_mtu(MTU);
-    Arc::new(transport)
+    Arc::new(bare::transport())
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn server_config(certificates: &Path) -> Result<ServerConfig, BenchError> {
+pub(crate) fn server_config(certificates: &Path) -> Result<ServerConfig, BenchError> {
     let setup = "use the echo's certificate";
     let chain = CertificateDer::from_pem_file(certificates.join("node-b.pem"))
         .map_err(BenchError::setup(setup))?;
@@ -179,7 +171,7 @@ fn server_config(certificates: &Path) -> Result<ServerConfig, BenchError> {
     Ok(config)
 }
 
-fn client_config(certificates: &Path) -> Result<ClientConfig, BenchError> {
+pub(crate) fn client_config(certificates: &Path) -> Result<ClientConfig, BenchError> {
     let setup = "trust the echo's authority";
     let authority = CertificateDer::from_pem_file(certificates.join("ca.pem"))
         .map_err(BenchError::setup(setup))?;
@@ -211,7 +203,7 @@ mod tests {
     #[test]
     fn what_goes_out_comes_back() {
         let directory = certificates("bench").expect("a place for files");
-        let mut echo = Echo::start(directory.path(), "bench").expect("loopback");
+        let mut echo = Echo::start(directory.path(), "bench", None).expect("loopback");
         for round in 0..20_u8 {
             let mut payload = [round; 256];
             echo.round_trip(&mut payload).expect("the echo lives");

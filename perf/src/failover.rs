@@ -1,4 +1,4 @@
-//! `failover`: the demo, killed again and again, and what its client saw.
+//! `failover`: the demo, killed (or stopped) again and again, and what its client saw.
 //!
 //! Each run is the whole story in fresh processes: `hotpair demo --json` starts a pair, loads it in
 //! an open loop and kills. Its own client measures, so this only collects. A run whose verdict is not
@@ -17,6 +17,9 @@ use crate::report::{FailoverReport, Phases, Report};
 
 const RUNS: u32 = 20;
 
+/// Size of each side's region: what a death takes to notice must not depend on it.
+const GIB: u32 = 1;
+
 /// Length of one demo: long enough for a steady state before and after the kill.
 const DEMO_SECONDS: u64 = 3;
 
@@ -24,6 +27,8 @@ const DEMO_SECONDS: u64 = 3;
 #[derive(Debug, Deserialize)]
 struct DemoReport {
     verdict: String,
+    #[serde(default)]
+    reasons: Vec<String>,
     lost: u64,
     duplicated: u64,
     failover: Option<Timeline>,
@@ -43,20 +48,21 @@ pub(crate) fn run(bench: &Bench, options: &Options) -> Result<Report, BenchError
     let runs = options.runs.unwrap_or(RUNS);
     let seconds = options.seconds.unwrap_or(Duration::from_secs(DEMO_SECONDS));
     let mut phases = Phases::default();
+    let victim = if options.frozen { "frozen" } else { options.victim.as_str() };
+    let gib = options.gib.unwrap_or(GIB);
     for run in 1..=runs {
         let failed = |what| BenchError::Program { run, runs, what };
-        let report = demo(&program, options.victim.as_str(), seconds).map_err(failed)?;
+        let report = demo(&program, victim, gib, seconds).map_err(failed)?;
         collect(&report, &mut phases).map_err(failed)?;
     }
     write_files(options, &phases.total)?;
-    let victim = options.victim.as_str();
     Ok(Report::Failover(FailoverReport::new(bench.name, bench.question, victim, &phases)))
 }
 
 /// One demo, to its end. Its messages for people go where ours go.
-fn demo(program: &Path, victim: &str, seconds: Duration) -> Result<DemoReport, String> {
+fn demo(program: &Path, victim: &str, gib: u32, seconds: Duration) -> Result<DemoReport, String> {
     let output = Command::new(program)
-        .args(["demo", "--json", "--kill", victim, "--seconds"])
+        .args(["demo", "--json", "--kill", victim, "--region-gib", &gib.to_string(), "--seconds"])
         .arg(seconds.as_secs().max(1).to_string())
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
@@ -74,8 +80,11 @@ fn collect(report: &DemoReport, phases: &mut Phases) -> Result<(), String> {
     phases.duplicated += report.duplicated;
     if report.verdict != "ok" {
         return Err(format!(
-            "verdict `{}`: lost {}, duplicated {}",
-            report.verdict, report.lost, report.duplicated
+            "verdict `{}`: lost {}, duplicated {}; {}",
+            report.verdict,
+            report.lost,
+            report.duplicated,
+            report.reasons.join("; ")
         ));
     }
     let Some(timeline) = &report.failover else {
@@ -147,10 +156,10 @@ mod tests {
 
     #[test]
     fn a_program_that_is_no_demo_is_said_so() {
-        let error = demo(Path::new("/bin/echo"), "primary", Duration::from_secs(1));
+        let error = demo(Path::new("/bin/echo"), "primary", 0, Duration::from_secs(1));
         let error = error.expect_err("echo prints its arguments");
         assert!(error.contains("demo --json --kill primary"), "{error}");
-        let missing = demo(Path::new("/no/such/program"), "primary", Duration::from_secs(1));
+        let missing = demo(Path::new("/no/such/program"), "primary", 0, Duration::from_secs(1));
         assert!(missing.expect_err("not there").contains("/no/such/program"));
     }
 }

@@ -219,6 +219,11 @@ impl Core {
         }
     }
 
+    /// Two, or none: for benches of two hosts, which also run where there is one core, just not as such.
+    pub(crate) fn for_hosts() -> [Option<Core>; 2] {
+        Core::two().map_or([None; 2], |cores| cores.map(Some))
+    }
+
     /// Binds this thread to it, and those that it will start.
     fn pin(self) -> Result<(), BenchError> {
         let mut set = CpuSet::new();

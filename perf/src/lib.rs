@@ -20,6 +20,7 @@ mod bell;
 mod claim;
 mod commit_ack;
 mod contend;
+mod delta;
 mod echo;
 mod failover;
 mod handoff;
@@ -33,18 +34,22 @@ mod page;
 mod pair;
 mod queue_wait;
 mod reap;
+mod redis;
 mod registry;
+mod replicate;
 mod report;
+mod resync;
 mod ring;
 mod scratch;
 mod slices;
+mod stream;
 
 pub use helper::help;
 pub use histogram::{Histogram, Summary};
 pub use options::{BadSize, MessageSize, Options, UnknownVictim, Victim};
 pub use registry::{Bench, BenchError, find, registry};
 pub use report::{
-    FailoverReport, LatencyReport, Limit, MemoryReport, Peer, RateLimit, RatePeer, RateReport,
-    Report, Spread,
+    FailoverReport, LatencyReport, Limit, MemoryReport, Part, Peer, RateLimit, RatePeer,
+    RateReport, Report, Spread,
 };
 pub use scratch::abandon;

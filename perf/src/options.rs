@@ -10,9 +10,9 @@ use crate::registry::BenchError;
 pub struct Options {
     /// How long to measure, warm-up not counted.
     pub seconds: Option<Duration>,
-    /// How often, where a run is a whole story (`failover`).
+    /// How often, where a run is a whole story (`failover`, `resync`).
     pub runs: Option<u32>,
-    /// How many objects there are, where there are many (`claim-cold`, `memory`, `reap`).
+    /// How many objects there are, where there are many (`claim-cold`, `memory`, `reap`, `resync`).
     pub objects: Option<u32>,
     /// Bytes of a message (`handoff`, `handoff-rate`, `wake`).
     pub size: Option<MessageSize>,
@@ -20,6 +20,10 @@ pub struct Options {
     pub busy_poll: bool,
     /// Whom `failover` kills.
     pub victim: Victim,
+    /// `failover` stops everything on the primary's side instead of killing it.
+    pub frozen: bool,
+    /// Size of the regions of `failover`, in GiB.
+    pub gib: Option<u32>,
     /// Write the percentile distribution here.
     pub hgrm: Option<PathBuf>,
     /// Write the histogram, compressed, here.

@@ -4,31 +4,42 @@
 //! every failover. Dropping it stops the nodes and removes both regions.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hotpair_replica::node::{ArbiterConfig, Node, NodeConfig, NodeError, NodeStop};
-use hotpair_replica::protocol::{Control, Limits, Mode, Timing};
+use hotpair_replica::protocol::{Control, Limits, Mode, NodeId, Timing};
 use hotpair_replica::tls::Credentials;
 use hotpair_replica::witness::{Register, WitnessServer};
 use hotpair_shm::{Geometry, Pages, Region, Role};
 
+use crate::helper::Core;
 use crate::registry::BenchError;
 use crate::scratch::Scratch;
 
 /// A pair that has not formed by then will not.
 const FORM_MAX: Duration = Duration::from_secs(20);
 
-/// Two nodes in step, the first of them primary.
+/// What two nodes need around them: a witness, names, addresses, places for their regions.
+pub(crate) struct Stage {
+    certificates: PathBuf,
+    geometry: Geometry,
+    cores: [Option<Core>; 2],
+    addresses: Addresses,
+    witness: WitnessServer,
+    _register: tempfile::TempDir,
+    regions: [Scratch; 2],
+}
+
+/// Two nodes, the first of them primary.
 pub(crate) struct Pair {
     // Stopped in this order: the primary first, so that it does not go solo for a moment.
     primary: RunningNode,
-    backup: RunningNode,
-    _witness: WitnessServer,
-    _register: tempfile::TempDir,
-    _regions: [Scratch; 2],
+    backup: Option<RunningNode>,
+    stage: Stage,
 }
 
 struct RunningNode {
@@ -46,67 +57,115 @@ impl Drop for RunningNode {
     }
 }
 
+const MEMBERS: [&str; 2] = ["node-a", "node-b"];
+
+impl Stage {
+    /// For nodes of this geometry, each on its core. `certificates` is a directory made by `pki::create`.
+    pub(crate) fn new(
+        bench: &str,
+        certificates: &Path,
+        geometry: &Geometry,
+        cores: [Option<Core>; 2],
+    ) -> Result<Self, BenchError> {
+        let register = tempfile::tempdir().map_err(BenchError::setup("make a directory"))?;
+        let credentials = credentials(certificates, "witness")?;
+        let opened = Register::open(register.path(), credentials.cluster().id)
+            .map_err(BenchError::setup("open the witness's register"))?
+            // The first one may begin alone.
+            .believing(NodeId(1));
+        let witness =
+            WitnessServer::start(SocketAddr::from(([127, 0, 0, 1], 0)), opened, &credentials)
+                .map_err(BenchError::setup("start the witness"))?;
+        Ok(Stage {
+            certificates: certificates.to_owned(),
+            geometry: geometry.clone(),
+            cores,
+            addresses: Addresses::find()?,
+            witness,
+            _register: register,
+            regions: [Scratch::new(&format!("{bench}-a")), Scratch::new(&format!("{bench}-b"))],
+        })
+    }
+
+    fn start(&self, side: usize, events: Option<OwnedFd>) -> Result<RunningNode, BenchError> {
+        let Stage { addresses, .. } = self;
+        let config = NodeConfig {
+            credentials: credentials(&self.certificates, MEMBERS[side])?,
+            peer_member: MEMBERS[1 - side].to_owned(),
+            listen: addresses.listen[side],
+            peer: addresses.listen[1 - side],
+            heartbeat_listen: addresses.heartbeat[side],
+            heartbeat_peer: addresses.heartbeat[1 - side],
+            heartbeat_period: Duration::from_millis(5),
+            // Nobody dies here, and a bench that makes the machine busy must not look like it.
+            heartbeat_missed: 400,
+            arbiter: ArbiterConfig::Witness(self.witness.address()),
+            region: self.regions[side].path.clone(),
+            geometry: self.geometry.clone(),
+            policies: Vec::new(),
+            port_modes: Vec::new(),
+            pages: Pages::default(),
+            first: side == 0,
+            mode: Mode::Sync,
+            timing: Timing { ack_wait: Duration::from_secs(5), ..Timing::default() },
+            limits: Limits::default(),
+            control: Control::default(),
+            launch: 1,
+            page: None,
+            events,
+            mtu: None,
+            role_change_max: Duration::from_millis(100),
+            divergences: self._register.path().join("divergent"),
+            busy_poll: false,
+        };
+        launch(config, self.cores[side])
+    }
+}
+
+fn credentials(certificates: &Path, member: &str) -> Result<Credentials, BenchError> {
+    Credentials::from_dir(certificates, member).map_err(BenchError::setup("load a certificate"))
+}
+
 impl Pair {
-    /// Forms a pair with certificates made by `pki::create` and waits until the back-up protects it.
+    /// Forms a pair and waits until the back-up protects it.
     pub(crate) fn form(
         bench: &str,
         certificates: &Path,
         geometry: &Geometry,
+        cores: [Option<Core>; 2],
     ) -> Result<Self, BenchError> {
-        let credentials = |member| {
-            Credentials::from_dir(certificates, member)
-                .map_err(BenchError::setup("load a certificate"))
-        };
-        let register = tempfile::tempdir().map_err(BenchError::setup("make a directory"))?;
-        let witness_credentials = credentials("witness")?;
-        let opened = Register::open(register.path(), witness_credentials.cluster().id)
-            .map_err(BenchError::setup("open the witness's register"))?;
-        let witness = WitnessServer::start(
-            SocketAddr::from(([127, 0, 0, 1], 0)),
-            opened,
-            &witness_credentials,
-        )
-        .map_err(BenchError::setup("start the witness"))?;
-
-        let regions = [Scratch::new(&format!("{bench}-a")), Scratch::new(&format!("{bench}-b"))];
-        let addresses = Addresses::find()?;
-        let start = |side: usize| {
-            let members = ["node-a", "node-b"];
-            let config = NodeConfig {
-                credentials: credentials(members[side])?,
-                peer_member: members[1 - side].to_owned(),
-                listen: addresses.listen[side],
-                peer: addresses.listen[1 - side],
-                heartbeat_listen: addresses.heartbeat[side],
-                heartbeat_peer: addresses.heartbeat[1 - side],
-                heartbeat_period: Duration::from_millis(5),
-                // Nobody dies here, and a bench that makes the machine busy must not look like it.
-                heartbeat_missed: 400,
-                arbiter: ArbiterConfig::Witness(witness.address()),
-                region: regions[side].path.clone(),
-                geometry: geometry.clone(),
-                policies: Vec::new(),
-                port_modes: Vec::new(),
-                pages: Pages::default(),
-                first: side == 0,
-                mode: Mode::Sync,
-                timing: Timing { ack_wait: Duration::from_secs(5), ..Timing::default() },
-                limits: Limits::default(),
-                control: Control::default(),
-                launch: 1,
-                page: None,
-                events: None,
-                mtu: None,
-                role_change_max: Duration::from_millis(100),
-                divergences: register.path().join("divergent"),
-            };
-            launch(config)
-        };
-        let (primary, backup) = (start(0)?, start(1)?);
-        let pair =
-            Pair { primary, backup, _witness: witness, _register: register, _regions: regions };
-        pair.wait_until_protected()?;
+        let mut pair = Pair::alone(Stage::new(bench, certificates, geometry, cores)?, None)?;
+        pair.start_backup()?;
+        pair.wait_until("the back-up is in step", |primary| primary.report().protected)?;
         Ok(pair)
+    }
+
+    /// Starts the first node alone, and waits until it serves.
+    pub(crate) fn alone(stage: Stage, events: Option<OwnedFd>) -> Result<Self, BenchError> {
+        let pair = Pair { primary: stage.start(0, events)?, backup: None, stage };
+        pair.wait_until("it serves", |primary| primary.role().role() == Role::Primary)?;
+        Ok(pair)
+    }
+
+    /// Starts the second node, and does not wait.
+    pub(crate) fn start_backup(&mut self) -> Result<(), BenchError> {
+        self.backup = Some(self.stage.start(1, None)?);
+        Ok(())
+    }
+
+    /// Stops the second node, removes its region, and waits until the first one serves alone.
+    pub(crate) fn lose_backup(&mut self) -> Result<(), BenchError> {
+        self.backup = None;
+        std::fs::remove_file(&self.stage.regions[1].path)
+            .map_err(BenchError::setup("remove a region"))?;
+        self.wait_until("it serves alone", |primary| !primary.report().protected)
+    }
+
+    /// Lets both nodes poll, or sleep, while they wait.
+    pub(crate) fn set_busy_poll(&self, on: bool) {
+        for node in std::iter::once(&self.primary).chain(&self.backup) {
+            node.stop.set_busy_poll(on);
+        }
     }
 
     /// The primary's region.
@@ -114,13 +173,13 @@ impl Pair {
         &self.primary.region
     }
 
-    fn wait_until_protected(&self) -> Result<(), BenchError> {
+    fn wait_until(&self, what: &str, done: impl Fn(&Region) -> bool) -> Result<(), BenchError> {
         let begun = Instant::now();
-        let (primary, backup) = (&self.primary.region, &self.backup.region);
-        while !(primary.role().role() == Role::Primary && primary.report().protected) {
+        while !done(&self.primary.region) {
             if begun.elapsed() > FORM_MAX {
-                let (a, b) = (primary.role(), backup.role());
-                let what = format!("after {FORM_MAX:?} one node is {a:?}, the other {b:?}");
+                let role = self.primary.region.role();
+                let what =
+                    format!("after {FORM_MAX:?} the primary is {role:?}, not so that {what}");
                 return Err(BenchError::setup("form a pair")(what));
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -129,8 +188,10 @@ impl Pair {
     }
 }
 
-fn launch(config: NodeConfig) -> Result<RunningNode, BenchError> {
+fn launch(config: NodeConfig, core: Option<Core>) -> Result<RunningNode, BenchError> {
     let (tell, told) = mpsc::channel();
+    // Threads begin on the core of the one that starts them.
+    let _pinned = core.map(Core::hold).transpose()?;
     // A node is made where it runs: its runtime belongs to that thread.
     let thread = std::thread::Builder::new()
         .name(format!("node-{}", config.listen.port()))

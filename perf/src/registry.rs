@@ -4,7 +4,10 @@ use std::io;
 
 use crate::options::Options;
 use crate::report::Report;
-use crate::{claim, commit_ack, contend, failover, handoff, memory, queue_wait, reap};
+use crate::{
+    claim, commit_ack, contend, delta, failover, handoff, memory, queue_wait, reap, replicate,
+    resync,
+};
 
 /// A question that can be answered by measuring.
 #[derive(Clone, Copy, Debug)]
@@ -71,9 +74,24 @@ const BENCHES: &[Bench] = &[
         run: memory::run,
     },
     Bench {
+        name: "delta",
+        question: "an object of 256 B in a batch of 1,000: encode, or validate and apply",
+        run: delta::run,
+    },
+    Bench {
         name: "commit-ack",
         question: "from a commit of 256 B to its release: the back-up has it, its output may leave",
         run: commit_ack::run,
+    },
+    Bench {
+        name: "replicate",
+        question: "objects of 256 B that a pair takes into step, as many in flight as it takes",
+        run: replicate::run,
+    },
+    Bench {
+        name: "resync",
+        question: "all of 1,000,000 objects to an empty back-up while 10,000 commits a second run",
+        run: resync::run,
     },
     Bench {
         name: "failover",

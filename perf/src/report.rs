@@ -3,6 +3,7 @@
 mod memory;
 mod rate;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Serialize, Serializer};
@@ -54,6 +55,19 @@ pub struct LatencyReport {
     #[serde(serialize_with = "hundredths")]
     ratio: f64,
     peer: Option<Peer>,
+    /// By name: what the figure is made of, or what else was seen.
+    #[serde(flatten)]
+    parts: BTreeMap<&'static str, Part>,
+}
+
+/// A distribution beside that of the report.
+#[derive(Clone, Debug, Serialize)]
+pub struct Part {
+    unit: &'static str,
+    #[serde(serialize_with = "short")]
+    p50: f64,
+    #[serde(serialize_with = "short")]
+    p99: f64,
 }
 
 /// What the thing is compared with.
@@ -62,6 +76,8 @@ pub struct Limit {
     what: String,
     #[serde(serialize_with = "short")]
     p50: f64,
+    #[serde(serialize_with = "short")]
+    p99: f64,
 }
 
 /// Another program at the same thing.
@@ -79,6 +95,7 @@ pub struct Peer {
 pub(crate) enum Unit {
     Nanoseconds,
     Microseconds,
+    Milliseconds,
 }
 
 impl Unit {
@@ -86,6 +103,7 @@ impl Unit {
         match self {
             Unit::Nanoseconds => "ns",
             Unit::Microseconds => "us",
+            Unit::Milliseconds => "ms",
         }
     }
 
@@ -94,6 +112,7 @@ impl Unit {
         match self {
             Unit::Nanoseconds => 1.0,
             Unit::Microseconds => 1e3,
+            Unit::Milliseconds => 1e6,
         }
     }
 }
@@ -108,7 +127,7 @@ impl LatencyReport {
         limit: &Histogram,
     ) -> Self {
         let Summary { n, p50, p99, p999, max } = thing.summary();
-        let limit_p50 = limit.summary().p50;
+        let limited = limit.summary();
         let scale = |ns: u64| ns as f64 / unit.ns();
         LatencyReport {
             v: VERSION,
@@ -121,10 +140,24 @@ impl LatencyReport {
             p99: scale(p99),
             p999: scale(p999),
             max: scale(max),
-            limit: Limit { what: limit_is.to_owned(), p50: scale(limit_p50) },
-            ratio: p50 as f64 / limit_p50.max(1) as f64,
+            limit: Limit {
+                what: limit_is.to_owned(),
+                p50: scale(limited.p50),
+                p99: scale(limited.p99),
+            },
+            ratio: p50 as f64 / limited.p50.max(1) as f64,
             peer: None,
+            parts: BTreeMap::new(),
         }
+    }
+
+    /// Adds a distribution, which may have another unit.
+    pub(crate) fn with_part(mut self, name: &'static str, unit: Unit, part: &Histogram) -> Self {
+        let Summary { p50, p99, .. } = part.summary();
+        let scale = |ns: u64| ns as f64 / unit.ns();
+        let part = Part { unit: unit.name(), p50: scale(p50), p99: scale(p99) };
+        self.parts.insert(name, part);
+        self
     }
 
     /// Adds another program's figures.
@@ -232,9 +265,10 @@ impl fmt::Display for LatencyReport {
         )?;
         write!(
             f,
-            "  limit: {}, p50 {} {unit}; ratio {:.2}",
+            "  limit: {}, p50 {} {unit}, p99 {} {unit}; ratio {:.2}",
             self.limit.what,
             Short(self.limit.p50),
+            Short(self.limit.p99),
             self.ratio
         )?;
         if let Some(peer) = &self.peer {
@@ -245,6 +279,10 @@ impl fmt::Display for LatencyReport {
                 Short(peer.p50),
                 peer.ratio
             )?;
+        }
+        for (name, Part { unit, p50, p99 }) in &self.parts {
+            let (name, p50, p99) = (name.replace('_', " "), Short(*p50), Short(*p99));
+            write!(f, "\n  {name}: p50 {p50} {unit}   p99 {p99} {unit}")?;
         }
         Ok(())
     }
@@ -351,9 +389,14 @@ mod tests {
         ));
         assert_eq!(
             serde_json::to_string(&report).expect("plain data"),
-            r#"{"v":1,"bench":"claim","unit":"ns","n":3,"p50":300,"p99":900,"p999":900,"max":900,"limit":{"what":"plain code","p50":120},"ratio":2.5,"peer":null}"#
+            r#"{"v":1,"bench":"claim","unit":"ns","n":3,"p50":300,"p99":900,"p999":900,"max":900,"limit":{"what":"plain code","p50":120,"p99":120},"ratio":2.5,"peer":null}"#
         );
+        let Report::Latency(report) = report else { unreachable!("it is one") };
+        let report = report.with_part("both_ends", Unit::Microseconds, &histogram(&[1_500]));
+        let part = serde_json::json!({"unit": "us", "p50": 1.5, "p99": 1.5});
+        assert_eq!(serde_json::to_value(&report).expect("plain data")["both_ends"], part);
         let text = report.to_string();
+        assert!(text.contains("both ends: p50 1.5 us   p99 1.5 us"), "{text}");
         assert!(text.contains("p50 300 ns") && text.contains("ratio 2.50"), "{text}");
     }
 

@@ -96,3 +96,54 @@ fn commit_ack_forms_a_pair_and_measures_it() {
     assert!(json["n"].as_u64().is_some_and(|n| n >= 200), "{json}");
     assert_eq!(leftovers("commit-ack"), [""; 0]);
 }
+
+/// Runs a bench of the pair with these options, and expects the report's common fields.
+#[track_caller]
+fn report_of(name: &str, unit: &str, options: &Options) -> serde_json::Value {
+    let bench = find(name).expect("it is registered");
+    let report = bench.run(options).unwrap_or_else(|error| panic!("{error}: {error:?}"));
+    println!("{report}");
+    let json = serde_json::to_value(&report).expect("plain data");
+    assert_eq!((&json["bench"], &json["unit"]), (&name.into(), &unit.into()));
+    assert!(json["n"].as_u64().is_some_and(|n| n > 0), "{json}");
+    assert!(json["ratio"].as_f64().is_some_and(|ratio| ratio > 0.0), "{json}");
+    assert_eq!(leftovers(name), [""; 0]);
+    json
+}
+
+fn briefly() -> Options {
+    Options { seconds: Some(Duration::from_millis(300)), ..Options::default() }
+}
+
+#[test]
+fn commit_ack_measures_nodes_that_poll() {
+    let json = report_of("commit-ack", "us", &Options { busy_poll: true, ..briefly() });
+    assert!(json["limit"]["p99"].as_f64() >= json["limit"]["p50"].as_f64(), "{json}");
+    // Where Redis is not installed there is no peer.
+    assert!(json["peer"].is_null() || json["peer"]["ratio"].is_number(), "{json}");
+}
+
+#[test]
+fn delta_tells_both_sides() {
+    let json = report_of("delta", "ns", &briefly());
+    let sides = ["encode", "apply"].map(|side| json[side]["p50"].as_f64().expect("a figure"));
+    assert_eq!(json["p50"].as_f64(), Some(sides[0].max(sides[1])), "the dearer one: {json}");
+}
+
+#[test]
+fn replicate_counts_what_is_released() {
+    let json = report_of("replicate", "per_s", &briefly());
+    for side in [&json, &json["limit"]] {
+        assert!(side["per_s"].as_f64().is_some_and(|rate| rate > 0.0), "{json}");
+    }
+}
+
+#[test]
+fn resync_brings_an_empty_backup_into_step() {
+    let options = Options { runs: Some(2), objects: Some(20_000), ..Options::default() };
+    let json = report_of("resync", "ms", &options);
+    assert_eq!(json["n"], 2);
+    for part in ["commit_ack_alone", "commit_ack_during", "commit_ack_in_step"] {
+        assert!(json[part]["p99"].as_f64().is_some_and(|us| us > 0.0), "{part}: {json}");
+    }
+}

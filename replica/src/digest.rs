@@ -63,13 +63,13 @@ impl TableDigest {
         let (slot, seq, hash) = match *change {
             Change::Remove { slot, seq, .. } => (slot, seq, 0),
             Change::Put(put) => {
-                let mut hash = Hash::new();
-                hash.add_word(u64::from(put.slot) << 32 | u64::from(put.incarnation));
                 let key = put.key.unwrap_or_default();
-                hash.add_word(u64::from(put.queue) << 32 | key.len() as u64);
-                hash.add(key);
-                hash.add(put.value);
-                (put.slot, put.seq, hash.finish())
+                let mut sums = Sums::default();
+                sums.add(key);
+                sums.add(put.value);
+                let lengths = (key.len() as u64) << 32 | put.value.len() as u64;
+                let place = u64::from(put.slot) << 32 | u64::from(put.incarnation);
+                (put.slot, put.seq, sums.hash([place, put.queue.into(), lengths]))
             }
         };
         let Some(held) = self.slots.get_mut(slot as usize) else { return };
@@ -92,38 +92,65 @@ impl TableDigest {
     }
 }
 
-/// Eight bytes at a step: multiply and fold, with the constants of wyhash (Wang Yi, public domain).
-struct Hash(u64);
+const LANES: usize = 4;
 
-impl Hash {
-    const STEP: u64 = 0xa076_1d64_78bd_642f;
+/// J. G. Fletcher's sums ("An arithmetic checksum for serial transmissions", 1982) over words of 64 bits, in
+/// four streams that a processor adds side by side: it is computed for every change on both nodes. What is
+/// left is mixed as in wyhash (Wang Yi, public domain), multiply and fold.
+#[derive(Default)]
+struct Sums {
+    plain: [u64; LANES],
+    weighted: [u64; LANES],
+}
 
-    fn new() -> Hash {
-        Hash(0xe703_7ed1_a0b4_28db)
-    }
-
-    fn add_word(&mut self, word: u64) {
-        let wide = u128::from(self.0 ^ word) * u128::from(Self::STEP);
-        // The word once more: a factor of zero would forget all that came before.
-        self.0 = (wide as u64) ^ (wide >> 64) as u64 ^ word.rotate_left(32);
-    }
-
+impl Sums {
+    /// Adds bytes, filled up with zeros: their number has to be mixed in.
+    #[inline]
     fn add(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        for word in words {
-            self.add_word(u64::from_le_bytes(*word));
+        let (steps, rest) = bytes.as_chunks::<{ LANES * 8 }>();
+        for step in steps {
+            self.step(step);
         }
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        // Its length, so that zeros at the end count.
-        self.add_word(u64::from_le_bytes(last));
-        self.add_word(bytes.len() as u64);
+        if !rest.is_empty() {
+            let mut last = [0; LANES * 8];
+            last[..rest.len()].copy_from_slice(rest);
+            self.step(&last);
+        }
+    }
+
+    #[inline]
+    fn step(&mut self, step: &[u8; LANES * 8]) {
+        let (words, _) = step.as_chunks::<8>();
+        for (plain, word) in self.plain.iter_mut().zip(words) {
+            *plain = plain.wrapping_add(u64::from_le_bytes(*word));
+        }
+        for (weighted, plain) in self.weighted.iter_mut().zip(&self.plain) {
+            *weighted = weighted.wrapping_add(*plain);
+        }
     }
 
     /// Never zero: that is a free slot's.
-    fn finish(self) -> u64 {
-        self.0.max(1)
+    fn hash(&self, more: [u64; 3]) -> u64 {
+        let mut hash = FACTORS[0];
+        // Each stream by another odd factor, so that words that change places show.
+        for ((plain, weighted), factor) in self.plain.iter().zip(&self.weighted).zip(FACTORS) {
+            hash = hash.wrapping_add(mix(plain ^ weighted.rotate_left(32), factor));
+        }
+        for word in more {
+            hash = mix(hash ^ word, FACTORS[1]);
+        }
+        hash.max(1)
     }
+}
+
+/// Odd, with their bits well spread: constants of wyhash.
+const FACTORS: [u64; LANES] =
+    [0xa076_1d64_78bd_642f, 0xe703_7ed1_a0b4_28db, 0x8ebc_6af0_9c88_c6e3, 0x5899_65cc_7537_4cc3];
+
+/// Every bit of the product's two halves, and the word once more: a word of zero must not forget the rest.
+fn mix(word: u64, factor: u64) -> u64 {
+    let wide = u128::from(word) * u128::from(factor);
+    (wide as u64) ^ (wide >> 64) as u64 ^ word.rotate_left(32)
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub mod quic;
 pub mod tls;
 #[cfg(feature = "quic")]
 pub mod tripwire;
+#[cfg(feature = "quic")]
+mod watch;
 pub mod wire;
 #[cfg(feature = "quic")]
 pub mod witness;

@@ -21,6 +21,8 @@ mod control;
 mod divergence;
 mod draining;
 mod events;
+#[doc(hidden)]
+pub mod measure;
 mod modes;
 mod notices;
 mod orders;
@@ -69,10 +71,11 @@ enum Notice {
     Reaped(Reaped),
     LeaseExpired(LeaseExpired),
     Asked(control::Asked),
+    BusyPoll(bool),
     Stop,
 }
 
-/// Asks a running node to stop, from any thread.
+/// Asks a running node to stop, or to wait in another way, from any thread.
 #[derive(Clone, Debug)]
 pub struct NodeStop(Teller<Notice>);
 
@@ -80,6 +83,12 @@ impl NodeStop {
     /// The node closes its connection and returns from [`Node::run`].
     pub fn stop(&self) {
         self.0.tell(Notice::Stop);
+    }
+
+    /// From its next turn on the node polls, or sleeps, while it waits:
+    /// see [`busy_poll`](NodeConfig::busy_poll).
+    pub fn set_busy_poll(&self, on: bool) {
+        self.0.tell(Notice::BusyPoll(on));
     }
 }
 
@@ -202,6 +211,7 @@ impl Node {
                 member: config.credentials.identity().member.clone(),
             },
             waiting: (tripwire, reaping, control),
+            busy_poll: config.busy_poll,
         });
         Ok(Self { runtime, turns, tell })
     }
@@ -224,7 +234,10 @@ impl Node {
     /// When the kernel refuses to watch the region's bell.
     pub fn run(self) -> Result<(), NodeError> {
         let Self { runtime, turns, tell } = self;
-        let ended = runtime.block_on(turns.run());
+        // As a task like the connection's: the future that a runtime blocks on is woken through the kernel,
+        // even by a task of the same thread.
+        let ended = runtime.block_on(async { tokio::spawn(turns.run()).await });
+        let ended = ended.unwrap_or_else(|died| std::panic::resume_unwind(died.into_panic()));
         drop(tell);
         ended.map_err(|source| NodeError::Os { action: "watch the region's bell", source })
     }

@@ -16,6 +16,7 @@
 //! a turn of the node's loop is encrypted and on the wire before that thread sleeps again.
 
 mod connect;
+mod socket;
 mod tuning;
 
 use std::collections::VecDeque;
@@ -159,6 +160,31 @@ pub struct Link {
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link").field("live", &self.live.as_ref().map(|live| live.id)).finish()
+    }
+}
+
+/// A link's settings on loopback, for benches of a bare connection beside it.
+#[doc(hidden)]
+pub mod bare {
+    use super::*;
+
+    /// Largest UDP payload.
+    pub const MTU: u16 = tuning::LOOPBACK_MTU;
+
+    /// The transport's settings.
+    #[must_use]
+    pub fn transport() -> quinn::TransportConfig {
+        tuning::transport(Some(MTU))
+    }
+
+    /// A socket on loopback, with the buffers of a link's.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn socket() -> io::Result<std::net::UdpSocket> {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+        tuning::enlarge_buffers(&socket);
+        Ok(socket)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::index::{chain_word, next_of};
 use crate::layout::SlotRow;
 use crate::map::Map;
 use crate::participant::Participant;
-use crate::pool::{self, OutOf};
+use crate::pool::{self, OutOf, Supply};
 use crate::reading;
 use crate::region::{PortId, Region};
 use crate::sync::{Ordering, fence, unchanged};
@@ -153,19 +153,21 @@ impl Applier {
         change: &Change<'_>,
     ) -> Result<bool, ApplyError> {
         let (Change::Put { slot, .. } | Change::Remove { slot, .. }) = *change;
-        let region = node.region.clone();
+        let owner = node.owner();
+        let Participant { region, supply, .. } = node;
         let slots = region.geometry().slots;
         let row = region.map.slot(slot).ok_or(ApplyError::NoSuchSlot { slot, slots })?;
         if !self.counts(origin, slot, seq.to_bits(), row.last_seq.load(Ordering::Acquire)) {
             return Ok(false);
         }
+        // Only this node changes the slots of a back-up.
         row.last_seq.store(seq.to_bits(), Ordering::Release);
         if let Some(written) = &mut self.transfer {
             written.note(slot);
         }
         match *change {
             Change::Remove { incarnation, .. } => {
-                free_value(node, remove(&region, slot)?);
+                retire_value(region, owner, supply, remove(region, slot)?);
                 // The next object here must be told apart from those that we never saw.
                 row.incarnation.fetch_max(incarnation, Ordering::Relaxed);
             }
@@ -177,26 +179,31 @@ impl Applier {
                 if !seen.is(SlotState::Free)
                     && row.incarnation.load(Ordering::Relaxed) != incarnation
                 {
-                    free_value(node, remove(&region, slot)?);
+                    retire_value(region, owner, supply, remove(region, slot)?);
                 }
                 let placing = u32::from(queue) | u32::from(priority) << 8;
                 let out_of = |source| ApplyError::OutOf { slot, source };
                 let block = if key.is_empty() && value.is_empty() && deadline.is_none() {
                     None
                 } else {
-                    let block =
-                        value_block(&region, &mut node.supply, key, value, placing, incarnation)
-                            .map_err(out_of)?;
+                    let block = value_block(region, supply, key, value, placing, incarnation)
+                        .map_err(out_of)?;
                     block.row.deadline.store(deadline.unwrap_or(0), Ordering::Relaxed);
                     block.row.seq.store(seq.to_bits(), Ordering::Relaxed);
                     seal_block(&region.map, block);
                     Some(block.index)
                 };
-                let old = put(&region, slot, incarnation, placing, key, block, ready)?;
-                free_value(node, old);
+                let old = put(region, slot, incarnation, placing, key, block, ready)?;
+                retire_value(region, owner, supply, old);
             }
         }
         Ok(true)
+    }
+
+    /// Makes the blocks that were replaced free again, as far as nobody reads them: after some changes.
+    pub fn give_back(&mut self, node: &mut Participant) {
+        let Participant { region, supply, .. } = node;
+        give_back(region, supply);
     }
 
     /// Keeps a packet that the primary may not have sent yet.
@@ -370,26 +377,34 @@ pub(crate) fn remove(region: &Region, slot: u32) -> Result<Option<u32>, ApplyErr
     Ok(seen.block())
 }
 
-/// Frees the block that a slot has named, as soon as nobody reads it in place.
-fn free_value(node: &mut Participant, old: Option<u32>) {
+/// Replaced blocks that wait to be given back together: to ask once whether anybody reads them.
+const RETIRED_MAX: usize = 32;
+
+/// Takes over the block that a slot has named. As in a commit, it belongs to this process until nobody reads it in
+/// place, and is most likely the next one to be written.
+fn retire_value(region: &Region, owner: u8, supply: &mut Supply, old: Option<u32>) {
     let Some(index) = old else { return };
-    let region = node.region.clone();
     let map: &Map = &region.map;
     let Some(block) = map.block(index) else { return };
     let word = BlockWord(block.row.word.load(Ordering::Acquire));
-    reading::order_after(map.header());
-    if reading::readers(map.header()) == 0 {
-        pool::free_block(map, index, word);
-        return;
-    }
-    // As a commit does: it belongs to this process until nobody reads it. Zero: there is nothing to gather.
+    // Zero: there is nothing to gather.
     block.row.seq.store(0, Ordering::Relaxed);
-    let retired = word.next(BlockState::Retired, node.owner(), 0);
+    let retired = word.next(BlockState::Retired, owner, 0);
     let order = (Ordering::AcqRel, Ordering::Relaxed);
     if block.row.word.compare_exchange(word.0, retired.0, order.0, order.1).is_ok() {
-        node.supply.retire(0, index);
+        supply.retire(0, index);
     }
-    node.supply.reclaim(map, 0);
+    if supply.retired_count() >= RETIRED_MAX {
+        give_back(region, supply);
+    }
+}
+
+fn give_back(region: &Region, supply: &mut Supply) {
+    if supply.retired_count() > 0 {
+        let map: &Map = &region.map;
+        reading::order_after(map.header());
+        supply.reclaim(map, 0);
+    }
 }
 
 /// Takes a slot out of its key's chain.

@@ -166,7 +166,7 @@ impl Gatherer {
         }
         self.found.clear();
         for seat in 0..region.geometry().participants as u8 {
-            self.read_seat(seat, before, upto);
+            self.read_seat(seat, before, upto, limit);
         }
         self.found.sort_unstable();
         if self.found.len() > limit {
@@ -184,14 +184,17 @@ impl Gatherer {
         GatherTurn { upto, commits: self.found.len(), gap }
     }
 
-    /// Collects the committed entries of one seat between two positions of the order.
-    fn read_seat(&mut self, seat: u8, above: Seq, upto: Seq) {
+    /// Collects the committed entries of one seat between two positions of the order: the oldest, and one more
+    /// than a turn takes, if there are so many. They have rising seqs, so whatever is behind them is newer than all
+    /// that the turn takes.
+    fn read_seat(&mut self, seat: u8, above: Seq, upto: Seq, limit: usize) {
         let map: &Map = &self.region.map;
         let Some(row) = map.participant(seat) else {
             return;
         };
         let end = row.next_position.load(Ordering::SeqCst);
         let oldest = end.saturating_sub(u64::from(map.geometry().tx_entries));
+        let enough = self.found.len().saturating_add(limit).saturating_add(1);
         for position in self.positions[usize::from(seat)].max(oldest)..end {
             let Some(entry) = map.entry(seat, position) else {
                 break;
@@ -216,6 +219,9 @@ impl Gatherer {
                     }
                     if seq > above.to_bits() {
                         self.found.push((seq, seat, position));
+                        if self.found.len() >= enough {
+                            break;
+                        }
                     } else {
                         self.positions[usize::from(seat)] = position + 1;
                     }

@@ -377,10 +377,16 @@ impl Participant {
 
     /// Ends the sleep that [`arm_bell`](Self::arm_bell) announced.
     pub fn disarm_bell(&mut self, bell: Bell) {
-        bell::disarm(&self.region.map, bell, self.seat);
+        self.cancel_bell(bell);
         if let Some(socket) = &self.socket {
             bell::drain(socket);
         }
+    }
+
+    /// The same, but a descriptor that is readable stays so: who was woken has better things to do first, and
+    /// calls [`disarm_bell`](Self::disarm_bell) before he sleeps again.
+    pub fn cancel_bell(&mut self, bell: Bell) {
+        bell::disarm(&self.region.map, bell, self.seat);
     }
 
     fn has_work(&mut self, bell: Bell) -> bool {

@@ -300,6 +300,12 @@ impl Supply {
         self.retired.push_back((seq, index));
     }
 
+    /// Blocks that wait to be taken back, the read ones apart.
+    #[inline]
+    pub(crate) fn retired_count(&self) -> usize {
+        self.retired.len()
+    }
+
     /// Takes back what was gathered. Commits of one participant have rising seqs.
     ///
     /// Since what is in here was retired, the caller has swapped `commit_seq`: by drawing his next seq, or by

@@ -37,6 +37,12 @@ pub(crate) struct Options {
     /// Whom `failover` kills: primary or node
     #[arg(long, default_value = "primary")]
     victim: String,
+    /// `failover` stops the primary's side instead of killing it
+    #[arg(long)]
+    frozen: bool,
+    /// Size of the regions of `failover`
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=64))]
+    gib: Option<u32>,
     /// Write the percentile distribution to this file
     #[arg(long, value_name = "FILE")]
     hgrm: Option<PathBuf>,
@@ -70,6 +76,8 @@ pub(crate) fn run(options: &Options) -> Outcome {
         size: options.size,
         busy_poll: options.busy_poll,
         victim,
+        frozen: options.frozen,
+        gib: options.gib,
         hgrm: options.hgrm.clone(),
         hlog: options.hlog.clone(),
         program: None,

@@ -91,6 +91,7 @@ fn settings(config: &Config) -> Result<NodeConfig, Failure> {
         mtu: None,
         role_change_max: ROLE_CHANGE_MAX,
         divergences: config.divergences(),
+        busy_poll: file.replication.busy_poll,
     })
 }
 

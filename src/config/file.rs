@@ -102,6 +102,8 @@ pub(crate) struct Replication {
     pub(crate) ack_wait: Spanned<Span>,
     #[serde(default = "default_lease")]
     pub(crate) lease: Spanned<Span>,
+    #[serde(default)]
+    pub(crate) busy_poll: bool,
 }
 
 /// When an answer may leave.

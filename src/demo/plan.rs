@@ -18,6 +18,8 @@ const NAME: &str = "demo";
 /// Port and queue of the demo's service.
 pub(super) const PORT: &str = "service";
 pub(super) const QUEUE: &str = "objects";
+/// Blocks that nobody uses, for a region that is to be large.
+const BALLAST_BYTES: u32 = 64 << 10;
 /// Objects without a key that may be waiting to be handled.
 const KEYLESS_AT_ONCE: u32 = 4096;
 
@@ -115,6 +117,13 @@ impl Plan {
         blocks += slots; // the messages that brought them about
         blocks += 16 * 64; // what sixteen participants keep at hand
         blocks += 16 * 512; // values and answers of commits that are not acknowledged yet
+        let ballast = match options.region_gib {
+            0 => String::new(),
+            gib => {
+                let blocks = u64::from(gib) * (1 << 30) / u64::from(BALLAST_BYTES);
+                format!("[[region.class]]\npayload_bytes = {BALLAST_BYTES}\nblocks = {blocks}\n")
+            }
+        };
         Ok(format!(
             r#"[pair]
 name = "{NAME}"
@@ -136,7 +145,7 @@ tx_entries = 512
 [[region.class]]
 payload_bytes = 256
 blocks = {blocks}
-[[queue]]
+{ballast}[[queue]]
 name = "{QUEUE}"
 [[port]]
 name = "{PORT}"

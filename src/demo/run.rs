@@ -16,7 +16,7 @@ use super::{Options, Victim, interrupted};
 use crate::clock::monotonic_ns;
 use crate::config::Member;
 use crate::exit::Exit;
-use crate::process::{Child, Program, Signals, describe, wait};
+use crate::process::{Child, Program, Signals, describe, holds_anything, wait};
 use crate::report::Failure;
 
 /// Starting everything takes well under a second; a machine under load may take longer.
@@ -25,6 +25,8 @@ const START_PATIENCE: Duration = Duration::from_secs(20);
 const END_PATIENCE: Duration = Duration::from_secs(40);
 /// Blocks and commits settle within some round trips.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
+/// From a kill to its victims' being gone: a tenth of a second for each GiB that they map, with room.
+const GONE_PATIENCE: Duration = Duration::from_secs(15);
 /// Workers of each side.
 const WORKERS: usize = 2;
 
@@ -44,6 +46,8 @@ pub(super) struct Demo<'o> {
     joiner: Option<Child>,
     timeline: Timeline,
     killed: Option<Member>,
+    /// Processes that were killed.
+    dying: Vec<i32>,
     mishaps: Vec<String>,
 }
 
@@ -71,6 +75,7 @@ impl<'o> Demo<'o> {
             joiner: None,
             timeline: Timeline::default(),
             killed: None,
+            dying: Vec::new(),
             mishaps: Vec::new(),
         }
     }
@@ -143,7 +148,7 @@ impl<'o> Demo<'o> {
         self.must("every object has answered once", |demo| demo.client_ready)
     }
 
-    /// SIGKILL, and nobody is told but the client, afterwards, for its histograms.
+    /// SIGKILL or SIGSTOP, and nobody is told but the client, afterwards, for its histograms.
     fn kill(&mut self) {
         let Some(primary) = self.primary() else {
             self.mishaps.push("there was no primary to kill".to_owned());
@@ -152,38 +157,62 @@ impl<'o> Demo<'o> {
         let primary_side = &self.sides[usize::from(primary == Member::B)];
         let backup_side = &self.sides[usize::from(primary == Member::A)];
         let (victim, pids) = match self.options.kill {
-            Victim::Primary => (primary, primary_side.all_pids()),
+            Victim::Primary | Victim::Frozen => (primary, primary_side.all_pids()),
             Victim::Node => (primary, primary_side.pids("node")),
             Victim::Backup => (primary.other(), backup_side.all_pids()),
             Victim::Worker => (primary, primary_side.pids("worker").into_iter().take(1).collect()),
             Victim::Port => (primary, primary_side.pids("port")),
         };
+        let (signal, what) = match self.options.kill {
+            Victim::Frozen => (Signal::SIGSTOP, "stop"),
+            _ => (Signal::SIGKILL, "kill -9"),
+        };
         self.killed = Some(victim);
         let killed_ns = monotonic_ns();
         for pid in &pids {
             // Gone already is as dead as can be.
-            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+            let _ = kill(Pid::from_raw(*pid), signal);
         }
+        self.sides[usize::from(victim == Member::B)].is_frozen = signal == Signal::SIGSTOP;
         self.timeline.killed_ns = Some(killed_ns);
         self.tell_client(&format!("mark {killed_ns} {}", victim.letter()));
         let count = pids.len();
         let side = victim.letter();
         self.progress
-            .say(&format!("kill -9 of {} ({count} processes of side {side})", self.victim()));
+            .say(&format!("{what} of {} ({count} processes of side {side})", self.victim()));
         if pids.is_empty() {
             self.mishaps.push(format!("there was no {} to kill", self.victim()));
         }
+        self.dying = pids;
     }
 
     /// Whoever looked after a killed side died with it: it is ours to start it again.
     fn restart_side(&mut self) -> Result<(), Failure> {
         let Some(killed) = self.killed else { return Ok(()) };
+        self.end_frozen();
+        // They hold their addresses until the kernel has taken their memory apart.
+        let until = Instant::now() + GONE_PATIENCE;
+        self.pump_until(until, |demo| !demo.dying.iter().any(|pid| holds_anything(*pid)))?;
         let side = &mut self.sides[usize::from(killed == Member::B)];
         if side.supervisor.is_none() {
             side.start(&self.plan)?;
             self.progress.say(&format!("starting side {} again", killed.letter()));
         }
         Ok(())
+    }
+
+    /// Kills what was stopped: it cannot look after its own, and must not go on later.
+    fn end_frozen(&mut self) {
+        let Some(killed) = self.killed.filter(|_| self.options.kill == Victim::Frozen) else {
+            return;
+        };
+        let side = &mut self.sides[usize::from(killed == Member::B)];
+        if side.is_frozen {
+            side.is_frozen = false;
+            for pid in side.all_pids() {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
     }
 
     /// A third worker, on the side that serves, while it serves.
@@ -287,6 +316,7 @@ impl<'o> Demo<'o> {
     /// Stops everything, in order and with a bound. What ignores that is killed on the way out.
     pub(super) fn stop(&mut self) {
         self.progress.end();
+        self.end_frozen();
         let mut running: Vec<Child> = Vec::new();
         running.extend(self.client.take());
         running.extend(self.joiner.take());
@@ -318,6 +348,7 @@ impl<'o> Demo<'o> {
     fn victim(&self) -> &'static str {
         match self.options.kill {
             Victim::Primary => "primary",
+            Victim::Frozen => "frozen",
             Victim::Node => "node",
             Victim::Backup => "backup",
             Victim::Worker => "worker",
@@ -366,14 +397,20 @@ impl<'o> Demo<'o> {
         })
     }
 
+    /// A large region takes its time to be made, and every process to map it.
+    fn start_patience(&self) -> Duration {
+        START_PATIENCE * (1 + self.options.region_gib)
+    }
+
     /// Waits for something without which there is no demo.
     fn must(&mut self, what: &str, done: impl Fn(&Demo<'_>) -> bool) -> Result<(), Failure> {
-        self.pump_until(Instant::now() + START_PATIENCE, &done)?;
+        let patience = self.start_patience();
+        self.pump_until(Instant::now() + patience, &done)?;
         if done(self) {
             return Ok(());
         }
         Err(Failure::new("the pair did not start")
-            .because(format!("waited {START_PATIENCE:?} until {what}"))
+            .because(format!("waited {patience:?} until {what}"))
             .help("run it again with HOTPAIR_LOG=info and --trace")
             .exit(Exit::TimedOut))
     }
@@ -384,7 +421,7 @@ impl<'o> Demo<'o> {
         member: Member,
         done: impl Fn(&Look) -> bool,
     ) -> Result<(), Failure> {
-        let until = Instant::now() + START_PATIENCE;
+        let until = Instant::now() + self.start_patience();
         while !self.look(member).is_ok_and(|look| done(&look)) {
             self.run_until(Instant::now() + Duration::from_millis(20))?;
             if Instant::now() >= until {

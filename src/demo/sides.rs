@@ -21,6 +21,8 @@ pub(super) struct Side {
     pub(super) primary_epoch: Option<u64>,
     /// Its node says that the back-up is in step.
     pub(super) protected: bool,
+    /// Its processes are stopped by us, and have to be killed by us.
+    pub(super) is_frozen: bool,
 }
 
 /// What an event means for the demo.
@@ -46,6 +48,7 @@ impl Side {
             processes: BTreeMap::new(),
             primary_epoch: None,
             protected: false,
+            is_frozen: false,
         }
     }
 

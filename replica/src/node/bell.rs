@@ -8,14 +8,13 @@ use hotpair_shm::Participant;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::watch;
+
 /// Registers the bell of a seat with the event loop of the calling task.
 pub(super) fn watch(seat: &mut Participant) -> io::Result<AsyncFd<OwnedFd>> {
     let bell = seat.bell_fd()?;
     // SAFETY: the seat owns the socket and keeps it open as long as it lives, which is longer than
     // this borrow: it is borrowed itself until the descriptor is duplicated.
     let bell = unsafe { BorrowedFd::borrow_raw(bell) }.try_clone_to_owned()?;
-    // SAFETY:
-    // - open: the duplicate is owned by the `AsyncFd` alone and closed when that is dropped;
-    // - the same: `OwnedFd` gives the same descriptor at every call.
-    unsafe { AsyncFd::register_with_interest(bell, Interest::READABLE) }.map_err(io::Error::from)
+    watch::watch(bell, Interest::READABLE)
 }

@@ -70,6 +70,9 @@ pub struct NodeConfig {
     pub role_change_max: Duration,
     /// Where the state that this node has and its new primary has not is written, before it is overwritten.
     pub divergences: PathBuf,
+    /// The loop looks again and again instead of sleeping: no wake-up delays a commit, and a core is
+    /// busy as long as the node runs.
+    pub busy_poll: bool,
 }
 
 /// Where the pair's view is kept.

@@ -21,7 +21,7 @@ use crate::wire::{
 };
 
 /// Commits in one turn: a turn ends now and then, so that acks are read between two of them.
-const COMMITS_PER_TURN: usize = 256;
+const COMMITS_PER_TURN: usize = 512;
 /// Pieces of a state transfer in one turn: batches must not wait for it.
 const PIECES_PER_TURN: u32 = 2;
 
@@ -82,7 +82,13 @@ impl Table {
         self.seat.arm_bell(Bell::Node)
     }
 
+    /// Ends the announced sleep. What was rung can wait; see [`quieten`](Self::quieten).
     pub(super) fn disarm(&mut self) {
+        self.seat.cancel_bell(Bell::Node);
+    }
+
+    /// Takes the rings out of a bell that was rung, which need not be done before what it was rung for.
+    pub(super) fn quieten(&mut self) {
         self.seat.disarm_bell(Bell::Node);
     }
 
@@ -229,6 +235,7 @@ impl Table {
             self.digest.note(&change);
             self.apply_change(change, Origin::Commit, now)?;
         }
+        self.applier.give_back(&mut self.seat);
         self.apply_packets(batch)
     }
 
@@ -242,6 +249,7 @@ impl Table {
             self.digest.note_copy(&copy);
             self.apply_change(copy, Origin::Copy, now)?;
         }
+        self.applier.give_back(&mut self.seat);
         self.apply_packets(chunk)
     }
 
@@ -411,7 +419,7 @@ fn begins(epochs: &[EpochStart]) -> Vec<EpochBegin> {
 }
 
 /// Puts a commit into a batch, and notes what it means for timers and digest.
-fn record(
+pub(super) fn record(
     batch: &mut OpenBatch,
     commit: &GatheredCommit<'_>,
     now: Tick,

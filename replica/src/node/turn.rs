@@ -48,6 +48,7 @@ pub(super) struct Parts {
     pub(super) arbiter_wait: Duration,
     pub(super) role_change_max: Duration,
     pub(super) divergences: Divergences,
+    pub(super) busy_poll: bool,
     /// Threads that only need to live as long as the loop.
     pub(super) waiting: (TripwireServer, Reaping, Option<Control>),
 }
@@ -64,6 +65,8 @@ pub(super) struct Turns {
     gathering_required: bool,
     /// The region is primary by the word of the core.
     is_primary: bool,
+    /// The bell was rung, and is readable until it is quietened.
+    rung: bool,
     reported: Tick,
 }
 
@@ -83,6 +86,7 @@ impl Turns {
             peer: None,
             gathering_required: false,
             is_primary: false,
+            rung: false,
             reported: Tick::ZERO,
         }
     }
@@ -105,8 +109,15 @@ impl Turns {
     /// One turn: carry out, sleep, take in. `false` when asked to stop.
     async fn turn(&mut self, bell: &AsyncFd<OwnedFd>) -> io::Result<bool> {
         let mut next = self.carry_on();
+        if self.parts.busy_poll {
+            next = Next::TurnAgain; // the bell is not armed: nobody spends a system call on it
+        }
+        let mut idle = false;
         // A bell that is not answered would ring all the time: without room, the acks wake us.
         let mut armed = false;
+        if next == Next::Sleep && std::mem::take(&mut self.rung) {
+            self.parts.table.quieten();
+        }
         if next == Next::Sleep && self.gathers() {
             armed = self.parts.table.arm();
             if !armed {
@@ -119,9 +130,12 @@ impl Turns {
             biased;
             event = self.parts.link.next() => self.on_link(event),
             notice = self.parts.notices.next() => going = self.on_notice(notice),
-            ready = bell.readable() => ready?.clear_ready(),
+            ready = bell.readable() => {
+                ready?.clear_ready();
+                self.rung = true;
+            }
             // Lets the connection's own tasks run, which write what was queued.
-            () = tokio::task::yield_now(), if next == Next::TurnAgain => {}
+            () = tokio::task::yield_now(), if next == Next::TurnAgain => idle = true,
             () = tokio::time::sleep_until(wake_at), if next == Next::Sleep => {}
         }
         if armed {
@@ -132,6 +146,10 @@ impl Turns {
         }
         while going && let Some(notice) = self.parts.notices.next_ready() {
             going = self.on_notice(notice);
+        }
+        if idle && self.parts.busy_poll {
+            // Whoever shares the core, perhaps the worker that is about to commit, goes first.
+            std::thread::yield_now();
         }
         Ok(going)
     }
@@ -337,6 +355,7 @@ impl Turns {
         match notice {
             Notice::Stop => return false,
             Notice::Asked(asked) => self.on_asked(asked, now()),
+            Notice::BusyPoll(on) => self.parts.busy_poll = on,
             Notice::Answer(id, answer) => core.handle_arbiter(now(), id, answer),
             Notice::Heartbeat(HeartbeatEvent::Silent { lasted }) => {
                 tracing::debug!(?lasted, "the peer's heartbeats stopped");

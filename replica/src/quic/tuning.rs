@@ -12,6 +12,7 @@ use quinn::{
     EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
 
+use super::socket::Socket;
 use super::{LinkConfig, LinkError};
 use crate::pki::Expect;
 use crate::tls::Credentials;
@@ -36,7 +37,7 @@ const DATAGRAM_BUFFER_BYTES: usize = 64 << 10;
 const SOCKET_BUFFER_BYTES: usize = 8 << 20;
 
 /// Loopback carries more; beyond this the library falls back to the smallest without a word.
-const LOOPBACK_MTU: u16 = 6500;
+pub(super) const LOOPBACK_MTU: u16 = 6500;
 
 pub(super) fn endpoint(
     config: &LinkConfig,
@@ -72,8 +73,10 @@ pub(super) fn endpoint(
     };
     let socket = UdpSocket::bind(config.listen).map_err(listen)?;
     enlarge_buffers(&socket);
+    let socket = Arc::new(Socket::new(socket).map_err(listen)?);
     let mut endpoint =
-        Endpoint::new(endpoint, server, socket, Arc::new(TokioRuntime)).map_err(listen)?;
+        Endpoint::new_with_abstract_socket(endpoint, server, socket, Arc::new(TokioRuntime))
+            .map_err(listen)?;
     if config.dials {
         let crypto = credentials.client_config(expect, PROTOCOL).map_err(tls)?;
         let crypto = QuicClientConfig::try_from(crypto).map_err(no_cipher)?;
@@ -84,7 +87,7 @@ pub(super) fn endpoint(
     Ok(endpoint)
 }
 
-fn transport(mtu: Option<u16>) -> TransportConfig {
+pub(super) fn transport(mtu: Option<u16>) -> TransportConfig {
     let mut acks = AckFrequencyConfig::default();
     acks.max_ack_delay(Some(ACK_DELAY_MAX));
     let mut cubic = CubicConfig::default();
@@ -113,7 +116,7 @@ fn transport(mtu: Option<u16>) -> TransportConfig {
 }
 
 /// As large as this process may have them; small ones cost retransmissions, never correctness.
-fn enlarge_buffers(socket: &UdpSocket) {
+pub(super) fn enlarge_buffers(socket: &UdpSocket) {
     if setsockopt(socket, sockopt::RcvBufForce, &SOCKET_BUFFER_BYTES).is_err() {
         let _ = setsockopt(socket, sockopt::RcvBuf, &SOCKET_BUFFER_BYTES);
     }

@@ -6,7 +6,7 @@ use rkyv::util::AlignedVec;
 use super::frame::{self, HEADER_BYTES, Kind, SharedFrame};
 use super::rows::{self, ArchivedBatchBody, ArchivedRows, BatchBody, ChangeRow, EmitRow, Rows};
 use super::rows::{FLAG_KEYED, FLAG_READY, FLAG_REMOVED, NO_TIMER, SentRow};
-use super::{OBJECT_BYTES_MAX, WireError};
+use super::{OBJECT_BYTES_MAX, WireError, spare};
 use crate::protocol::Seq;
 
 /// An object as a commit left it.
@@ -333,6 +333,12 @@ impl BatchFrame {
     /// The frame as it came, header included.
     pub fn bytes(&self) -> &[u8] {
         &self.frame
+    }
+}
+
+impl Drop for BatchFrame {
+    fn drop(&mut self) {
+        spare::give(std::mem::take(&mut self.frame));
     }
 }
 

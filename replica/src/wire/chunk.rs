@@ -3,10 +3,10 @@
 use rkyv::rancor::Error as RkyvError;
 use rkyv::util::AlignedVec;
 
-use super::WireError;
 use super::batch::{self, BatchView, Change, EmitRef};
 use super::frame::{self, HEADER_BYTES, Kind, SharedFrame};
 use super::rows::{ArchivedChunkBody, ChunkBody};
+use super::{WireError, spare};
 
 /// A part of a state transfer that the primary's host is filling: copies of slots, each with the seq
 /// of its last change, and packets that are not known to be sent.
@@ -79,6 +79,12 @@ impl ChunkFrame {
     pub fn view(&self) -> BatchView<'_> {
         let body = access(&self.frame).expect("checked when the frame came, and not changed since");
         BatchView { rows: &body.rows }
+    }
+}
+
+impl Drop for ChunkFrame {
+    fn drop(&mut self) {
+        spare::give(std::mem::take(&mut self.frame));
     }
 }
 

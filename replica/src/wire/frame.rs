@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use rkyv::util::AlignedVec;
 
-use super::{FRAME_BYTES_MAX, WireError};
+use super::{FRAME_BYTES_MAX, WireError, spare};
 
 /// Bytes before the body.
 pub const HEADER_BYTES: usize = 16;
 
 const CRC_FROM: usize = 8;
+
+/// Batches and chunks are sealed well below this.
+const USUAL_BYTES: usize = 512 << 10;
 
 /// What a frame holds. The numbers are the protocol: never reused, never changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,29 +48,39 @@ impl Kind {
 
 /// A whole frame, ready to be written, and cheap to keep until it is acknowledged.
 #[derive(Clone, Debug)]
-pub struct SharedFrame(Arc<AlignedVec>);
+pub struct SharedFrame(Arc<Spared>);
+
+/// Bytes whose memory is kept for other frames afterwards.
+#[derive(Debug)]
+struct Spared(AlignedVec);
+
+impl Drop for Spared {
+    fn drop(&mut self) {
+        spare::give(std::mem::take(&mut self.0));
+    }
+}
 
 impl SharedFrame {
     /// Bytes of the frame, header included.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.0.0.len()
     }
 
     /// Never: a frame has a header.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.0.is_empty()
     }
 }
 
 impl AsRef<[u8]> for SharedFrame {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        &self.0.0
     }
 }
 
 /// An empty buffer with room for the header, into which a body is serialised.
 pub(crate) fn begin(body_hint: usize) -> AlignedVec {
-    let mut buffer = AlignedVec::with_capacity(HEADER_BYTES + body_hint);
+    let mut buffer = spare::take(HEADER_BYTES + body_hint);
     buffer.extend_from_slice(&[0; HEADER_BYTES]);
     buffer
 }
@@ -80,7 +93,7 @@ pub(crate) fn finish(kind: Kind, mut buffer: AlignedVec) -> SharedFrame {
     buffer[8] = kind as u8;
     let crc = crc32c::crc32c(&buffer[CRC_FROM..]);
     buffer[4..8].copy_from_slice(&crc.to_le_bytes());
-    SharedFrame(Arc::new(buffer))
+    SharedFrame(Arc::new(Spared(buffer)))
 }
 
 /// Bytes of the body that follows this header; refused if no frame can be that long.
@@ -150,8 +163,13 @@ impl FrameReader {
                 return Ok(Some(std::mem::take(&mut self.buffer)));
             }
             let header = self.buffer.first_chunk().expect("the goal was a header");
-            // The body's memory is taken as its bytes come, so a liar pays for what it announces.
-            self.whole = Some(HEADER_BYTES + body_bytes(header)?);
+            let whole = HEADER_BYTES + body_bytes(header)?;
+            // The memory of a frame beyond the usual is taken as its bytes come, so a liar pays for what it
+            // announces.
+            let mut buffer = spare::take(whole.min(USUAL_BYTES));
+            buffer.extend_from_slice(&self.buffer);
+            self.buffer = buffer;
+            self.whole = Some(whole);
         }
     }
 }

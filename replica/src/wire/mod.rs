@@ -19,6 +19,7 @@ mod frame;
 mod hand_over;
 mod message;
 mod rows;
+mod spare;
 
 pub(crate) use batch::encode_batch;
 pub use batch::{BatchFrame, BatchView, Change, EmitRef, OpenBatch, PutRef, SentRef};
