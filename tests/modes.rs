@@ -124,7 +124,7 @@ fn a_slow_back_up_is_evicted_and_comes_back_with_growing_pauses() {
     let mut site = Site::start(32, evicts);
     let mut client = site.client();
     let mut sent = 0;
-    for stop in 1..=3 {
+    for _ in 1..=3 {
         let is_slow = |site: &Site| {
             let solos = site.events(0, "solo");
             solos.iter().filter(|event| event["cause"] == "slow").count()

@@ -41,7 +41,10 @@ impl World {
             Action::Distrust => region.epochs.clear(),
             Action::Fence => self.machines[node].fence(),
             Action::Drain => region.begin_drain(),
-            Action::Resume { epoch } => region.resume(epoch),
+            Action::Resume { epoch } => {
+                region.resume(epoch);
+                self.machines[node].gave_up = Some(epoch);
+            }
             Action::Release(seq) => {
                 ensure!(seq >= region.released, "released goes from {} to {seq}", region.released);
                 region.released = seq;

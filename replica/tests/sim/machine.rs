@@ -106,6 +106,8 @@ pub(crate) struct Machine {
     pub(crate) flaw: Option<HostFlaw>,
     /// The region as it was when it was fenced while it stood still.
     pub(crate) left_behind: Option<Region>,
+    /// The epoch in which it gave a hand-over up: the other may still win by that offer, without what came later.
+    pub(crate) gave_up: Option<u16>,
     /// What was found when it became primary, if the other one stood still for it.
     pub(crate) handed_over: Option<super::ledger::Checked>,
     /// Compare-and-sets that may still land.
@@ -127,6 +129,7 @@ impl Machine {
             workers_until: 0,
             port_until: 0,
             left_behind: None,
+            gave_up: None,
             handed_over: None,
             setting: 0,
             bounds: None,

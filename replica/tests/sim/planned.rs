@@ -72,6 +72,9 @@ impl World {
     /// released or not, and nothing that left is sent again. Counts if that one wanted it.
     pub(super) fn compare_at_hand_over(&self, node: usize, epoch: u16) -> Option<Checked> {
         let (new, old) = (&self.machines[node].region, &self.machines[1 - node]);
+        if old.gave_up == Some(epoch - 1) {
+            return None;
+        }
         let stood_still = |region: &&Region| region.role == Role::Quiet(epoch - 1);
         let old = Some(&old.region).filter(stood_still).or(old.left_behind.as_ref())?;
         stood_still(&old).then(|| self.compare(new, old))
