@@ -10,6 +10,8 @@ pub mod heartbeat;
 #[cfg(feature = "quic")]
 pub mod node;
 #[cfg(feature = "quic")]
+mod pace;
+#[cfg(feature = "quic")]
 pub mod pki;
 pub mod protocol;
 #[cfg(feature = "quic")]

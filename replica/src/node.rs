@@ -35,9 +35,10 @@ use tokio::runtime::{Builder, Runtime};
 use crate::arbiter::{Arbiter, ArbiterClient};
 use crate::etcd::Etcd;
 use crate::heartbeat::{Heartbeat, HeartbeatConfig, HeartbeatEvent};
+use crate::pki::Date;
 use crate::protocol::{self, Answer, Core, Member, NodeId, Past, RequestId, Tick};
 use crate::quic::{Link, LinkConfig};
-use crate::tls::Credentials;
+use crate::tls::{Credentials, CredentialsWatch, LoadError, LookNow, Reload};
 use crate::tripwire::{NodeSeat, TripwireEvent, TripwireServer};
 use crate::witness::Witness;
 
@@ -75,6 +76,7 @@ pub struct Node {
     runtime: Runtime,
     turns: Turns,
     tell: Teller<Notice>,
+    certificates: CredentialsWatch,
 }
 
 impl std::fmt::Debug for Node {
@@ -166,6 +168,11 @@ impl Node {
                 "incarnation": format!("{:016x}", region.incarnation()),
             }),
         );
+        let certificates = CredentialsWatch::start(&config.credentials, {
+            let events = events.clone();
+            move |found| tell_of_certificates(&events, found)
+        })
+        .map_err(|source| NodeError::Os { action: "watch the certificates", source })?;
         let turns = Turns::new(turn::Parts {
             core,
             link,
@@ -179,13 +186,19 @@ impl Node {
             role_change_max: config.role_change_max,
             waiting: (tripwire, reaping),
         });
-        Ok(Self { runtime, turns, tell })
+        Ok(Self { runtime, turns, tell, certificates })
     }
 
     /// A handle by which to stop it.
     #[must_use]
     pub fn stopper(&self) -> NodeStop {
         NodeStop(self.tell.clone())
+    }
+
+    /// A handle by which to make it look for new certificates now. It does so every few seconds.
+    #[must_use]
+    pub fn certificates(&self) -> LookNow {
+        self.certificates.look_now()
     }
 
     /// The region that it owns.
@@ -199,9 +212,9 @@ impl Node {
     /// # Errors
     /// When the kernel refuses to watch the region's bell.
     pub fn run(self) -> Result<(), NodeError> {
-        let Self { runtime, turns, tell } = self;
+        let Self { runtime, turns, tell, certificates } = self;
         let ended = runtime.block_on(turns.run());
-        drop(tell);
+        drop((tell, certificates));
         ended.map_err(|source| NodeError::Os { action: "watch the region's bell", source })
     }
 }
@@ -219,6 +232,20 @@ fn teller<T: Send + 'static>(
     move |what| {
         tell.tell(wrap(what));
     }
+}
+
+fn tell_of_certificates(events: &EventSink, found: Result<Reload, LoadError>) {
+    let (name, fields) = match found {
+        Ok(Reload { fingerprint, not_after }) => (
+            "certificates_reloaded",
+            json!({ "fingerprint": fingerprint, "valid_until": Date(not_after).to_string() }),
+        ),
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            ("certificates_refused", json!({ "because": error.to_string(), "cause": cause }))
+        }
+    };
+    events.write(monotonic_ns(), name, fields);
 }
 
 /// The numbers of this node and its peer: what their certificates call them.
