@@ -65,8 +65,12 @@ struct Supervisor {
 impl Supervisor {
     fn serve(&mut self) -> Outcome {
         loop {
-            if self.signals.stop_requested() {
+            let asked = self.signals.asked();
+            if asked.stop {
                 return Ok(Exit::Ok);
+            }
+            if asked.reload {
+                self.reload();
             }
             self.start_what_is_due()?;
             self.forward_lines();
@@ -75,6 +79,16 @@ impl Supervisor {
             }
             self.kill_a_silent_node();
             self.sleep();
+        }
+    }
+
+    /// New certificates, for the notices of death and for the node.
+    fn reload(&mut self) {
+        self.notice.reload();
+        for child in self.children.iter_mut().filter(|child| child.kind == Kind::Node) {
+            if let Some(process) = child.child() {
+                process.signal(Signal::SIGHUP);
+            }
         }
     }
 

@@ -11,6 +11,7 @@ pub mod heartbeat;
 pub mod node;
 #[cfg(feature = "quic")]
 mod own_register;
+mod pace;
 #[cfg(feature = "quic")]
 pub mod pki;
 pub mod protocol;

@@ -46,9 +46,10 @@ use crate::arbiter::{Arbiter, ArbiterClient};
 use crate::etcd::Etcd;
 use crate::heartbeat::{Heartbeat, HeartbeatConfig, HeartbeatEvent};
 use crate::own_register::OwnRegister;
+use crate::pki::Date;
 use crate::protocol::{self, Answer, Core, Member, NodeId, Past, RequestId, Tick};
 use crate::quic::{Link, LinkConfig};
-use crate::tls::Credentials;
+use crate::tls::{Credentials, CredentialsWatch, LoadError, LookNow, Reload};
 use crate::tripwire::{NodeSeat, TripwireEvent, TripwireServer};
 use crate::witness::Witness;
 
@@ -97,6 +98,7 @@ pub struct Node {
     runtime: Runtime,
     turns: Turns,
     tell: Teller<Notice>,
+    certificates: CredentialsWatch,
 }
 
 impl std::fmt::Debug for Node {
@@ -195,6 +197,11 @@ impl Node {
                 "incarnation": format!("{:016x}", region.incarnation()),
             }),
         );
+        let certificates = CredentialsWatch::start(&config.credentials, {
+            let events = events.clone();
+            move |found| tell_of_certificates(&events, found)
+        })
+        .map_err(|source| NodeError::Os { action: "watch the certificates", source })?;
         let turns = Turns::new(turn::Parts {
             core,
             link,
@@ -213,13 +220,19 @@ impl Node {
             waiting: (tripwire, reaping, control),
             busy_poll: config.busy_poll,
         });
-        Ok(Self { runtime, turns, tell })
+        Ok(Self { runtime, turns, tell, certificates })
     }
 
     /// A handle by which to stop it.
     #[must_use]
     pub fn stopper(&self) -> NodeStop {
         NodeStop(self.tell.clone())
+    }
+
+    /// A handle by which to make it look for new certificates now. It does so every few seconds.
+    #[must_use]
+    pub fn certificates(&self) -> LookNow {
+        self.certificates.look_now()
     }
 
     /// The region that it owns.
@@ -233,12 +246,12 @@ impl Node {
     /// # Errors
     /// When the kernel refuses to watch the region's bell.
     pub fn run(self) -> Result<(), NodeError> {
-        let Self { runtime, turns, tell } = self;
+        let Self { runtime, turns, tell, certificates } = self;
         // As a task like the connection's: the future that a runtime blocks on is woken through the kernel,
         // even by a task of the same thread.
         let ended = runtime.block_on(async { tokio::spawn(turns.run()).await });
         let ended = ended.unwrap_or_else(|died| std::panic::resume_unwind(died.into_panic()));
-        drop(tell);
+        drop((tell, certificates));
         ended.map_err(|source| NodeError::Os { action: "watch the region's bell", source })
     }
 }
@@ -256,6 +269,20 @@ fn teller<T: Send + 'static>(
     move |what| {
         tell.tell(wrap(what));
     }
+}
+
+fn tell_of_certificates(events: &EventSink, found: Result<Reload, LoadError>) {
+    let (name, fields) = match found {
+        Ok(Reload { fingerprint, not_after }) => (
+            "certificates_reloaded",
+            json!({ "fingerprint": fingerprint, "valid_until": Date(not_after).to_string() }),
+        ),
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            ("certificates_refused", json!({ "because": error.to_string(), "cause": cause }))
+        }
+    };
+    events.write(monotonic_ns(), name, fields);
 }
 
 /// The numbers of this node and its peer: what their certificates call them.

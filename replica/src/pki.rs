@@ -13,25 +13,38 @@
 //! Supervisors use the certificate of their node: they run on the same host as the same user.
 //!
 //! `ca.key` is needed only to issue certificates. Operators may move it off the hosts.
+//!
+//! # Rotation
+//! Certificates are replaced while everything runs, whoever gets them first:
+//!
+//! ```text
+//!   rotate          new keys and certificates of the members, of the same authority
+//!   rotate --ca     a new authority as well. Members show certificates of the new one, together
+//!                   with a certificate of the new one by the old one, so that those who know only
+//!                   the old one accept them; and they trust both
+//!   … --finish      once everybody has that: the old authority is trusted no more
+//! ```
+//! At each step two members accept each other whether or not the other has taken the step.
 
+mod files;
 mod identity;
+mod inspect;
 mod issue;
+mod rotate;
 mod verify;
 
-pub use identity::{Cluster, Identity, IdentityError, Role};
-pub(crate) use identity::{now, server_name};
+pub(crate) use files::current as file;
+pub use identity::{Cluster, Date, Identity, IdentityError, Role};
+pub(crate) use identity::{fingerprint, now, server_name, validity};
+pub use inspect::{Bearer, InspectError, Listed, State, inspect};
 pub use issue::{CreateError, create};
-pub(crate) use verify::PairVerifier;
+pub use rotate::{RotateError, Rotated, Rotation, rotate};
 pub use verify::{Expect, refusal};
+pub(crate) use verify::{PairVerifier, without_wrapping};
 
 /// Names of the members that [`create`] issues certificates for, with their roles.
 pub const MEMBERS: [(&str, Role); 3] =
     [("node-a", Role::Node), ("node-b", Role::Node), ("witness", Role::Witness)];
-
-/// Path of a file of the pair below `dir`: `ca.pem`, `node-a.pem`, `node-a.key` and so on.
-pub(crate) fn file(dir: &std::path::Path, member: &str, extension: &str) -> std::path::PathBuf {
-    dir.join(format!("{member}.{extension}"))
-}
 
 #[cfg(test)]
 pub(crate) mod tests;

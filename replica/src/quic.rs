@@ -30,18 +30,23 @@ use quinn::{Connection, ConnectionError, Endpoint, ReadError, WriteError};
 use rkyv::util::AlignedVec;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::heartbeat::HeartbeatKeys;
 use crate::pki;
 use crate::protocol::ConnectionId;
 use crate::tls::Credentials;
 use crate::wire::{FrameReader, SharedFrame, WireError};
-use connect::{Connector, Established};
+use connect::{Connector, Established, News};
 
 /// How long a connection that is given up may take to deliver what was written.
 const LINGER: Duration = Duration::from_millis(200);
 /// As much of the stream as is taken at once: larger than a datagram, smaller than a batch.
 const READ_BYTES_MAX: usize = 256 << 10;
+/// Acks that are read before the stream is looked at again: a flood of them must not hide a batch.
+const DATAGRAMS_IN_A_ROW: u32 = 16;
+/// The largest frame comes through a narrow link in this time. One that does not end holds its memory.
+const FRAME_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a link needs to know.
 #[derive(Clone, Debug)]
@@ -108,6 +113,13 @@ pub enum LinkEvent {
         /// What it holds.
         bytes: Bytes,
     },
+    /// Connections were refused, by this end or the other, for who is on them.
+    Refused {
+        /// How many since the last time.
+        count: u64,
+        /// Why the last one.
+        reason: String,
+    },
     /// The connection is gone, not because of [`Link::disconnect`].
     Down {
         /// Which one.
@@ -133,6 +145,14 @@ pub enum DownReason {
     /// The peer made a new connection.
     #[error("the peer connected anew")]
     Replaced,
+    /// The peer began a frame and did not end it.
+    #[error("{bytes} bytes of a frame came, and no end of it within {within:?}")]
+    Unfinished {
+        /// What there is of it.
+        bytes: usize,
+        /// How long it was waited for.
+        within: Duration,
+    },
 }
 
 /// A live connection.
@@ -142,6 +162,9 @@ struct Live {
     send: quinn::SendStream,
     recv: quinn::RecvStream,
     reader: FrameReader,
+    /// When the frame began that is under way.
+    begun: Option<Instant>,
+    datagrams_in_a_row: u32,
     /// Not yet taken by the transport; bounded by the window of the protocol core.
     outbox: VecDeque<Bytes>,
 }
@@ -150,11 +173,12 @@ struct Live {
 pub struct Link {
     endpoint: Endpoint,
     connector: Connector,
-    established: mpsc::Receiver<Established>,
+    news: mpsc::Receiver<News>,
     connecting: JoinHandle<()>,
     live: Option<Live>,
     ready: VecDeque<LinkEvent>,
     connections: u64,
+    frame_within: Duration,
 }
 
 impl fmt::Debug for Link {
@@ -195,7 +219,7 @@ impl Link {
     /// When the address cannot be bound or the credentials are of no use.
     pub fn start(config: LinkConfig, credentials: &Credentials) -> Result<Self, LinkError> {
         let endpoint = tuning::endpoint(&config, credentials)?;
-        let (tell, established) = mpsc::channel(1);
+        let (tell, news) = mpsc::channel(1);
         let connector = Connector {
             endpoint: endpoint.clone(),
             member: credentials.identity().member.clone(),
@@ -207,11 +231,12 @@ impl Link {
         Ok(Self {
             endpoint,
             connector,
-            established,
+            news,
             connecting,
             live: None,
             ready: VecDeque::new(),
             connections: 0,
+            frame_within: FRAME_WITHIN,
         })
     }
 
@@ -236,12 +261,14 @@ impl Link {
                 return event;
             }
             let Some(live) = &mut self.live else {
-                if let Some(established) = self.established.recv().await {
-                    self.adopt(established);
+                if let Some(news) = self.news.recv().await {
+                    self.hear(news);
                 }
                 continue;
             };
             let connection = live.id;
+            let flooded = live.datagrams_in_a_row >= DATAGRAMS_IN_A_ROW;
+            let frame_until = live.begun.map(|begun| begun + self.frame_within);
             let ended: DownReason = tokio::select! {
                 biased;
                 written = live.send.write_chunks(live.outbox.make_contiguous()),
@@ -256,27 +283,37 @@ impl Link {
                         Err(_) => DownReason::Ended,
                     }
                 }
-                datagram = live.quic.read_datagram() => match datagram {
-                    Ok(bytes) => return LinkEvent::Datagram { connection, bytes },
+                Some(news) = self.news.recv() => {
+                    self.hear(news);
+                    continue;
+                }
+                datagram = live.quic.read_datagram(), if !flooded => match datagram {
+                    Ok(bytes) => {
+                        live.datagrams_in_a_row += 1;
+                        return LinkEvent::Datagram { connection, bytes };
+                    }
                     Err(error) => error.into(),
                 },
                 chunk = live.recv.read_chunk(READ_BYTES_MAX, true) => match chunk {
-                    Ok(Some(chunk)) => match Self::cut(live, &chunk.bytes, &mut self.ready) {
-                        Ok(()) => continue,
-                        Err(error) => error.into(),
-                    },
+                    Ok(Some(chunk)) => {
+                        live.datagrams_in_a_row = 0;
+                        match Self::cut(live, &chunk.bytes, &mut self.ready) {
+                            Ok(()) => continue,
+                            Err(error) => error.into(),
+                        }
+                    }
                     Ok(None) => DownReason::Ended,
                     Err(ReadError::ConnectionLost(error)) => error.into(),
                     Err(_) => DownReason::Ended,
                 },
-                Some(established) = self.established.recv() => {
-                    self.drop_live();
-                    self.ready.push_back(LinkEvent::Down {
-                        connection,
-                        reason: DownReason::Replaced,
-                    });
-                    self.adopt(established);
+                // Nothing on the stream: on with the datagrams.
+                () = std::future::ready(()), if flooded => {
+                    live.datagrams_in_a_row = 0;
                     continue;
+                }
+                () = sleep_until(frame_until), if frame_until.is_some() => {
+                    let bytes = live.reader.held();
+                    DownReason::Unfinished { bytes, within: self.frame_within }
                 }
             };
             self.drop_live();
@@ -339,8 +376,28 @@ impl Link {
     ) -> Result<(), WireError> {
         while let Some(frame) = live.reader.push(&mut bytes)? {
             ready.push_back(LinkEvent::Frame { connection: live.id, frame });
+            live.begun = None;
+        }
+        if live.reader.held() > 0 && live.begun.is_none() {
+            live.begun = Some(Instant::now());
         }
         Ok(())
+    }
+
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Refused { count, reason } => {
+                self.ready.push_back(LinkEvent::Refused { count, reason });
+            }
+            News::Established(established) => {
+                if let Some(live) = &self.live {
+                    let (connection, reason) = (live.id, DownReason::Replaced);
+                    self.ready.push_back(LinkEvent::Down { connection, reason });
+                    self.drop_live();
+                }
+                self.adopt(*established);
+            }
+        }
     }
 
     fn adopt(&mut self, established: Established) {
@@ -358,6 +415,8 @@ impl Link {
             send: established.send,
             recv: established.recv,
             reader: FrameReader::new(),
+            begun: None,
+            datagrams_in_a_row: 0,
             outbox: VecDeque::new(),
         });
     }
@@ -374,6 +433,14 @@ impl Link {
             self.connecting.abort();
             self.connecting = self.connector.start(pause);
         }
+    }
+}
+
+/// Until a moment; for ever where there is none.
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -5,24 +5,27 @@
 
 mod channel;
 mod listener;
+mod live;
+mod watch;
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::Resumption;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::NoServerSessionStorage;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, ServerConfig};
 
 use crate::pki::{self, Cluster, Expect, Identity, IdentityError, PairVerifier};
 
 pub use channel::{Channel, ChannelError, Deadline};
 pub use listener::ListenError;
 pub(crate) use listener::{Limits, Listener, PATIENCE, Serve};
+pub(crate) use live::{Live, Material};
+use live::{Paths, Shown, provider};
+pub use watch::{CredentialsWatch, LookNow, Reload};
 
 /// Why a member's own certificate and key could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -71,12 +74,16 @@ pub enum LoadError {
 }
 
 /// A member's own key and certificate, and the authority by which it knows the others.
+///
+/// Clones share them: what [`reload`](Self::reload) reads counts for every connection that is made
+/// from then on, by whichever clone. Connections that exist go on.
 #[derive(Clone, Debug)]
 pub struct Credentials {
     identity: Identity,
-    chain: Vec<CertificateDer<'static>>,
-    key: Arc<PrivateKeyDer<'static>>,
-    roots: Arc<RootCertStore>,
+    paths: Arc<Paths>,
+    /// In a directory of a pair, of which a rotation may be under way.
+    dir: Option<Arc<Path>>,
+    live: Arc<Live>,
 }
 
 impl Credentials {
@@ -85,14 +92,14 @@ impl Credentials {
     /// # Errors
     /// As [`load`](Self::load); also when the files belong to another member.
     pub fn from_dir(dir: &Path, member: &str) -> Result<Self, LoadError> {
-        let certificate = pki::file(dir, member, "pem");
-        let found =
-            Self::load(&pki::file(dir, "ca", "pem"), &certificate, &pki::file(dir, member, "key"))?;
+        let paths = paths_in(dir, member);
+        let mut found = Self::load(&paths.ca, &paths.certificate, &paths.key)?;
         if found.identity.member == member {
+            found.dir = Some(dir.into());
             return Ok(found);
         }
         Err(LoadError::Certificate {
-            path: certificate,
+            path: paths.certificate,
             source: IdentityError::OtherMember {
                 expected: member.to_owned(),
                 found: found.identity.member,
@@ -106,35 +113,41 @@ impl Credentials {
     /// A certificate that is expired, not of this authority's pair, or not of this key is refused
     /// here, where the operator is, and not by a peer later.
     pub fn load(ca: &Path, certificate: &Path, key: &Path) -> Result<Self, LoadError> {
-        let authority = read_certificate(ca)?;
-        let leaf = read_certificate(certificate)?;
-        let text =
-            fs::read(key).map_err(|source| LoadError::Read { path: key.to_owned(), source })?;
-        let private = PrivateKeyDer::from_pem_slice(&text)
-            .map_err(|_| LoadError::Pem { path: key.to_owned(), what: "private key" })?;
+        let (ca, certificate, key) = (ca.to_owned(), certificate.to_owned(), key.to_owned());
+        let paths = Paths { ca, certificate, key };
+        let (identity, material) = Material::load(&paths)?;
+        let live = Live::new(material);
+        Ok(Self { identity, paths: Arc::new(paths), dir: None, live })
+    }
 
-        let mut roots = RootCertStore::empty();
-        roots
-            .add(authority)
-            .map_err(|_| LoadError::Pem { path: ca.to_owned(), what: "authority" })?;
-        let roots = Arc::new(roots);
+    /// Reads the files again where they changed. `None`: they say what is in use already.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and when they are those of somebody else by now. What was in use
+    /// stays in use then: files that are copied one by one do not fit together for a moment.
+    pub fn reload(&self) -> Result<Option<Reload>, LoadError> {
+        let paths = match &self.dir {
+            Some(dir) => paths_in(dir, &self.identity.member),
+            None => (*self.paths).clone(),
+        };
+        let current = self.live.current();
+        if current.stamp.is_some() && current.stamp == paths.stamp() {
+            return Ok(None);
+        }
+        let (identity, material) = Material::load(&paths)?;
+        let other = |source| LoadError::Certificate { path: paths.certificate.clone(), source };
+        let ours = Expect { role: self.identity.role, member: Some(self.identity.member.clone()) };
+        ours.check(&self.identity.cluster, &identity).map_err(other)?;
+        let reload = Reload::of(material.leaf());
+        let news = !material.is_same(&current);
+        self.live.replace(material);
+        Ok(news.then_some(reload))
+    }
 
-        let refused = |source| LoadError::Certificate { path: certificate.to_owned(), source };
-        let identity = Identity::of(&leaf).map_err(refused)?;
-        let expect = Expect { role: identity.role, member: None };
-        PairVerifier::new(identity.cluster.clone(), expect, Arc::clone(&roots), provider())
-            .map_err(|source| LoadError::Authority { path: ca.to_owned(), source })?
-            .check(&leaf, &[], pki::now())
-            .map_err(|error| match pki::refusal(&error) {
-                Some(reason) => refused(reason.clone()),
-                None => LoadError::Key { path: key.to_owned(), source: error },
-            })?;
-
-        let credentials = Self { identity, chain: vec![leaf], key: Arc::new(private), roots };
-        credentials
-            .client_config(Expect::any_node(), b"")
-            .map_err(|source| LoadError::Key { path: key.to_owned(), source })?;
-        Ok(credentials)
+    /// The certificate in use: fingerprint and last moment.
+    #[must_use]
+    pub fn in_use(&self) -> Reload {
+        Reload::of(self.live.current().leaf())
     }
 
     /// Who these credentials say that we are.
@@ -161,12 +174,12 @@ impl Credentials {
         expect: Expect,
         protocol: &[u8],
     ) -> Result<ClientConfig, rustls::Error> {
-        let verifier = self.verifier(expect)?;
+        let verifier = self.verifier(expect);
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])?
             .dangerous()
             .with_custom_certificate_verifier(verifier)
-            .with_client_auth_cert(self.chain.clone(), self.key.clone_key())?;
+            .with_client_cert_resolver(Arc::new(Shown(Arc::clone(&self.live))));
         config.resumption = Resumption::disabled();
         config.alpn_protocols = vec![protocol.to_vec()];
         Ok(config)
@@ -178,11 +191,11 @@ impl Credentials {
         expect: Expect,
         protocol: &[u8],
     ) -> Result<ServerConfig, rustls::Error> {
-        let verifier = self.verifier(expect)?;
+        let verifier = self.verifier(expect);
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(self.chain.clone(), self.key.clone_key())?;
+            .with_cert_resolver(Arc::new(Shown(Arc::clone(&self.live))));
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.max_early_data_size = 0;
@@ -190,16 +203,24 @@ impl Credentials {
         Ok(config)
     }
 
-    /// A secret that only this member can derive, the same at each start.
+    /// A secret that only this member can derive, the same at each start with the same key.
     pub(crate) fn secret(&self, purpose: &[u8]) -> [u8; 32] {
-        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, self.key.secret_der());
+        let material = self.live.current();
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, material.key.secret_der());
         let tag = ring::hmac::sign(&key, purpose);
         tag.as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
 
-    fn verifier(&self, expect: Expect) -> Result<Arc<PairVerifier>, rustls::Error> {
-        PairVerifier::new(self.cluster().clone(), expect, Arc::clone(&self.roots), provider())
-            .map_err(|error| rustls::Error::General(error.to_string()))
+    fn verifier(&self, expect: Expect) -> Arc<PairVerifier> {
+        PairVerifier::new(self.cluster().clone(), expect, Arc::clone(&self.live))
+    }
+}
+
+fn paths_in(dir: &Path, member: &str) -> Paths {
+    Paths {
+        ca: pki::file(dir, "ca", "pem"),
+        certificate: pki::file(dir, member, "pem"),
+        key: pki::file(dir, member, "key"),
     }
 }
 
@@ -209,15 +230,4 @@ pub(crate) fn peer_of(chain: Option<&[CertificateDer<'_>]>) -> Result<Identity, 
         Some(leaf) => Identity::of(leaf),
         None => Err(IdentityError::Foreign { what: "there is none".to_owned() }),
     }
-}
-
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
-fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, LoadError> {
-    let text =
-        fs::read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
-    CertificateDer::from_pem_slice(&text)
-        .map_err(|_| LoadError::Pem { path: path.to_owned(), what: "certificate" })
 }

@@ -43,6 +43,8 @@ enum FrameError {
     Shape { kind: u8, bytes: usize },
     #[error("not a view")]
     View(#[from] ViewError),
+    #[error("the witness and this node refused each other a moment ago")]
+    RefusedBefore,
     #[error("the witness could not store the view")]
     NotStored,
     #[error("answer {found}, expected {expected}")]

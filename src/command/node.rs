@@ -26,14 +26,20 @@ pub(crate) fn run(config: &Config) -> Outcome {
     // Before the node starts its threads, so that all of them leave the signals to ours.
     let signals = Signals::listen()?;
     let node = Node::start(settings(config)?).map_err(|error| explain(&error))?;
-    let stopper = node.stopper();
+    let (stopper, certificates) = (node.stopper(), node.certificates());
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
-            while !signals.stop_requested() {
+            loop {
+                let asked = signals.asked();
+                if asked.stop {
+                    break stopper.stop();
+                }
+                if asked.reload {
+                    certificates.look();
+                }
                 wait(&[signals.as_fd()], Duration::from_secs(60));
             }
-            stopper.stop();
         })
         .map_err(|error| Failure::new("cannot start the node").caused_by(&error))?;
     node.run().map_err(|error| Failure::new("the node stopped").caused_by(&error))?;

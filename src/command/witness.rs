@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hotpair_replica::protocol::NodeId;
+use hotpair_replica::tls::CredentialsWatch;
 use hotpair_replica::witness::{OpenError, Register, WitnessServer};
 
 use crate::config::Member;
@@ -81,8 +82,27 @@ pub(crate) fn run(options: &Options) -> Outcome {
         ))
     })?;
     print_data(&format!("witness of pair {} on {}\n", credentials.cluster(), server.address()))?;
-    while !signals.stop_requested() {
+    let certificates = CredentialsWatch::start(&credentials, |found| {
+        // A stdout that is gone is nobody's problem any more.
+        let _ = match found {
+            Ok(reload) => print_data(&format!("certificate in use from now on: {reload}\n")),
+            Err(error) => {
+                Failure::new("cannot use the new certificates, the old ones stay in use")
+                    .caused_by(&error)
+                    .print();
+                Ok(())
+            }
+        };
+    })
+    .map_err(|error| failed().caused_by(&error))?;
+    loop {
+        let asked = signals.asked();
+        if asked.stop {
+            return Ok(Exit::Ok);
+        }
+        if asked.reload {
+            certificates.look_now().look();
+        }
         wait(&[signals.as_fd()], Duration::from_secs(60));
     }
-    Ok(Exit::Ok)
 }

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
-/// A duration written with its unit: `250us`, `5ms`, `2s`, `1m`.
+/// A duration written with its unit: `250us`, `5ms`, `2s`, `1m`, `30d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span(pub(crate) Duration);
 
 impl Span {
     /// Reads a duration; the error says what a right one looks like.
     pub(crate) fn parse(text: &str) -> Result<Span, String> {
-        let wrong = || format!("`{text}` is not a duration; write a number and us, ms, s or m");
+        let wrong =
+            || format!("`{text}` is not a duration; write a number and us, ms, s, m, h or d");
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
         let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -21,6 +22,8 @@ impl Span {
             "ms" => 1_000_000,
             "s" => 1_000_000_000,
             "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
+            "d" => 86_400_000_000_000,
             _ => return Err(wrong()),
         };
         let nanos = number.checked_mul(nanos_per_unit).ok_or_else(wrong)?;

@@ -32,12 +32,29 @@ impl Signals {
 
     /// Takes what has arrived; true when one of them asks us to stop.
     pub(crate) fn stop_requested(&self) -> bool {
-        let mut stop = false;
-        while let Ok(Some(info)) = self.fd.read_signal() {
-            stop |= i32::try_from(info.ssi_signo) != Ok(Signal::SIGCHLD as i32);
-        }
-        stop
+        let asked = self.asked();
+        asked.stop || asked.reload
     }
+
+    /// The same for those to whom SIGHUP says that files have changed.
+    pub(crate) fn asked(&self) -> Asked {
+        let mut asked = Asked::default();
+        while let Ok(Some(info)) = self.fd.read_signal() {
+            match i32::try_from(info.ssi_signo) {
+                Ok(number) if number == Signal::SIGCHLD as i32 => {}
+                Ok(number) if number == Signal::SIGHUP as i32 => asked.reload = true,
+                _ => asked.stop = true,
+            }
+        }
+        asked
+    }
+}
+
+/// What signals have asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) stop: bool,
+    pub(crate) reload: bool,
 }
 
 impl AsFd for Signals {

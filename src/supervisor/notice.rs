@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hotpair_replica::tls::Credentials;
+use hotpair_replica::tls::{Credentials, CredentialsWatch};
 use hotpair_replica::tripwire::{SharedPage, TripwireClient, Watch};
 
 use crate::clock::monotonic_ns;
@@ -31,6 +31,7 @@ pub(crate) const LAUNCH: &str = "HOTPAIR_LAUNCH";
 pub(crate) struct Notice {
     peer: Arc<TripwireClient>,
     watched: Option<Watched>,
+    certificates: CredentialsWatch,
 }
 
 #[derive(Debug)]
@@ -56,7 +57,18 @@ impl Notice {
         let peer = config.file.pair.node.other().certificate();
         let client = TripwireClient::start(config.file.replication.peer, &credentials, peer)
             .map_err(|error| Failure::new("cannot watch for the peer").caused_by(&error))?;
-        Ok(Notice { peer: Arc::new(client), watched: None })
+        // The node reports; here only a failure of its own would be news, and it has none.
+        let certificates = CredentialsWatch::start(&credentials, |found| match found {
+            Ok(reload) => tracing::debug!("the supervisor uses certificate {reload}"),
+            Err(error) => tracing::debug!(%error, "the supervisor keeps its certificate"),
+        })
+        .map_err(|error| Failure::new("cannot watch the certificates").caused_by(&error))?;
+        Ok(Notice { peer: Arc::new(client), watched: None, certificates })
+    }
+
+    /// Looks for new certificates now.
+    pub(crate) fn reload(&self) {
+        self.certificates.look_now().look();
     }
 
     /// Prepares the start of a node, and the watch over it.

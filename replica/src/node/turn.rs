@@ -342,6 +342,10 @@ impl Turns {
             LinkEvent::Datagram { connection, bytes } => {
                 core.handle_datagram(now(), connection, &bytes);
             }
+            LinkEvent::Refused { count, reason } => {
+                let fields = json!({ "count": count, "because": reason });
+                self.parts.events.write(now().as_nanos(), "connection_refused", fields);
+            }
             LinkEvent::Down { connection, reason } => {
                 tracing::debug!(%reason, "disconnected");
                 core.handle_peer_lost(now(), connection);

@@ -209,7 +209,8 @@ pub enum IdentityError {
 }
 
 /// Seconds since 1970 as a date that a person reads, in UTC.
-struct Date(Duration);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Date(pub Duration);
 
 impl fmt::Display for Date {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -228,6 +229,22 @@ impl fmt::Display for Date {
         let year = year_of_era + era * 400 + i64::from(month <= 2);
         write!(f, "{year:04}-{month:02}-{day:02} {:02}:{:02} UTC", minutes / 60, minutes % 60)
     }
+}
+
+/// First and last moment of a certificate, since 1970; `None` if it is none.
+pub(crate) fn validity(certificate: &CertificateDer<'_>) -> Option<(Duration, Duration)> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let since = |time: x509_parser::time::ASN1Time| {
+        Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
+    };
+    let validity = parsed.validity();
+    Some((since(validity.not_before), since(validity.not_after)))
+}
+
+/// SHA-256 of a certificate, in hexadecimal digits: by this two people on the telephone compare it.
+pub(crate) fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Now, as the checks of certificates count it.

@@ -1,20 +1,18 @@
 //! Making a pair's authority and the certificates of its members.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, PublicKeyData,
 };
 
 use super::identity::{CLUSTER_NAME_BYTES_MAX, Cluster, Identity, now};
-use super::{MEMBERS, file};
+use super::{MEMBERS, file, files};
 
-/// A pair's certificates outlive the hardware; they are replaced by making a new pair.
+/// A pair's certificates outlive the hardware, unless they are rotated.
 const VALID_FOR: Duration = Duration::from_secs(3_650 * 86_400);
 /// The hosts' clocks may differ by this much on the day of issue.
 const CLOCKS_DIFFER_BY: Duration = Duration::from_secs(86_400);
@@ -89,52 +87,120 @@ pub(super) fn issue_all(
     now_seconds: u64,
     valid_for: Duration,
 ) -> Result<(), CreateError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|source| CreateError::Write { path: dir.to_owned(), source })?;
-
-    let issue = |member: &str, source| CreateError::Issue { member: member.to_owned(), source };
-    let valid = |mut params: CertificateParams| {
-        let from = Duration::from_secs(now_seconds).saturating_sub(CLOCKS_DIFFER_BY);
-        params.not_before = rcgen::date_time_ymd(1970, 1, 1) + from;
-        params.not_after =
-            rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(now_seconds) + valid_for;
-        params
-    };
-
-    let ca_key = KeyPair::generate().map_err(|source| issue("ca", source))?;
-    let mut params = valid(CertificateParams::default());
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, format!("hotpair {cluster}"));
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    let ca = params.self_signed(&ca_key).map_err(|source| issue("ca", source))?;
-    write(&file(dir, "ca", "key"), &ca_key.serialize_pem())?;
-    let issuer = Issuer::new(params, ca_key);
-
+    let unwritten = |(path, source)| CreateError::Write { path, source };
+    files::make_dir(dir).map_err(unwritten)?;
+    let span = Span { now: Duration::from_secs(now_seconds), valid_for };
+    let authority = Authority::new(cluster, span)
+        .map_err(|source| CreateError::Issue { member: "ca".to_owned(), source })?;
+    let mut set = vec![("ca.key".to_owned(), authority.key_pem())];
     for (member, role) in MEMBERS {
         let identity = Identity { cluster: cluster.clone(), role, member: member.to_owned() };
-        let key = KeyPair::generate().map_err(|source| issue(member, source))?;
-        let mut params = valid(
-            CertificateParams::new(identity.names()).map_err(|source| issue(member, source))?,
-        );
+        let (key, certificate) = authority
+            .issue(&identity, span)
+            .map_err(|source| CreateError::Issue { member: member.to_owned(), source })?;
+        set.push((format!("{member}.key"), key));
+        set.push((format!("{member}.pem"), certificate));
+    }
+    set.push(("ca.pem".to_owned(), authority.certificate_pem.clone()));
+    for (name, text) in &set {
+        files::write(&dir.join(name), text).map_err(unwritten)?;
+    }
+    files::sync(dir).map_err(unwritten)
+}
+
+/// From when to when certificates are valid.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    /// Since 1970.
+    pub(super) now: Duration,
+    pub(super) valid_for: Duration,
+}
+
+impl Span {
+    /// As long as those of a new pair.
+    pub(super) fn from(now: Duration) -> Self {
+        Self { now, valid_for: VALID_FOR }
+    }
+
+    fn limit(self, mut params: CertificateParams) -> CertificateParams {
+        params.not_before =
+            rcgen::date_time_ymd(1970, 1, 1) + self.now.saturating_sub(CLOCKS_DIFFER_BY);
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + self.now + self.valid_for;
+        params
+    }
+}
+
+/// An authority with its key: it can issue certificates.
+pub(super) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pub(super) certificate_pem: String,
+}
+
+impl Authority {
+    pub(super) fn new(cluster: &Cluster, span: Span) -> Result<Self, rcgen::Error> {
+        let key = KeyPair::generate()?;
+        let params = authority_params(cluster, &key, span);
+        let certificate_pem = params.self_signed(&key)?.pem();
+        Ok(Self { issuer: Issuer::new(params, key), certificate_pem })
+    }
+
+    /// The one whose key and certificate these are.
+    pub(super) fn load(key_pem: &str, certificate_pem: &str) -> Result<Self, rcgen::Error> {
+        let key = KeyPair::from_pem(key_pem)?;
+        let issuer = Issuer::from_ca_cert_pem(certificate_pem, key)?;
+        Ok(Self { issuer, certificate_pem: certificate_pem.to_owned() })
+    }
+
+    pub(super) fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
+    /// The public half of its key, as it stands in its certificate.
+    pub(super) fn public_key(&self) -> Vec<u8> {
+        self.issuer.key().subject_public_key_info()
+    }
+
+    /// A new key and a certificate for it.
+    pub(super) fn issue(
+        &self,
+        identity: &Identity,
+        span: Span,
+    ) -> Result<(String, String), rcgen::Error> {
+        let key = KeyPair::generate()?;
+        let mut params = span.limit(CertificateParams::new(identity.names())?);
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, identity.server_name());
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
-        let certificate =
-            params.signed_by(&key, &issuer).map_err(|source| issue(member, source))?;
-        write(&file(dir, member, "key"), &key.serialize_pem())?;
-        write(&file(dir, member, "pem"), &certificate.pem())?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok((key.serialize_pem(), certificate.pem()))
     }
-    write(&file(dir, "ca", "pem"), &ca.pem())?;
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(|source| CreateError::Write { path: dir.to_owned(), source })
+
+    /// Says of `successor` that it is to be believed: for members that know this authority alone.
+    pub(super) fn vouch_for(
+        &self,
+        successor: &Self,
+        cluster: &Cluster,
+        span: Span,
+    ) -> Result<String, rcgen::Error> {
+        let key = successor.issuer.key();
+        let certificate = authority_params(cluster, key, span).signed_by(key, &self.issuer)?;
+        Ok(certificate.pem())
+    }
+}
+
+fn authority_params(cluster: &Cluster, key: &KeyPair, span: Span) -> CertificateParams {
+    let mut params = span.limit(CertificateParams::default());
+    let digest = ring::digest::digest(&ring::digest::SHA256, &key.subject_public_key_info());
+    let short: String = digest.as_ref()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    // Each authority of a pair has a name of its own, so that a chain leads to the one that signed.
+    params.distinguished_name.push(DnType::CommonName, format!("hotpair {cluster} {short}"));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params
 }
 
 /// Whether `name` can stand between the dots of a DNS name.
@@ -144,19 +210,4 @@ fn is_label(name: &str) -> bool {
         && name.chars().all(inside)
         && !name.starts_with('-')
         && !name.ends_with('-')
-}
-
-/// Writes a whole file under its final name or not at all, readable by the owner alone.
-fn write(path: &Path, text: &str) -> Result<(), CreateError> {
-    let failed = |source| CreateError::Write { path: path.to_owned(), source };
-    let temporary = path.with_extension("tmp");
-    let _ = fs::remove_file(&temporary);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)
-        .map_err(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-    fs::rename(&temporary, path).map_err(failed)
 }

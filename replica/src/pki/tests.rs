@@ -1,5 +1,8 @@
 //! Certificates of this pair are accepted; all others are refused with both sides named.
 
+mod refused;
+mod rotation;
+
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;

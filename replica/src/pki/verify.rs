@@ -1,19 +1,17 @@
 //! Checking the other end of a connection: pair, role, member, then signature and time.
 
+use std::fmt;
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
-    SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
 };
 
 use super::identity::{Cluster, Identity, IdentityError, Role};
+use crate::tls::{Live, Material};
 
 /// Whom this end of a connection accepts as the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +67,39 @@ impl Expect {
             _ => Ok(()),
         }
     }
+
+    /// Checks a certificate as a peer would, at `now`: whom it names, then signature and time.
+    pub(crate) fn verify(
+        &self,
+        ours: &Cluster,
+        trusted: &Material,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<Identity, Error> {
+        let identity = Identity::of(certificate).map_err(rejected)?;
+        self.check(ours, &identity).map_err(rejected)?;
+        match trusted.as_client.verify_client_cert(certificate, intermediates, now) {
+            Ok(_) => Ok(identity),
+            Err(error) => Err(explain(ours, identity, error)),
+        }
+    }
+}
+
+fn explain(ours: &Cluster, identity: Identity, error: Error) -> Error {
+    let member = identity.member;
+    rejected(match error {
+        Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => {
+            IdentityError::Expired { member, not_after: since(not_after), now: since(time) }
+        }
+        Error::InvalidCertificate(CertificateError::NotValidYetContext { time, not_before }) => {
+            IdentityError::NotYetValid { member, not_before: since(not_before), now: since(time) }
+        }
+        other => {
+            let (cluster, source) = (ours.clone(), Arc::new(other));
+            IdentityError::NotSigned { member, cluster, source }
+        }
+    })
 }
 
 /// The reason behind a failed handshake, where it was our check of the other's certificate.
@@ -83,7 +114,7 @@ pub fn refusal<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e I
         if let Some(Error::InvalidCertificate(CertificateError::Other(OtherError(inner)))) =
             error.downcast_ref::<Error>()
         {
-            return inner.downcast_ref::<IdentityError>();
+            return inner.downcast_ref::<Rejected>().map(|rejected| &rejected.0);
         }
         next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
             Some(inner) => Some(inner),
@@ -101,64 +132,13 @@ pub fn refusal<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e I
 pub(crate) struct PairVerifier {
     cluster: Cluster,
     expect: Expect,
-    as_server: Arc<WebPkiServerVerifier>,
-    as_client: Arc<dyn ClientCertVerifier>,
+    live: Arc<Live>,
 }
 
 impl PairVerifier {
-    pub(crate) fn new(
-        cluster: Cluster,
-        expect: Expect,
-        roots: Arc<RootCertStore>,
-        provider: Arc<CryptoProvider>,
-    ) -> Result<Arc<Self>, rustls::server::VerifierBuilderError> {
-        let as_server =
-            WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
-                .build()?;
-        let as_client = WebPkiClientVerifier::builder_with_provider(roots, provider).build()?;
-        Ok(Arc::new(Self { cluster, expect, as_server, as_client }))
-    }
-
-    fn claimed(&self, certificate: &CertificateDer<'_>) -> Result<Identity, Error> {
-        let identity = Identity::of(certificate).map_err(rejected)?;
-        self.expect.check(&self.cluster, &identity).map_err(rejected)?;
-        Ok(identity)
-    }
-
-    fn explain(&self, identity: Identity, error: Error) -> Error {
-        let member = identity.member;
-        rejected(match error {
-            Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => {
-                IdentityError::Expired { member, not_after: since(not_after), now: since(time) }
-            }
-            Error::InvalidCertificate(CertificateError::NotValidYetContext {
-                time,
-                not_before,
-            }) => IdentityError::NotYetValid {
-                member,
-                not_before: since(not_before),
-                now: since(time),
-            },
-            other => IdentityError::NotSigned {
-                member,
-                cluster: self.cluster.clone(),
-                source: Arc::new(other),
-            },
-        })
-    }
-
-    /// Checks a certificate as a peer would, at `now`.
-    pub(crate) fn check(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<Identity, Error> {
-        let identity = self.claimed(certificate)?;
-        match self.as_client.verify_client_cert(certificate, intermediates, now) {
-            Ok(_) => Ok(identity),
-            Err(error) => Err(self.explain(identity, error)),
-        }
+    /// Accepts by the authorities that `live` trusts at each handshake.
+    pub(crate) fn new(cluster: Cluster, expect: Expect, live: Arc<Live>) -> Arc<Self> {
+        Arc::new(Self { cluster, expect, live })
     }
 }
 
@@ -167,7 +147,23 @@ fn since(time: UnixTime) -> std::time::Duration {
 }
 
 fn rejected(reason: IdentityError) -> Error {
-    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(reason))))
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Rejected(reason)))))
+}
+
+/// A reason that reads the same however it is printed: QUIC keeps nothing of it but what `Debug` says.
+#[derive(Clone, thiserror::Error)]
+#[error("{0}")]
+struct Rejected(IdentityError);
+
+impl fmt::Debug for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// What QUIC says about a refused certificate, without the names of the types around it.
+pub(crate) fn without_wrapping(text: &str) -> String {
+    text.replace("Other(OtherError(", "").replace("))", "").replacen("error 46: ", "", 1)
 }
 
 impl ServerCertVerifier for PairVerifier {
@@ -179,10 +175,13 @@ impl ServerCertVerifier for PairVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let identity = self.claimed(end_entity)?;
-        self.as_server
+        let identity = Identity::of(end_entity).map_err(rejected)?;
+        self.expect.check(&self.cluster, &identity).map_err(rejected)?;
+        self.live
+            .current()
+            .as_server
             .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-            .map_err(|error| self.explain(identity, error))
+            .map_err(|error| explain(&self.cluster, identity, error))
     }
 
     fn verify_tls12_signature(
@@ -191,7 +190,7 @@ impl ServerCertVerifier for PairVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.as_server.verify_tls12_signature(message, cert, dss)
+        self.live.current().as_server.verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -200,11 +199,11 @@ impl ServerCertVerifier for PairVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.as_server.verify_tls13_signature(message, cert, dss)
+        self.live.current().as_server.verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.as_server.supported_verify_schemes()
+        self.live.current().as_server.supported_verify_schemes()
     }
 }
 
@@ -220,7 +219,9 @@ impl ClientCertVerifier for PairVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.check(end_entity, intermediates, now).map(|_| ClientCertVerified::assertion())
+        self.expect
+            .verify(&self.cluster, &self.live.current(), end_entity, intermediates, now)
+            .map(|_| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -229,7 +230,7 @@ impl ClientCertVerifier for PairVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.as_client.verify_tls12_signature(message, cert, dss)
+        self.live.current().as_client.verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -238,10 +239,10 @@ impl ClientCertVerifier for PairVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.as_client.verify_tls13_signature(message, cert, dss)
+        self.live.current().as_client.verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.as_client.supported_verify_schemes()
+        self.live.current().as_client.supported_verify_schemes()
     }
 }

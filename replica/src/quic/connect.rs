@@ -10,6 +10,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::LinkConfig;
 use crate::heartbeat::HeartbeatKeys;
+use crate::pace::Pace;
+use crate::pki;
 
 /// The first bytes on the stream: whoever changes the frames changes the version in TLS, not this.
 const MAGIC: [u8; 8] = *b"hotpair\n";
@@ -24,6 +26,14 @@ const RETRY_MAX: Duration = Duration::from_millis(200);
 const RETRY_REFUSED: Duration = Duration::from_secs(5);
 /// Handshakes under way at once; all but one are of no use to anybody honest.
 const HANDSHAKES_MAX: usize = 4;
+/// Of them, those of whoever dials from another address than the peer's, where one is enough.
+const STRANGERS_MAX: usize = 2;
+/// Handshakes a second that the peer's address may begin. One costs this node's loop a millisecond.
+const PEER_PER_SECOND: u32 = 40;
+/// The same for all other addresses together: the peer behind a translated address, or nobody honest.
+const STRANGERS_PER_SECOND: u32 = 10;
+/// Refusals are told so often, with how many there were.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Why an attempt came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +68,49 @@ fn is_crypto(code: quinn::TransportErrorCode) -> bool {
     (0x100..0x200).contains(&u64::from(code))
 }
 
+/// What the task that connects has to say.
+pub(super) enum News {
+    Established(Box<Established>),
+    /// So many connections were refused, by one end or the other, since the last time; and why.
+    Refused {
+        count: u64,
+        reason: String,
+    },
+}
+
+/// Refusals that were not told yet.
+#[derive(Default)]
+struct Refusals {
+    count: u64,
+    reason: String,
+    told_at: Option<Instant>,
+}
+
+impl Refusals {
+    fn note(&mut self, reason: String) {
+        self.count += 1;
+        self.reason = reason;
+    }
+
+    /// Tells of them, unless it did a moment ago or nobody listens at the moment.
+    fn tell(&mut self, to: &mpsc::Sender<News>) {
+        let told_lately = self.told_at.is_some_and(|at| at.elapsed() < TELL_EVERY);
+        if self.count == 0 || told_lately {
+            return;
+        }
+        let news = News::Refused { count: self.count, reason: self.reason.clone() };
+        if to.try_send(news).is_ok() {
+            *self = Self { told_at: Some(Instant::now()), ..Self::default() };
+        }
+    }
+
+    /// When there will be something to tell.
+    fn due(&self) -> Option<Instant> {
+        let told_at = self.told_at.filter(|_| self.count > 0)?;
+        Some(told_at + TELL_EVERY)
+    }
+}
+
 /// A connection on which both prefaces were read.
 pub(super) struct Established {
     pub(super) quic: Connection,
@@ -74,7 +127,7 @@ pub(super) struct Connector {
     pub(super) member: String,
     pub(super) server_name: String,
     pub(super) config: LinkConfig,
-    pub(super) tell: mpsc::Sender<Established>,
+    pub(super) tell: mpsc::Sender<News>,
 }
 
 impl Connector {
@@ -92,16 +145,17 @@ impl Connector {
     }
 
     async fn dial(self) {
-        let (mut pause, mut complaint) = (RETRY_MIN, String::new());
+        let (mut pause, mut refusals) = (RETRY_MIN, Refusals::default());
         loop {
             match timeout(ATTEMPT, self.dial_once()).await.unwrap_or(Err(AttemptError::TimedOut)) {
                 Ok(established) => {
                     // Fails only when the link itself is gone.
-                    let _ = self.tell.send(established).await;
+                    let _ = self.tell.send(News::Established(Box::new(established))).await;
                     return;
                 }
                 Err(error) if error.is_refusal() => {
-                    self.complain(&mut complaint, &error);
+                    refusals.note(chain(&error));
+                    refusals.tell(&self.tell);
                     sleep(RETRY_REFUSED).await;
                 }
                 // A peer that is not there yet is no news.
@@ -119,32 +173,55 @@ impl Connector {
     }
 
     /// Answers for ever. Before `open_at` whoever dials is turned away.
+    ///
+    /// Whoever dials costs a handshake before it has shown who it is, on the thread that serves the pair:
+    /// so there are few at once and few a second, and fewer for those who are not where the peer is.
     async fn answer(self, open_at: Instant) {
         let mut handshakes = JoinSet::new();
-        let mut complaint = String::new();
+        let mut refusals = Refusals::default();
+        let mut paces = [Pace::new(PEER_PER_SECOND), Pace::new(STRANGERS_PER_SECOND)];
+        let mut strangers = 0;
         loop {
+            let due = refusals.due();
             tokio::select! {
                 incoming = self.endpoint.accept() => {
                     let Some(incoming) = incoming else { return };
-                    if Instant::now() < open_at || handshakes.len() >= HANDSHAKES_MAX {
+                    let stranger = incoming.remote_address() != self.config.peer;
+                    let crowded = handshakes.len() >= HANDSHAKES_MAX
+                        || stranger && strangers >= STRANGERS_MAX;
+                    let now = Instant::now();
+                    if now < open_at || crowded || !paces[usize::from(stranger)].try_take(now.into_std()) {
                         incoming.ignore();
+                        if now >= open_at {
+                            refusals.note("too many attempts to connect".to_owned());
+                            refusals.tell(&self.tell);
+                        }
                         continue;
                     }
+                    strangers += usize::from(stranger);
                     let connector = self.clone();
                     handshakes.spawn(async move {
-                        timeout(ATTEMPT * 2, connector.answer_once(incoming))
-                            .await
-                            .unwrap_or(Err(AttemptError::TimedOut))
+                        let done = timeout(ATTEMPT * 2, connector.answer_once(incoming)).await;
+                        (stranger, done.unwrap_or(Err(AttemptError::TimedOut)))
                     });
                 }
-                Some(Ok(done)) = handshakes.join_next() => match done {
-                    Ok(established) => {
-                        complaint.clear();
-                        let _ = self.tell.send(established).await;
+                Some(Ok((stranger, done))) = handshakes.join_next() => {
+                    strangers -= usize::from(stranger);
+                    match done {
+                        Ok(established) => {
+                            let _ =
+                                self.tell.send(News::Established(Box::new(established))).await;
+                        }
+                        Err(error) if error.is_refusal() => {
+                            refusals.note(chain(&error));
+                            refusals.tell(&self.tell);
+                        }
+                        Err(error) => tracing::debug!(%error, "a handshake came to nothing"),
                     }
-                    Err(error) if error.is_refusal() => self.complain(&mut complaint, &error),
-                    Err(error) => tracing::debug!(%error, "a handshake came to nothing"),
-                },
+                }
+                () = tokio::time::sleep_until(due.unwrap_or(open_at)), if due.is_some() => {
+                    refusals.tell(&self.tell);
+                }
             }
         }
     }
@@ -182,18 +259,15 @@ impl Connector {
             .map_err(|_| AttemptError::Export)?;
         Ok(Established { quic, send, recv, launch, keys: Box::new(keys) })
     }
+}
 
-    /// Tells each reason once, not at every attempt.
-    fn complain(&self, told: &mut String, error: &AttemptError) {
-        let mut text = error.to_string();
-        let mut next = error.source();
-        while let Some(cause) = next {
-            text = format!("{text}: {cause}");
-            next = cause.source();
-        }
-        if *told != text {
-            tracing::warn!(peer = %self.config.peer, "not connected: {text}");
-            *told = text;
-        }
+/// The whole text of an error.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
     }
+    pki::without_wrapping(&text)
 }

@@ -1,5 +1,7 @@
 //! Two links over loopback.
 
+mod hostile;
+
 use std::net::UdpSocket;
 use std::time::Duration;
 
@@ -200,10 +202,22 @@ fn another_pair_is_turned_away() {
     run(async {
         let (ours, theirs, at) = (TestPair::new("ours"), TestPair::new("theirs"), Addresses::new());
         let (mut a, mut stranger) = (at.link_a(&ours, 1), at.link_b(&theirs, 2));
+        // Both say why, and the one that dials leaves it at that for a while.
+        let expected = format!("belongs to pair {}, this is pair {}", theirs.cluster, ours.cluster);
+        match a.next().await {
+            LinkEvent::Refused { count: 1, reason } => {
+                assert!(reason.contains(&expected), "{reason}");
+            }
+            event => panic!("{event:?}"),
+        }
+        match stranger.next().await {
+            LinkEvent::Refused { count: 1, .. } => {}
+            event => panic!("{event:?}"),
+        }
         tokio::select! {
             event = a.next() => panic!("{event:?}"),
             event = stranger.next() => panic!("{event:?}"),
-            () = tokio::time::sleep(Duration::from_millis(300)) => {}
+            () = tokio::time::sleep(Duration::from_millis(1_500)) => {}
         }
         drop(stranger);
     });

@@ -178,6 +178,17 @@ impl Channel {
         flush(&mut self.tls, &mut Timed { tcp: &self.tcp, deadline })
     }
 
+    /// Sends bytes that need not be a frame, as only a hostile end would.
+    #[cfg(test)]
+    pub(crate) fn send_raw(
+        &mut self,
+        bytes: &[u8],
+        deadline: Deadline,
+    ) -> Result<(), ChannelError> {
+        self.tls.writer().write_all(bytes).map_err(ChannelError::io("encrypt"))?;
+        flush(&mut self.tls, &mut Timed { tcp: &self.tcp, deadline })
+    }
+
     /// Waits for one frame: for its first byte until `begin`, then at most `rest` for all of it, so
     /// that nobody holds a thread by sending one byte at a time.
     ///

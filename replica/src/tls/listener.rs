@@ -14,15 +14,31 @@ use nix::sys::socket;
 use rustls::ServerConfig;
 
 use super::{Channel, ChannelError};
+use crate::pki::MEMBERS;
 
 /// A handshake, or the rest of a frame that has begun, takes no longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Clients that have not shown who they are. Beyond it the oldest of them goes: a member needs
+/// milliseconds to introduce itself, and whoever only takes up room is older than that.
+const STRANGERS_MAX: usize = 8;
+/// Trouble with clients is told so often; what happened in between is counted.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
 /// What a listener allows its clients.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    pub(crate) clients: usize,
+    /// Connections of one member. Beyond it its oldest goes, and nobody else's.
+    pub(crate) per_member: usize,
     pub(crate) frame_bytes: usize,
+}
+
+impl Limits {
+    /// Threads at most: all members that there can be, strangers, and as many again that were told to
+    /// go and have not yet.
+    fn clients(self) -> usize {
+        2 * (self.per_member * MEMBERS.len() + STRANGERS_MAX)
+    }
 }
 
 /// Why nobody can be answered.
@@ -66,12 +82,23 @@ struct Shared {
     stopping: AtomicBool,
     tls: Arc<ServerConfig>,
     limits: Limits,
+    trouble: Mutex<Trouble>,
 }
 
 #[derive(Debug)]
 struct Client {
     tcp: TcpStream,
     thread: JoinHandle<()>,
+    /// Who it is, once it has shown that.
+    member: Option<String>,
+}
+
+/// Clients that were turned away or dropped.
+#[derive(Debug, Default)]
+struct Trouble {
+    count: u64,
+    untold: u64,
+    told_at: Option<Instant>,
 }
 
 impl Listener {
@@ -90,6 +117,7 @@ impl Listener {
             stopping: AtomicBool::new(false),
             tls: Arc::new(tls),
             limits,
+            trouble: Mutex::default(),
         });
         let accepting = thread::Builder::new()
             .name("accept".to_owned())
@@ -104,6 +132,18 @@ impl Listener {
     /// Where it listens; the port is a real one even if 0 was asked for.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many clients were turned away or dropped for what they did.
+    #[cfg(test)]
+    pub(crate) fn dropped(&self) -> u64 {
+        self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).count
+    }
+
+    /// How many there are, whoever they are.
+    #[cfg(test)]
+    pub(crate) fn clients(&self) -> usize {
+        self.shared.clients().len()
     }
 }
 
@@ -150,10 +190,14 @@ impl Shared {
         serve: &Arc<S>,
     ) {
         let mut clients = self.clients();
-        if clients.len() >= self.limits.clients {
-            let limit = self.limits.clients;
-            tracing::warn!(%from, limit, "too many clients, refused one");
+        let limit = self.limits.clients();
+        if clients.len() >= limit {
+            self.tell(from, &format!("there are {limit} clients, the limit"), None);
             return;
+        }
+        if let Some(oldest) = oldest_beyond(&clients, None, STRANGERS_MAX - 1) {
+            self.tell(from, &format!("{STRANGERS_MAX} strangers, one of them goes"), None);
+            let _ = oldest.tcp.shutdown(Shutdown::Both);
         }
         let Ok(handle) = tcp.try_clone() else { return };
         let (shared, serve) = (Arc::clone(self), Arc::clone(serve));
@@ -165,14 +209,26 @@ impl Shared {
         });
         if let Ok(thread) = thread {
             let tcp = handle;
-            clients.insert(number, Client { tcp, thread });
+            clients.insert(number, Client { tcp, thread, member: None });
         }
     }
 
     fn talk(&self, number: u64, tcp: TcpStream, serve: &impl Serve) -> Result<(), ChannelError> {
         let (tls, bytes) = (Arc::clone(&self.tls), self.limits.frame_bytes);
         let channel = Channel::accept(tcp, tls, bytes, Instant::now() + PATIENCE)?;
+        self.welcome(number, &channel.peer().member);
         serve.serve(number, channel)
+    }
+
+    /// Notes who a client is; the oldest of too many that are the same goes.
+    fn welcome(&self, number: u64, member: &str) {
+        let mut clients = self.clients();
+        if let Some(client) = clients.get_mut(&number) {
+            client.member = Some(member.to_owned());
+        }
+        if let Some(oldest) = oldest_beyond(&clients, Some(member), self.limits.per_member) {
+            let _ = oldest.tcp.shutdown(Shutdown::Both);
+        }
     }
 
     fn report(&self, from: SocketAddr, error: &ChannelError) {
@@ -180,11 +236,38 @@ impl Shared {
             return;
         }
         let cause = error.source().map(ToString::to_string);
-        tracing::warn!(%from, %error, cause, "dropped a client");
+        self.tell(from, &error.to_string(), cause);
+    }
+
+    /// A flood of bad clients is one line a second, with how many there were.
+    fn tell(&self, from: SocketAddr, what: &str, cause: Option<String>) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.count += 1;
+        if trouble.told_at.is_some_and(|at| at.elapsed() < TELL_EVERY) {
+            trouble.untold += 1;
+            return;
+        }
+        let (untold, count) = (trouble.untold, trouble.count);
+        tracing::warn!(%from, cause, untold, count, "dropped a client: {what}");
+        trouble.untold = 0;
+        trouble.told_at = Some(Instant::now());
     }
 
     /// Nothing is half-done where this lock is held.
     fn clients(&self) -> MutexGuard<'_, HashMap<u64, Client>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The oldest client of a member, or that is a stranger, if there are more than `limit` of them.
+fn oldest_beyond<'c>(
+    clients: &'c HashMap<u64, Client>,
+    member: Option<&str>,
+    limit: usize,
+) -> Option<&'c Client> {
+    let same = || clients.iter().filter(|(_, client)| client.member.as_deref() == member);
+    if same().count() <= limit {
+        return None;
+    }
+    same().min_by_key(|(number, _)| **number).map(|(_, client)| client)
 }

@@ -18,6 +18,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const SEND_WITHIN: Duration = Duration::from_millis(100);
 const RETRY_MIN: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_millis(500);
+/// After a refusal that no retry will cure, such as another pair's certificate.
+const RETRY_REFUSED: Duration = Duration::from_secs(5);
 
 /// A supervisor's connection to the peer's node. Dropping it closes the connection, which the peer
 /// takes for the death of this side.
@@ -117,6 +119,15 @@ fn shut(channel: &Channel) {
     }
 }
 
+/// Why the other end closed, if it said so: it refuses a certificate only after it was shown, when this end
+/// takes the connection for good already.
+fn last_words(mut channel: Channel) -> Option<ChannelError> {
+    match channel.receive(Instant::now() + SEND_WITHIN, SEND_WITHIN) {
+        Err(error @ (ChannelError::Tls { .. } | ChannelError::Refused { .. })) => Some(error),
+        _ => None,
+    }
+}
+
 struct Wire {
     shared: Arc<Shared>,
     address: SocketAddr,
@@ -131,8 +142,6 @@ impl Wire {
         loop {
             match self.connect() {
                 Ok((channel, watched)) => {
-                    pause = RETRY_MIN;
-                    complaint.clear();
                     let mut state = self.shared.state();
                     if state.stopping {
                         return;
@@ -140,19 +149,20 @@ impl Wire {
                     state.channel = Some(channel);
                     drop(state);
                     self.hold(&watched);
-                    self.shared.state().channel = None;
+                    let ended = self.shared.state().channel.take();
+                    if let Some(error) = ended.and_then(last_words) {
+                        pause = RETRY_REFUSED;
+                        self.complain(&mut complaint, &error);
+                    } else {
+                        pause = RETRY_MIN;
+                        complaint.clear();
+                    }
                 }
                 // A peer that is not there yet is no news; one that refuses us is, once.
                 Err(ChannelError::Closed | ChannelError::TimedOut | ChannelError::Io { .. }) => {}
                 Err(error) => {
-                    let text = match std::error::Error::source(&error) {
-                        Some(cause) => format!("{error}: {cause}"),
-                        None => error.to_string(),
-                    };
-                    if text != complaint {
-                        tracing::warn!(peer = %self.address, "no tripwire: {text}");
-                        complaint = text;
-                    }
+                    pause = RETRY_REFUSED;
+                    self.complain(&mut complaint, &error);
                 }
             }
             let state = self.shared.state();
@@ -166,6 +176,18 @@ impl Wire {
                 return;
             }
             pause = (pause * 2).min(RETRY_MAX);
+        }
+    }
+
+    /// Tells each reason once, not at every attempt.
+    fn complain(&self, told: &mut String, error: &ChannelError) {
+        let text = match std::error::Error::source(error) {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        };
+        if *told != text {
+            tracing::warn!(peer = %self.address, "no tripwire: {text}");
+            *told = text;
         }
     }
 

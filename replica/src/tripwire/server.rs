@@ -13,7 +13,7 @@ use crate::tls::{
 };
 
 /// One supervisor; and its older connections, whose end nobody has noticed yet.
-const CLIENTS_MAX: usize = 4;
+const CONNECTIONS_MAX: usize = 4;
 /// A supervisor says nothing for days. A dead host is the heartbeats' business.
 const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 
@@ -57,7 +57,7 @@ impl TripwireServer {
         let tls = credentials
             .server_config(Expect::node(peer), PROTOCOL)
             .map_err(|source| ListenError::Tls { source })?;
-        let limits = Limits { clients: CLIENTS_MAX, frame_bytes: FRAME_BYTES };
+        let limits = Limits { per_member: CONNECTIONS_MAX, frame_bytes: FRAME_BYTES };
         let wire = Wire { newest: AtomicU64::new(0), events: Mutex::new(events) };
         Ok(Self { listener: Listener::start(address, tls, limits, wire)? })
     }
@@ -66,6 +66,11 @@ impl TripwireServer {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.listener.address()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn listener(&self) -> &Listener {
+        &self.listener
     }
 }
 

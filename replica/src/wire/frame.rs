@@ -147,6 +147,11 @@ impl FrameReader {
         FrameReader::default()
     }
 
+    /// Bytes of a frame that is not complete.
+    pub fn held(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Takes bytes off the front of `bytes`, up to the end of one frame. `None` when all were taken
     /// and the frame is not complete. After an error the stream is of no use.
     pub fn push(&mut self, bytes: &mut &[u8]) -> Result<Option<AlignedVec>, WireError> {

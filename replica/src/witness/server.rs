@@ -1,18 +1,24 @@
 //! Serving the register: few clients, small frames, nobody waited for.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{FRAME_BYTES_MAX, PROTOCOL, Register, decode_question, encode_answer};
+use crate::pace::Pace;
 use crate::pki::Expect;
 use crate::protocol::{NodeId, View};
 use crate::tls::{
     Channel, ChannelError, Credentials, Limits, ListenError, Listener, PATIENCE, Serve,
 };
 
-/// Two nodes, each with an old connection that nobody has noticed to be dead, and tools.
-const CLIENTS_MAX: usize = 16;
+/// Of each node: one, older ones that nobody has noticed to be dead, and tools.
+const CONNECTIONS_MAX: usize = 8;
+/// Questions of one node in a second, on all its connections together; a failover asks a handful. Who
+/// asks more waits, so that its writes to disk do not stand in the other node's way.
+const QUESTIONS_PER_SECOND: u32 = 100;
 /// Clients ask every few seconds even if they want nothing; one that does not is gone.
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -36,8 +42,9 @@ impl WitnessServer {
         let tls = credentials
             .server_config(Expect::any_node(), PROTOCOL)
             .map_err(|source| ListenError::Tls { source })?;
-        let limits = Limits { clients: CLIENTS_MAX, frame_bytes: FRAME_BYTES_MAX };
-        let register = SharedRegister(Arc::new(Mutex::new(register)));
+        let limits = Limits { per_member: CONNECTIONS_MAX, frame_bytes: FRAME_BYTES_MAX };
+        let register =
+            SharedRegister { register: Arc::new(Mutex::new(register)), paces: Arc::default() };
         let listener = Listener::start(address, tls, limits, register.clone())?;
         Ok(Self { register, listener })
     }
@@ -48,6 +55,11 @@ impl WitnessServer {
         self.listener.address()
     }
 
+    #[cfg(test)]
+    pub(crate) fn listener(&self) -> &Listener {
+        &self.listener
+    }
+
     /// The view it would answer with now.
     #[must_use]
     pub fn view(&self) -> Option<View> {
@@ -56,12 +68,21 @@ impl WitnessServer {
 }
 
 #[derive(Clone, Debug)]
-struct SharedRegister(Arc<Mutex<Register>>);
+struct SharedRegister {
+    register: Arc<Mutex<Register>>,
+    paces: Arc<Mutex<HashMap<NodeId, Pace>>>,
+}
 
 impl SharedRegister {
     /// A panic while the lock was held left nothing half-done: the register decides before it writes.
     fn lock(&self) -> MutexGuard<'_, Register> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.register.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long a question of `node` has to wait.
+    fn wait_of(&self, node: NodeId) -> Duration {
+        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        paces.entry(node).or_insert_with(|| Pace::new(QUESTIONS_PER_SECOND)).take(Instant::now())
     }
 }
 
@@ -77,6 +98,7 @@ impl Serve for SharedRegister {
                     return Ok(());
                 }
             };
+            thread::sleep(self.wait_of(node));
             let answer = self.lock().answer(node, &question);
             if let Err(error) = &answer {
                 tracing::error!(%error, source = %error.source, "the view is not durable");

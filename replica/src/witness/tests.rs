@@ -1,5 +1,7 @@
 //! What is answered as won survives; who does not belong to the pair, or is slow, gets nothing.
 
+mod hostile;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
