@@ -138,6 +138,7 @@ fn a_draining_port_sends_and_does_not_read() {
     }
     until("nothing is left", || {
         let mut gatherer = Gatherer::new(space.region.clone());
+        gatherer.gather(usize::MAX, |_| {});
         gatherer.collect_sent(|_, _| {});
         space.region.holdouts().is_empty() && space.region.left_to_do() == LeftToDo::default()
     });
