@@ -112,6 +112,7 @@ impl Commits {
                 value,
                 deadline: None,
                 ready: false,
+                sum: u64::from(slot),
             }],
             emits: Vec::new(),
         })

@@ -15,7 +15,7 @@ use crate::pool::{self, OutOf, Supply};
 use crate::reading;
 use crate::region::{PortId, Region};
 use crate::sync::{Ordering, fence, unchanged};
-use crate::value::{ENDPOINT_BYTES, checksum, fill_block, seal_block, value_block};
+use crate::value::{EMPTY_SUM, ENDPOINT_BYTES, checksum, fill_block, seal_block, value_block};
 use crate::words::{BlockState, BlockWord, BucketWord, InboxWord, Seq, SlotState, SlotWord};
 
 /// Why a change could not be written. The back-up is not in step any more: it needs the state afresh.
@@ -144,32 +144,34 @@ impl Applier {
         self.pending.len()
     }
 
-    /// Writes one change made at `seq`. A change that does not count is skipped: `false`.
+    /// Writes one change made at `seq`. Gives the checksum of what the slot holds now, computed over what was
+    /// written; of a free slot that is zero. A change that does not count is skipped: `None`.
     pub fn apply(
         &mut self,
         node: &mut Participant,
         seq: Seq,
         origin: Origin,
         change: &Change<'_>,
-    ) -> Result<bool, ApplyError> {
+    ) -> Result<Option<u64>, ApplyError> {
         let (Change::Put { slot, .. } | Change::Remove { slot, .. }) = *change;
         let owner = node.owner();
         let Participant { region, supply, .. } = node;
         let slots = region.geometry().slots;
         let row = region.map.slot(slot).ok_or(ApplyError::NoSuchSlot { slot, slots })?;
         if !self.counts(origin, slot, seq.to_bits(), row.last_seq.load(Ordering::Acquire)) {
-            return Ok(false);
+            return Ok(None);
         }
         // Only this node changes the slots of a back-up.
         row.last_seq.store(seq.to_bits(), Ordering::Release);
         if let Some(written) = &mut self.transfer {
             written.note(slot);
         }
-        match *change {
+        let sum = match *change {
             Change::Remove { incarnation, .. } => {
                 retire_value(region, owner, supply, remove(region, slot)?);
                 // The next object here must be told apart from those that we never saw.
                 row.incarnation.fetch_max(incarnation, Ordering::Relaxed);
+                EMPTY_SUM
             }
             Change::Put { incarnation, queue, priority, key, value, deadline, ready, .. } => {
                 region
@@ -183,21 +185,21 @@ impl Applier {
                 }
                 let placing = u32::from(queue) | u32::from(priority) << 8;
                 let out_of = |source| ApplyError::OutOf { slot, source };
-                let block = if key.is_empty() && value.is_empty() && deadline.is_none() {
-                    None
+                let (block, sum) = if key.is_empty() && value.is_empty() && deadline.is_none() {
+                    (None, EMPTY_SUM)
                 } else {
                     let block = value_block(region, supply, key, value, placing, incarnation)
                         .map_err(out_of)?;
                     block.row.deadline.store(deadline.unwrap_or(0), Ordering::Relaxed);
                     block.row.seq.store(seq.to_bits(), Ordering::Relaxed);
-                    seal_block(&region.map, block);
-                    Some(block.index)
+                    (Some(block.index), seal_block(&region.map, block))
                 };
                 let old = put(region, slot, incarnation, placing, key, block, ready)?;
                 retire_value(region, owner, supply, old);
+                sum
             }
-        }
-        Ok(true)
+        };
+        Ok(Some(sum))
     }
 
     /// Makes the blocks that were replaced free again, as far as nobody reads them: after some changes.

@@ -12,6 +12,7 @@ use crate::process::monotonic_ns;
 use crate::region::Region;
 use crate::sync::{Ordering, fence};
 use crate::tx::{COMMIT_STALL, Target, steps_of};
+use crate::value::EMPTY_SUM;
 use crate::words::{BlockState, BlockWord, EntryState, EntryWord, Seq, SlotState, SlotWord};
 
 /// The position up to which every commit is decided: nothing at or below it can still appear.
@@ -61,7 +62,7 @@ fn raise(region: &Region, to: Seq) -> Seq {
 }
 
 /// What one commit changed, borrowed from the region until the sink returns.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct GatheredCommit<'r> {
     /// Its position.
     pub seq: Seq,
@@ -92,6 +93,9 @@ pub enum Change<'r> {
         deadline: Option<u64>,
         /// Ready whatever its inbox says.
         ready: bool,
+        /// Checksum of key and value, made by who committed them. Of no meaning to an
+        /// [`Applier`](crate::Applier), which computes its own.
+        sum: u64,
     },
     /// Its object has ended.
     Remove {
@@ -153,7 +157,11 @@ impl Gatherer {
 
     /// Hands every commit up to the watermark to `sink`, in order, then lets the entries be reused.
     /// At most `limit` commits.
-    pub fn gather(&mut self, limit: usize, mut sink: impl FnMut(GatheredCommit<'_>)) -> GatherTurn {
+    pub fn gather(
+        &mut self,
+        limit: usize,
+        mut sink: impl FnMut(&GatheredCommit<'_>),
+    ) -> GatherTurn {
         let region = self.region.clone();
         let before = region.gathered();
         self.abort_stalled();
@@ -173,9 +181,11 @@ impl Gatherer {
             self.found.truncate(limit);
             upto = Seq::from_bits(self.found.last().map_or(before.to_bits(), |last| last.0));
         }
+        let mut commit = GatheredCommit::default();
         for &(seq, seat, position) in &self.found {
             if let Some(entry) = region.map.entry(seat, position) {
-                sink(image(&region.map, Seq::from_bits(seq), entry));
+                commit.read(&region.map, Seq::from_bits(seq), entry);
+                sink(&commit);
             }
             self.positions[usize::from(seat)] = position + 1;
         }
@@ -266,20 +276,21 @@ impl Gatherer {
 
     /// Hands over the commits that their owners have not applied yet, gathered or not: the slots do not
     /// show them. A copier of all slots calls this once, first, when gathering is required already.
-    pub fn unapplied(&self, mut sink: impl FnMut(GatheredCommit<'_>)) {
+    pub fn unapplied(&self, mut sink: impl FnMut(&GatheredCommit<'_>)) {
         let map: &Map = &self.region.map;
+        let mut commit = GatheredCommit::default();
         for seat in 0..map.geometry().participants as u8 {
             // ORDER entry/4 SeqCst (in `latest`), pairs with entry/2.
             if let Some((position, entry, word)) = latest(map, seat)
                 && word.state() == Some(EntryState::Committed)
             {
                 // Its blocks stay: what replaces them is retired, and waits to be gathered.
-                let commit = image(map, Seq::from_bits(entry.seq.load(Ordering::Relaxed)), entry);
+                commit.read(map, Seq::from_bits(entry.seq.load(Ordering::Relaxed)), entry);
                 // ORDER reuse/2 Acquire, pairs with reuse/1: if it was gathered before, its owner may go on and
                 // use the entry again. Then the slots show it.
                 fence(Ordering::Acquire);
                 if entry.word.load(Ordering::Relaxed) >> 6 == position {
-                    sink(commit);
+                    sink(&commit);
                 }
             }
         }
@@ -338,52 +349,58 @@ fn is_still_there(row: &crate::layout::BlockRow, expected: u64, seq: Seq) -> boo
     word.0 == expected || emitted && row.seq.load(Ordering::Relaxed) == seq.to_bits()
 }
 
-/// Reads a committed entry. Its blocks are not reused before `gathered` reaches its seq.
-fn image<'r>(map: &'r Map, seq: Seq, entry: &crate::layout::EntryRow) -> GatheredCommit<'r> {
-    let mut commit = GatheredCommit { seq, changes: Vec::new(), emits: Vec::new() };
-    for operation in steps_of(entry) {
-        match operation.target {
-            Target::Slot(slot) => {
-                let incarnation = operation.incarnation;
-                let new = SlotWord(operation.new);
-                commit.changes.push(if new.is(SlotState::Free) {
-                    Change::Remove { slot, incarnation }
-                } else {
-                    let block = new.block();
-                    let deadline = block
-                        .and_then(|index| map.block(index))
-                        .map_or(0, |block| block.row.deadline.load(Ordering::Relaxed));
-                    let (key, value) =
-                        block.and_then(|index| map.held(index)).unwrap_or((&[], &[]));
-                    Change::Put {
-                        slot,
-                        incarnation,
-                        queue: operation.placing as u8,
-                        priority: (operation.placing >> 8) as u8,
-                        key,
-                        value,
-                        deadline: (deadline != 0).then_some(deadline),
-                        ready: new.is(SlotState::Ready),
-                    }
-                });
-            }
-            Target::Block(index) => {
-                let new = BlockWord(operation.new);
-                if new.is(BlockState::Emitted)
-                    && let (Some(block), Some((prefix, payload))) =
-                        (map.block(index), map.held(index))
-                    && is_still_there(block.row, operation.expected, seq)
-                {
-                    commit.emits.push(EmitImage {
-                        port: new.home() as u8,
-                        ordinal: block.row.id.load(Ordering::Relaxed) as u32,
-                        endpoint: Endpoint::from_bytes(prefix),
-                        payload,
+impl<'r> GatheredCommit<'r> {
+    /// Reads a committed entry. Its blocks are not reused before `gathered` reaches its seq.
+    fn read(&mut self, map: &'r Map, seq: Seq, entry: &crate::layout::EntryRow) {
+        self.seq = seq;
+        self.changes.clear();
+        self.emits.clear();
+        let commit = self;
+        for operation in steps_of(entry) {
+            match operation.target {
+                Target::Slot(slot) => {
+                    let incarnation = operation.incarnation;
+                    let new = SlotWord(operation.new);
+                    commit.changes.push(if new.is(SlotState::Free) {
+                        Change::Remove { slot, incarnation }
+                    } else {
+                        let block = new.block().and_then(|index| map.block(index));
+                        let (deadline, sum) = block.map_or((0, EMPTY_SUM), |block| {
+                            let row = block.row;
+                            (row.deadline.load(Ordering::Relaxed), row.sum.load(Ordering::Relaxed))
+                        });
+                        let (key, value) =
+                            block.and_then(|block| map.held_in(block)).unwrap_or((&[], &[]));
+                        Change::Put {
+                            slot,
+                            incarnation,
+                            queue: operation.placing as u8,
+                            priority: (operation.placing >> 8) as u8,
+                            key,
+                            value,
+                            deadline: (deadline != 0).then_some(deadline),
+                            ready: new.is(SlotState::Ready),
+                            sum,
+                        }
                     });
                 }
+                Target::Block(index) => {
+                    let new = BlockWord(operation.new);
+                    if new.is(BlockState::Emitted)
+                        && let (Some(block), Some((prefix, payload))) =
+                            (map.block(index), map.held(index))
+                        && is_still_there(block.row, operation.expected, seq)
+                    {
+                        commit.emits.push(EmitImage {
+                            port: new.home() as u8,
+                            ordinal: block.row.id.load(Ordering::Relaxed) as u32,
+                            endpoint: Endpoint::from_bytes(prefix),
+                            payload,
+                        });
+                    }
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
-    commit
 }

@@ -10,6 +10,7 @@ use crate::process::{self, Life, monotonic_ns};
 use crate::region::{QueueId, Region, load_name};
 use crate::sync::{Ordering, unchanged};
 use crate::together::once_decided;
+use crate::value::EMPTY_SUM;
 use crate::words::{BlockState, BlockWord, RoleEpoch, Seq, SlotState, SlotWord};
 
 /// What an object is doing, for reports.
@@ -65,6 +66,8 @@ pub struct ObjectImage {
     pub key: Vec<u8>,
     /// The committed value.
     pub value: Vec<u8>,
+    /// Checksum of key and value, made by who committed them.
+    pub sum: u64,
 }
 
 /// What a slot held when it was copied.
@@ -238,10 +241,19 @@ impl Region {
     /// The seq is at most too low, so a copier that ships the image under this seq never claims more than it
     /// has: a slot whose commit is decided, and has raised the seq already, is copied as the commit leaves it.
     pub fn image(&self, slot: u32) -> Result<Option<SlotImage>, BadBlock> {
+        self.image_in(slot, Vec::new(), Vec::new())
+    }
+
+    /// The same, with the memory of an older image's key and value.
+    pub fn image_in(
+        &self,
+        slot: u32,
+        mut key: Vec<u8>,
+        mut value: Vec<u8>,
+    ) -> Result<Option<SlotImage>, BadBlock> {
         let Some(row) = self.map.slot(slot) else {
             return Ok(None);
         };
-        let (mut key, mut value) = (Vec::new(), Vec::new());
         loop {
             // ORDER last_seq/2 Acquire, pairs with last_seq/1.
             let seq = Seq::from_bits(row.last_seq.load(Ordering::Acquire));
@@ -267,10 +279,11 @@ impl Region {
             };
             key.clear();
             value.clear();
-            let mut deadline = 0;
+            let (mut deadline, mut sum) = (0, EMPTY_SUM);
             let mut copied = Ok(());
             if let Some(block) = word.block().and_then(|index| self.map.block(index)) {
                 deadline = block.row.deadline.load(Ordering::Relaxed);
+                sum = block.row.sum.load(Ordering::Relaxed);
                 copied = block.copy_racy(&mut key, &mut value);
             }
             let waiting = crate::words::InboxWord(row.inbox.load(Ordering::Relaxed)).depth();
@@ -297,6 +310,7 @@ impl Region {
                 deadline: (deadline != 0).then_some(deadline),
                 key,
                 value,
+                sum,
             })));
         }
     }

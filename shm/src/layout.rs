@@ -21,7 +21,7 @@ use crate::sync::{AtomicU32, AtomicU64};
 use crate::usage::UsageRow;
 
 /// Changed with any change of the layout or of the meaning of a word.
-pub(crate) const FORMAT_VERSION: u32 = 4;
+pub(crate) const FORMAT_VERSION: u32 = 5;
 
 /// The newline exposes copies damaged by text-mode transfer.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"HOTPAIR\n");
@@ -198,8 +198,7 @@ pub(crate) struct BlockRow {
     /// Incarnation of the home object.
     pub(crate) incarnation: AtomicU32,
     /// Checksum over prefix and data of a value; see [`crate::value`].
-    pub(crate) sum: AtomicU32,
-    _pad: AtomicU32,
+    pub(crate) sum: AtomicU64,
     /// Message: when it arrived, in monotonic nanoseconds.
     pub(crate) stamp: AtomicU64,
 }

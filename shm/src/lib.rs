@@ -89,6 +89,7 @@ mod tx;
 mod usage;
 mod value;
 mod verify;
+mod warm;
 mod words;
 
 pub use also::{AlsoError, OTHERS_PER_CLAIM, Other, OtherObject};
@@ -130,4 +131,5 @@ pub use together::NeverStill;
 pub use usage::{Level, Usage};
 pub use value::ENDPOINT_BYTES;
 pub use verify::{Checked, Finding, Mode, Place, Report, SeenBlock, SeenSlot, Wrong};
+pub use warm::WARM_MAX;
 pub use words::{Role, RoleEpoch, Seq};

@@ -422,30 +422,38 @@ impl<'m> Block<'m> {
             return false;
         };
         shape.prefix == bytes.len()
-            && bytes
-                .chunks(8)
-                .enumerate()
-                .all(|(at, chunk)| self.word_racy(at * 8).to_ne_bytes()[..chunk.len()] == *chunk)
+            && bytes.chunks(8).enumerate().all(|(at, chunk)| {
+                let word = self.words_racy(at * 8, 1)[0].load(Ordering::Relaxed);
+                word.to_ne_bytes()[..chunk.len()] == *chunk
+            })
     }
 
-    /// The eight bytes at `at`, a multiple of eight below the capacity.
-    fn word_racy(&self, at: usize) -> u64 {
-        assert!(at.is_multiple_of(8) && at + 8 <= self.capacity(), "word {at} of a payload");
-        let pointer = self.start.wrapping_add(at).cast::<u64>();
-        // SAFETY: inside the payload and aligned (payloads start at multiples of 16), as asserted; the load
-        // is atomic and any bytes are a value.
-        unsafe { AtomicU64::from_ptr(pointer) }.load(Ordering::Relaxed)
+    /// So many words from the byte `at` on, a multiple of eight.
+    fn words_racy(&self, at: usize, count: usize) -> &[AtomicU64] {
+        let inside = count * 8 <= self.capacity() && at <= self.capacity() - count * 8;
+        assert!(at.is_multiple_of(8) && inside, "{count} words at {at} of a payload");
+        let pointer = self.start.wrapping_add(at).cast::<AtomicU64>();
+        // SAFETY: inside the payload and aligned (payloads start at multiples of 16), as asserted; whoever else
+        // writes there meanwhile is why the words are atomic, and any bytes are a value.
+        unsafe { std::slice::from_raw_parts(pointer, count) }
+    }
+
+    /// Reads a word of each of its first cache lines after the header's.
+    pub(crate) fn touch(&self, lines: usize) -> u64 {
+        let words = self.words_racy(0, (lines * 8).min(self.capacity() / 8));
+        words.iter().step_by(8).fold(0, |all, word| all ^ word.load(Ordering::Relaxed))
     }
 
     fn copy_range(&self, from: usize, len: usize, into: &mut Vec<u8>) {
-        into.reserve(len);
-        let mut at = from;
-        while at < from + len {
-            let word = self.word_racy(at);
-            let bytes = word.to_ne_bytes();
-            into.extend_from_slice(&bytes[..(from + len - at).min(8)]);
-            at += 8;
+        let begun = into.len();
+        into.resize(begun + len, 0);
+        let mut words = self.words_racy(from, len.div_ceil(8)).iter();
+        let mut next = || words.next().map_or(0, |word| word.load(Ordering::Relaxed)).to_ne_bytes();
+        let (whole, rest) = into[begun..].as_chunks_mut::<8>();
+        for bytes in whole {
+            *bytes = next();
         }
+        rest.copy_from_slice(&next()[..rest.len()]);
     }
 }
 

@@ -56,26 +56,30 @@ pub(crate) fn seal(map: &Map, index: u32) {
     }
 }
 
-/// The same, of a block that was looked up already.
+/// The same, of a block that was looked up already; gives the checksum.
 #[inline]
-pub(crate) fn seal_block(map: &Map, block: Block<'_>) {
-    if let Some((prefix, data)) = map.held_in(block) {
-        block.row.sum.store(checksum(prefix, data), Ordering::Relaxed);
-    }
+pub(crate) fn seal_block(map: &Map, block: Block<'_>) -> u64 {
+    let sum = map.held_in(block).map_or(EMPTY_SUM, |(prefix, data)| checksum(prefix, data));
+    block.row.sum.store(sum, Ordering::Relaxed);
+    sum
 }
 
 /// What shows that somebody has scribbled over a committed value.
 ///
 /// J. G. Fletcher's sums ("An arithmetic checksum for serial transmissions", 1982) over words of 64 bits, in
 /// four streams so that a processor adds them side by side: a few nanoseconds for 256 B, and it is computed
-/// in each commit. What comes over a network is checked by the batch's own crc and by TLS.
+/// in each commit. A back-up computes it anew over what it has written; the digests of the two tables are made of
+/// these sums, so they compare what a worker committed with what stands in the other host's memory.
 #[inline]
-pub(crate) fn checksum(prefix: &[u8], data: &[u8]) -> u32 {
+pub(crate) fn checksum(prefix: &[u8], data: &[u8]) -> u64 {
     let mut sums = Sums::default();
     sums.add(prefix);
     sums.add(data);
     sums.fold(prefix.len() as u64 ^ (data.len() as u64) << 32)
 }
+
+/// Of an object without key and value, which has no block.
+pub(crate) const EMPTY_SUM: u64 = 0;
 
 const LANES: usize = 4;
 
@@ -90,20 +94,26 @@ impl Sums {
     fn add(&mut self, bytes: &[u8]) {
         let (steps, rest) = bytes.as_chunks::<{ LANES * 8 }>();
         for step in steps {
-            self.step(step);
+            let (words, _) = step.as_chunks::<8>();
+            let mut lanes = [0; LANES];
+            lanes.iter_mut().zip(words).for_each(|(lane, word)| *lane = u64::from_le_bytes(*word));
+            self.step(lanes);
         }
         if !rest.is_empty() {
-            let mut last = [0; LANES * 8];
-            last[..rest.len()].copy_from_slice(rest);
-            self.step(&last);
+            let (words, end) = rest.as_chunks::<8>();
+            let mut lanes = [0; LANES];
+            lanes.iter_mut().zip(words).for_each(|(lane, word)| *lane = u64::from_le_bytes(*word));
+            if !end.is_empty() {
+                lanes[words.len()] = short_word(end);
+            }
+            self.step(lanes);
         }
     }
 
     #[inline]
-    fn step(&mut self, step: &[u8; LANES * 8]) {
-        let (words, _) = step.as_chunks::<8>();
-        for (plain, word) in self.plain.iter_mut().zip(words) {
-            *plain = plain.wrapping_add(u64::from_le_bytes(*word));
+    fn step(&mut self, lanes: [u64; LANES]) {
+        for (plain, word) in self.plain.iter_mut().zip(lanes) {
+            *plain = plain.wrapping_add(word);
         }
         for (weighted, plain) in self.weighted.iter_mut().zip(&self.plain) {
             *weighted = weighted.wrapping_add(*plain);
@@ -111,16 +121,30 @@ impl Sums {
     }
 
     #[inline]
-    fn fold(&self, lengths: u64) -> u32 {
+    fn fold(&self, lengths: u64) -> u64 {
         // Each stream by another odd factor, so that words that change places show.
         let mut mixed = lengths;
         for ((plain, weighted), factor) in self.plain.iter().zip(&self.weighted).zip(FACTORS) {
             let sums = plain ^ weighted.rotate_left(32);
-            mixed = mixed.wrapping_add(sums.wrapping_mul(factor));
+            // Both halves of the product: the low one alone forgets the high bits of what it is made of.
+            let wide = u128::from(sums) * u128::from(factor);
+            mixed = mixed.wrapping_add(wide as u64 ^ (wide >> 64) as u64);
         }
         let mixed = (mixed ^ mixed >> 32).wrapping_mul(FACTORS[0]);
-        (mixed ^ mixed >> 32) as u32
+        mixed ^ mixed >> 32
     }
+}
+
+/// One to seven bytes, filled up with zeros. Built from overlapping reads: bytes that were copied into a word could
+/// not be read from it before they have arrived in the cache.
+#[inline]
+fn short_word(bytes: &[u8]) -> u64 {
+    let len = bytes.len();
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+        return u64::from(first) | u64::from(last) << (8 * (len - 4));
+    }
+    [0, len / 2, len - 1].iter().fold(0, |word, &at| word | u64::from(bytes[at]) << (8 * at))
 }
 
 /// Odd, with their bits well spread: digits of the golden ratio and of square roots.
@@ -130,6 +154,21 @@ const FACTORS: [u64; LANES] =
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_has_the_checksum_of_nothing() {
+        assert_eq!(checksum(&[], &[]), EMPTY_SUM);
+    }
+
+    #[test]
+    fn the_end_of_a_value_is_filled_up_with_zeros() {
+        let bytes = [1, 2, 3, 4, 5, 6, 7];
+        for len in 1..=7 {
+            let mut whole = [0; 8];
+            whole[..len].copy_from_slice(&bytes[..len]);
+            assert_eq!(short_word(&bytes[..len]), u64::from_le_bytes(whole), "{len} bytes");
+        }
+    }
 
     /// Goal: every single flipped bit, every swap of neighbours and every moved boundary shows.
     #[test]

@@ -42,6 +42,7 @@ impl Pair {
                     applier
                         .apply(node, commit.seq, Origin::Commit, change)
                         .expect("the same geometry")
+                        .is_some()
                 );
             }
             for &EmitImage { port, ordinal, endpoint, payload } in &commit.emits {
@@ -145,11 +146,13 @@ fn older_changes_do_not_overwrite_newer_ones() {
         value,
         deadline: None,
         ready: false,
+        sum: 0,
     };
     let mut apply = |seq, value| {
         pair.applier
             .apply(&mut pair.node, Seq::new(1, seq), Origin::Commit, &put(value))
             .expect("fits")
+            .is_some()
     };
     assert!(apply(10, b"ten"));
     assert!(!apply(9, b"nine"));

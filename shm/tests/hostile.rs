@@ -237,6 +237,7 @@ impl Healthy {
                 value: b"shipped",
                 deadline: None,
                 ready: true,
+                sum: 0,
             },
         };
         self.region.begin_change(1);

@@ -168,6 +168,7 @@ fn letters_survive_a_failover_once() {
                 applier
                     .apply(&mut node, commit.seq, Origin::Commit, change)
                     .expect("the same geometry")
+                    .is_some()
             );
         }
     });

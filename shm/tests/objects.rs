@@ -215,7 +215,7 @@ fn what_a_commit_replaces_stays_until_it_is_gathered() {
     }
     let mut values = Vec::new();
     Gatherer::new(test.region.clone()).gather(usize::MAX, |commit| {
-        for change in commit.changes {
+        for change in &commit.changes {
             let Change::Put { value, .. } = change else { panic!("nothing ended: {change:?}") };
             values.push(value.to_vec());
         }

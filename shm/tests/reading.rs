@@ -129,6 +129,7 @@ fn a_backup_keeps_what_is_read() {
             value,
             deadline: None,
             ready: false,
+            sum: 0,
         }
     }
     let mut apply = |at: u64, value: &[u8]| {
@@ -136,6 +137,7 @@ fn a_backup_keeps_what_is_read() {
             applier
                 .apply(&mut node, Seq::new(1, at), Origin::Commit, &change(work, value))
                 .expect("room")
+                .is_some()
         );
     };
     apply(1, b"first");

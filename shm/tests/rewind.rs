@@ -58,7 +58,7 @@ impl Side {
     }
 
     fn apply(&mut self, seq: Seq, origin: Origin, change: &Change<'_>) -> bool {
-        self.applier.apply(&mut self.node, seq, origin, change).expect("fits")
+        self.applier.apply(&mut self.node, seq, origin, change).expect("fits").is_some()
     }
 
     fn objects(&self) -> Vec<(u32, u32, Vec<u8>, Vec<u8>)> {
@@ -99,6 +99,7 @@ fn put_of(object: &ObjectImage) -> Change<'_> {
         value: &object.value,
         deadline: object.deadline,
         ready: object.ready,
+        sum: object.sum,
     }
 }
 
@@ -202,6 +203,7 @@ fn in_a_transfer_what_the_slot_held_before_counts_for_nothing() {
         value,
         deadline: None,
         ready: false,
+        sum: 0,
     };
     let value = |side: &Side| side.objects()[0].3.clone();
     side.follow(2);
@@ -240,6 +242,7 @@ fn a_batch_that_was_cut_short_is_written_once_more() {
             value: b"value",
             deadline: None,
             ready: false,
+            sum: 0,
         };
         for (slot, key) in ["key-0", "key-1", "key-2", "key-3"].into_iter().enumerate() {
             side.apply(Seq::new(1, 1), Origin::Commit, &change(slot as u32, 1, key));
@@ -264,6 +267,7 @@ fn a_batch_that_was_cut_short_is_written_once_more() {
                     value: b"new value",
                     deadline: None,
                     ready: false,
+                    sum: 0,
                 };
                 side.apply(last, Origin::Commit, &change);
             }

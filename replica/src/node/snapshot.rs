@@ -1,6 +1,6 @@
 //! A transfer of state under way, on the primary: slots, then packets, in pieces that hold nobody up.
 
-use hotpair_shm::{BadBlock, PacketImage, Region, Seq, SlotImage, monotonic_ns};
+use hotpair_shm::{BadBlock, PacketImage, Region, Seq, SlotImage, WARM_MAX, monotonic_ns};
 
 use super::table::{copied, seq_of};
 use crate::digest::TableDigest;
@@ -41,6 +41,8 @@ pub(super) struct Snapshot {
     /// A bit per slot that is sent whenever it was changed.
     also: Vec<u64>,
     chunk: OpenChunk,
+    /// Memory of the last key and value that were copied.
+    spare: (Vec<u8>, Vec<u8>),
     packets: Option<std::vec::IntoIter<PacketImage>>,
 }
 
@@ -52,7 +54,14 @@ impl Snapshot {
                 *word |= 1 << (slot % 64);
             }
         }
-        Snapshot { next_slot: 0, since, also: bits, chunk: OpenChunk::new(), packets: None }
+        Snapshot {
+            next_slot: 0,
+            since,
+            also: bits,
+            chunk: OpenChunk::new(),
+            spare: Default::default(),
+            packets: None,
+        }
     }
 
     /// Looks at some more slots or packets.
@@ -64,14 +73,18 @@ impl Snapshot {
         // What is not known of the table is read along the way.
         let reads_all = !digest.is_whole();
         let slots = region.geometry().slots;
+        let now = monotonic_ns();
         let step = if reads_all { VALUES_PER_PIECE } else { SLOTS_PER_PIECE };
         let end = slots.min(self.next_slot.saturating_add(step));
         while self.next_slot < end {
             let slot = self.next_slot;
             self.next_slot += 1;
             let wanted = self.wants(region, slot);
+            if (reads_all || self.since.is_none()) && (slot as usize).is_multiple_of(WARM_MAX) {
+                region.warm(slot..end);
+            }
             if wanted || reads_all {
-                self.look(region, slot, wanted, reads_all.then_some(&mut *digest))?;
+                self.look(region, slot, wanted, reads_all.then_some(&mut *digest), now)?;
             }
             if self.chunk.bytes() >= CHUNK_BYTES {
                 return Ok(Piece::Chunk(std::mem::take(&mut self.chunk)));
@@ -113,17 +126,20 @@ impl Snapshot {
         slot: u32,
         wanted: bool,
         digest: Option<&mut TableDigest>,
+        now: u64,
     ) -> Result<(), SnapshotError> {
-        let image = region.image(slot).map_err(|source| SnapshotError::Slot { slot, source })?;
-        match image {
+        let (key, value) = std::mem::take(&mut self.spare);
+        let image = region.image_in(slot, key, value);
+        match image.map_err(|source| SnapshotError::Slot { slot, source })? {
             Some(SlotImage::Object(object)) => {
-                let copy = copied(&object, monotonic_ns());
+                let copy = copied(&object, now);
                 if let Some(digest) = digest {
-                    digest.note_copy(&copy);
+                    digest.note_copy(&copy, object.sum);
                 }
                 if wanted && !self.chunk.push(copy) {
                     return Err(SnapshotError::TooLarge { slot });
                 }
+                self.spare = (object.key, object.value);
             }
             Some(SlotImage::Free { incarnation, seq }) if wanted && self.since.is_some() => {
                 let seq = seq_of(seq);

@@ -8,7 +8,7 @@
 
 use hotpair_shm::{
     Applier, ApplyError, Bell, Change as Gathered, Endpoint, EpochBegin, GatheredCommit, Gatherer,
-    LETTER, ObjectImage, Origin, Participant, Region, Role, Seq as RegionSeq, monotonic_ns,
+    LETTER, ObjectImage, Origin, Participant, Region, Role, Seq as RegionSeq, WARM_MAX,
 };
 use rkyv::util::AlignedVec;
 
@@ -64,7 +64,7 @@ impl Table {
         };
         for object in table.region.objects() {
             table.timers.note(object.slot, object.deadline);
-            table.digest.note_copy(&copied(&object, monotonic_ns()));
+            table.digest.note_copy(&copied(&object, 0), object.sum);
         }
         table
     }
@@ -105,7 +105,7 @@ impl Table {
         let batch = core.gathering();
         let (timers, digest) = (&mut self.timers, &mut self.digest);
         let turn = self.gatherer.gather(COMMITS_PER_TURN, |commit| {
-            record(batch, &commit, now, timers, digest);
+            record(batch, commit, now, timers, digest);
             batch.end_of_commit(seq_of(commit.seq));
         });
         // After the commits: a packet is not sent before it was emitted.
@@ -204,7 +204,7 @@ impl Table {
         let lost = self.region.rewind(region_seq(since));
         lost.iter().for_each(|&slot| self.timers.note(slot, None));
         for object in self.region.objects() {
-            self.digest.note_copy(&copied(&object, monotonic_ns()));
+            self.digest.note_copy(&copied(&object, 0), object.sum);
         }
         lost
     }
@@ -227,14 +227,8 @@ impl Table {
     fn apply_changes(&mut self, batch: BatchView<'_>, now: Tick) -> Result<(), ApplyError> {
         // What is withdrawn gives its key and its memory to what is created in the same batch.
         let removes = |change: &Change<'_>| matches!(change, Change::Remove { .. });
-        for change in batch.changes().filter(removes) {
-            self.digest.note(&change);
-            self.apply_change(change, Origin::Commit, now)?;
-        }
-        for change in batch.changes().filter(|change| !removes(change)) {
-            self.digest.note(&change);
-            self.apply_change(change, Origin::Commit, now)?;
-        }
+        self.apply_each(batch.changes().filter(removes), Origin::Commit, now)?;
+        self.apply_each(batch.changes().filter(|change| !removes(change)), Origin::Commit, now)?;
         self.applier.give_back(&mut self.seat);
         self.apply_packets(batch)
     }
@@ -245,10 +239,7 @@ impl Table {
         chunk: BatchView<'_>,
         now: Tick,
     ) -> Result<(), ApplyError> {
-        for copy in chunk.changes() {
-            self.digest.note_copy(&copy);
-            self.apply_change(copy, Origin::Copy, now)?;
-        }
+        self.apply_each(chunk.changes(), Origin::Copy, now)?;
         self.applier.give_back(&mut self.seat);
         self.apply_packets(chunk)
     }
@@ -272,13 +263,33 @@ impl Table {
         Ok(())
     }
 
+    fn apply_each<'c>(
+        &mut self,
+        mut changes: impl Iterator<Item = Change<'c>>,
+        origin: Origin,
+        now: Tick,
+    ) -> Result<(), ApplyError> {
+        let mut next = Vec::with_capacity(WARM_MAX);
+        loop {
+            next.extend(changes.by_ref().take(WARM_MAX));
+            match next.len() {
+                0 => return Ok(()),
+                1 => {}
+                _ => self.region.warm_for_writing(next.iter().filter_map(place)),
+            }
+            for change in next.drain(..) {
+                self.apply_change(change, origin, now)?;
+            }
+        }
+    }
+
     fn apply_change(
         &mut self,
         change: Change<'_>,
         origin: Origin,
         now: Tick,
     ) -> Result<(), ApplyError> {
-        let (seq, slot, deadline, change) = match change {
+        let (seq, slot, deadline, written) = match change {
             Change::Remove { slot, incarnation, seq } => {
                 (seq, slot, None, Gathered::Remove { slot, incarnation })
             }
@@ -294,13 +305,18 @@ impl Table {
                     value: put.value,
                     deadline,
                     ready: put.ready,
+                    sum: 0, // the applier computes it over what it has written
                 };
                 (put.seq, put.slot, deadline, written)
             }
         };
         let seq = RegionSeq::from_bits(seq.raw());
-        if self.applier.apply(&mut self.seat, seq, origin, &change)? {
+        if let Some(sum) = self.applier.apply(&mut self.seat, seq, origin, &written)? {
             self.timers.note(slot, deadline);
+            match origin {
+                Origin::Commit => self.digest.note(&change, sum),
+                Origin::Copy => self.digest.note_copy(&change, sum),
+            }
         }
         Ok(())
     }
@@ -348,7 +364,7 @@ impl Table {
             self.digest.begin();
         }
         let (timers, digest) = (&mut self.timers, &mut self.digest);
-        self.gatherer.unapplied(|commit| record(batch, &commit, now, timers, digest));
+        self.gatherer.unapplied(|commit| record(batch, commit, now, timers, digest));
         let slots = self.region.geometry().slots;
         self.snapshot = Some(Snapshot::new(slots, since.map(region_seq), also));
     }
@@ -418,6 +434,14 @@ fn begins(epochs: &[EpochStart]) -> Vec<EpochBegin> {
     epochs.iter().map(begin).collect()
 }
 
+/// Where an object is going to be written.
+fn place<'c>(change: &Change<'c>) -> Option<(u32, u8, &'c [u8])> {
+    match change {
+        Change::Put(put) => Some((put.slot, put.queue as u8, put.key.unwrap_or_default())),
+        Change::Remove { .. } => None,
+    }
+}
+
 /// Puts a commit into a batch, and notes what it means for timers and digest.
 pub(super) fn record(
     batch: &mut OpenBatch,
@@ -428,12 +452,18 @@ pub(super) fn record(
 ) {
     let seq = seq_of(commit.seq);
     for change in &commit.changes {
-        match *change {
-            Gathered::Put { slot, deadline, .. } => timers.note(slot, deadline),
-            Gathered::Remove { slot, .. } => timers.note(slot, None),
-        }
+        let sum = match *change {
+            Gathered::Put { slot, deadline, sum, .. } => {
+                timers.note(slot, deadline);
+                sum
+            }
+            Gathered::Remove { slot, .. } => {
+                timers.note(slot, None);
+                0
+            }
+        };
         let change = shipped(change, seq, now.as_nanos());
-        digest.note(&change);
+        digest.note(&change, sum);
         if !batch.push(change) {
             tracing::error!(%seq, "a change is larger than can be shipped");
         }
@@ -468,18 +498,18 @@ pub(super) fn copied(object: &ObjectImage, now_ns: u64) -> Change<'_> {
 fn shipped<'c>(change: &Gathered<'c>, seq: Seq, now_ns: u64) -> Change<'c> {
     match *change {
         Gathered::Remove { slot, incarnation } => Change::Remove { slot, incarnation, seq },
-        Gathered::Put { slot, incarnation, queue, priority, key, value, deadline, ready } => {
-            Change::Put(PutRef {
-                slot,
-                incarnation,
-                seq,
-                queue: queue.into(),
-                prio: priority,
-                key: (!key.is_empty()).then_some(key),
-                value,
-                timer_left_ns: deadline.map(|at| at.saturating_sub(now_ns)),
-                ready,
-            })
-        }
+        Gathered::Put {
+            slot, incarnation, queue, priority, key, value, deadline, ready, ..
+        } => Change::Put(PutRef {
+            slot,
+            incarnation,
+            seq,
+            queue: queue.into(),
+            prio: priority,
+            key: (!key.is_empty()).then_some(key),
+            value,
+            timer_left_ns: deadline.map(|at| at.saturating_sub(now_ns)),
+            ready,
+        }),
     }
 }

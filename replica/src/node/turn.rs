@@ -147,8 +147,9 @@ impl Turns {
         while going && let Some(notice) = self.parts.notices.next_ready() {
             going = self.on_notice(notice);
         }
-        if idle && self.parts.busy_poll {
-            // Whoever shares the core, perhaps the worker that is about to commit, goes first.
+        if idle && self.parts.busy_poll || self.parts.table.is_copying() {
+            // Whoever shares the core, perhaps the worker that is about to commit, goes first. A transfer of state
+            // would otherwise have the core to itself for as long as the kernel lets it: some milliseconds.
             std::thread::yield_now();
         }
         Ok(going)

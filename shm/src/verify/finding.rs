@@ -157,8 +157,8 @@ pub enum Wrong {
     ValueElsewhere { slot: SeenSlot, found: SeenBlock },
     #[error("its value in block {block} claims {prefix} + {len} bytes of {capacity}")]
     ValueShape { block: u32, prefix: usize, len: usize, capacity: usize },
-    #[error("its value in block {block} has checksum {found:08x}, its bytes give {expected:08x}")]
-    ValueChecksum { block: u32, found: u32, expected: u32 },
+    #[error("its value in block {block} has checksum {found:016x}, its bytes give {expected:016x}")]
+    ValueChecksum { block: u32, found: u64, expected: u64 },
     #[error("its value in block {block} is of incarnation {found}, the object is {expected}")]
     ValueIncarnation { block: u32, found: u32, expected: u32 },
 
