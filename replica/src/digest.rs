@@ -3,8 +3,8 @@
 //!
 //! Each slot has a 64-bit hash over slot, incarnation, queue and the checksum of key and value, zero if it is free;
 //! the digest is their wrapping sum. The primary's checksums are those that its workers made when they committed, the
-//! back-up computes its own over what it has written: so the digests compare what was meant with what is there, and
-//! neither node reads a value for them. It is meant to find bugs and bad memory, not an adversary. Timers travel as
+//! back-up computes its own over what it got: so the digests compare what was meant with what arrived, and neither
+//! node reads a value for them once more. It is meant to find bugs and bad memory, not an adversary. Timers travel as
 //! time left and are not part of it.
 //!
 //! Both nodes follow the same rule: a commit's change counts unless the slot has a newer one, a copy of a

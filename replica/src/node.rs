@@ -63,6 +63,10 @@ use reaping::Reaping;
 use table::Table;
 use turn::Turns;
 
+/// The runtime looks at its sockets and the bell after so many tasks at the latest: acks and commits must not wait for
+/// a connection that has much to write.
+const TASKS_BETWEEN_EVENTS: u32 = 3;
+
 /// Something that one of the waiting threads has to say to the loop.
 #[derive(Debug)]
 enum Notice {
@@ -118,6 +122,7 @@ impl Node {
         let (tell, notices) = notices::channel();
         let runtime = Builder::new_current_thread()
             .enable_all()
+            .event_interval(TASKS_BETWEEN_EVENTS)
             .build()
             .map_err(|source| NodeError::Os { action: "start the event loop", source })?;
 

@@ -15,7 +15,7 @@ use crate::pool::{self, OutOf, Supply};
 use crate::reading;
 use crate::region::{PortId, Region};
 use crate::sync::{Ordering, fence, unchanged};
-use crate::value::{EMPTY_SUM, ENDPOINT_BYTES, checksum, fill_block, seal_block, value_block};
+use crate::value::{EMPTY_SUM, ENDPOINT_BYTES, checksum, fill_block, value_block};
 use crate::words::{BlockState, BlockWord, BucketWord, InboxWord, Seq, SlotState, SlotWord};
 
 /// Why a change could not be written. The back-up is not in step any more: it needs the state afresh.
@@ -144,8 +144,7 @@ impl Applier {
         self.pending.len()
     }
 
-    /// Writes one change made at `seq`. Gives the checksum of what the slot holds now, computed over what was
-    /// written; of a free slot that is zero. A change that does not count is skipped: `None`.
+    /// Writes one change made at `seq`. Gives the checksum of what the slot holds now; of a free slot that is zero. A change that does not count is skipped: `None`.
     pub fn apply(
         &mut self,
         node: &mut Participant,
@@ -188,11 +187,14 @@ impl Applier {
                 let (block, sum) = if key.is_empty() && value.is_empty() && deadline.is_none() {
                     (None, EMPTY_SUM)
                 } else {
+                    // Over what came, not over the copy: that would wait for memory that is only being written.
+                    let sum = checksum(key, value);
                     let block = value_block(region, supply, key, value, placing, incarnation)
                         .map_err(out_of)?;
                     block.row.deadline.store(deadline.unwrap_or(0), Ordering::Relaxed);
                     block.row.seq.store(seq.to_bits(), Ordering::Relaxed);
-                    (Some(block.index), seal_block(&region.map, block))
+                    block.row.sum.store(sum, Ordering::Relaxed);
+                    (Some(block.index), sum)
                 };
                 let old = put(region, slot, incarnation, placing, key, block, ready)?;
                 retire_value(region, owner, supply, old);

@@ -16,6 +16,7 @@
 use crate::map::Map;
 use crate::region::Region;
 use crate::sync::{Ordering, unchanged};
+use crate::value::short_word;
 use crate::words::{BucketWord, EntryState, EntryWord, SlotState, SlotWord};
 
 /// Walks of one lookup that may find a chain broken.
@@ -45,10 +46,12 @@ pub(crate) enum Lookup {
 /// Stable across builds and processes, unpredictable from outside the region.
 pub(crate) fn hash(seed: u64, queue: u8, key: &[u8]) -> u64 {
     let mut hash = seed ^ u64::from(queue).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    for chunk in key.chunks(8) {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        hash = mix(hash ^ u64::from_le_bytes(word));
+    let (words, end) = key.as_chunks::<8>();
+    for word in words {
+        hash = mix(hash ^ u64::from_le_bytes(*word));
+    }
+    if !end.is_empty() {
+        hash = mix(hash ^ short_word(end));
     }
     mix(hash ^ key.len() as u64)
 }

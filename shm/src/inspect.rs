@@ -462,9 +462,21 @@ impl Region {
 
     /// Emitted packets that are not known to be sent, oldest first: what a back-up must hold to be admitted.
     pub fn packets(&self) -> Vec<PacketImage> {
+        let mut packets = self.packets_in(0..self.block_count());
+        packets.sort_by_key(|packet| (packet.seq, packet.ordinal));
+        packets
+    }
+
+    /// How many blocks there are, of all classes.
+    pub fn block_count(&self) -> u32 {
+        self.map.block_count()
+    }
+
+    /// The same of these blocks alone, in no order: for who must not be held up by all of them.
+    pub fn packets_in(&self, blocks: std::ops::Range<u32>) -> Vec<PacketImage> {
         let mut packets = Vec::new();
         let (mut prefix, mut payload) = (Vec::new(), Vec::new());
-        for index in 0..self.map.block_count() {
+        for index in blocks {
             let Some(block) = self.map.block(index) else {
                 continue;
             };
@@ -493,7 +505,6 @@ impl Region {
                 break;
             }
         }
-        packets.sort_by_key(|packet| (packet.seq, packet.ordinal));
         packets
     }
 

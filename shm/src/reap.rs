@@ -442,25 +442,37 @@ fn settle_linking(region: &Region, seat: u8, row: &ParticipantRow) -> bool {
 /// Offers what is ready and has been in no lane for two sweeps: repairs hints lost to a death or a full lane.
 pub struct Sweeper {
     region: Region,
-    /// Slot words that were ready at the last sweep.
+    /// The slot that is looked at next.
+    next: u32,
+    /// Slot words that were ready in the last round, and in this one so far.
     ready: HashMap<u32, u64>,
+    found: HashMap<u32, u64>,
 }
 
 impl Sweeper {
     /// A sweeper that has seen nothing yet.
     pub fn new(region: Region) -> Self {
-        Self { region, ready: HashMap::new() }
+        Self { region, next: 0, ready: HashMap::new(), found: HashMap::new() }
     }
 
     /// Looks at every slot once; call it every 100 ms or so. Returns how many hints it repaired.
     pub fn run_once(&mut self) -> u32 {
+        self.next = 0;
+        self.found.clear();
+        self.run_some(self.region.geometry().slots)
+    }
+
+    /// Looks at the next `count` slots, round and round: for who has other things to do that must not wait for a
+    /// whole table. Returns how many hints it repaired.
+    pub fn run_some(&mut self, count: u32) -> u32 {
         let mut repaired = 0;
         if !self.region.role().serves() {
-            self.ready.clear();
+            (self.next, self.ready, self.found) = Default::default();
             return 0;
         }
-        let mut ready = HashMap::new();
-        for slot in 0..self.region.geometry().slots {
+        let slots = self.region.geometry().slots;
+        let end = self.next.saturating_add(count).min(slots);
+        for slot in self.next..end {
             let Some(row) = self.region.map.slot(slot) else {
                 continue;
             };
@@ -471,14 +483,18 @@ impl Sweeper {
                     self.region.hint(slot, row);
                     repaired += 1;
                 } else {
-                    ready.insert(slot, word.0);
+                    self.found.insert(slot, word.0);
                 }
             } else if word.is(SlotState::Idle) && self.region.has_work(slot, word) {
                 self.region.look_again(slot);
                 repaired += 1;
             }
         }
-        self.ready = ready;
+        self.next = end;
+        if end == slots {
+            self.next = 0;
+            self.ready = std::mem::take(&mut self.found);
+        }
         repaired
     }
 }

@@ -56,20 +56,20 @@ pub(crate) fn seal(map: &Map, index: u32) {
     }
 }
 
-/// The same, of a block that was looked up already; gives the checksum.
+/// The same, of a block that was looked up already.
 #[inline]
-pub(crate) fn seal_block(map: &Map, block: Block<'_>) -> u64 {
-    let sum = map.held_in(block).map_or(EMPTY_SUM, |(prefix, data)| checksum(prefix, data));
-    block.row.sum.store(sum, Ordering::Relaxed);
-    sum
+pub(crate) fn seal_block(map: &Map, block: Block<'_>) {
+    if let Some((prefix, data)) = map.held_in(block) {
+        block.row.sum.store(checksum(prefix, data), Ordering::Relaxed);
+    }
 }
 
 /// What shows that somebody has scribbled over a committed value.
 ///
 /// J. G. Fletcher's sums ("An arithmetic checksum for serial transmissions", 1982) over words of 64 bits, in
 /// four streams so that a processor adds them side by side: a few nanoseconds for 256 B, and it is computed
-/// in each commit. A back-up computes it anew over what it has written; the digests of the two tables are made of
-/// these sums, so they compare what a worker committed with what stands in the other host's memory.
+/// in each commit. A back-up computes it anew over what it got; the digests of the two tables are made of these sums,
+/// so they compare what a worker committed with what arrived at the other host.
 #[inline]
 pub(crate) fn checksum(prefix: &[u8], data: &[u8]) -> u64 {
     let mut sums = Sums::default();
@@ -135,10 +135,10 @@ impl Sums {
     }
 }
 
-/// One to seven bytes, filled up with zeros. Built from overlapping reads: bytes that were copied into a word could
-/// not be read from it before they have arrived in the cache.
+/// One to seven bytes, filled up with zeros. Built from overlapping reads: a word into which bytes were copied could
+/// be read only when every store before has arrived in the cache, those to cold blocks as well.
 #[inline]
-fn short_word(bytes: &[u8]) -> u64 {
+pub(crate) fn short_word(bytes: &[u8]) -> u64 {
     let len = bytes.len();
     if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
         let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));

@@ -45,17 +45,19 @@ impl Region {
     /// Before an [`Applier`](crate::Applier) writes these objects, each a slot, a queue and a key; of the first
     /// [`WARM_MAX`] of them.
     pub fn warm_for_writing<'k>(&self, objects: impl Iterator<Item = (u32, u8, &'k [u8])>) {
-        let mut all = 0;
-        let mut olds = [None; WARM_MAX];
-        for ((slot, queue, key), old) in objects.zip(&mut olds) {
-            let Some(row) = self.map.slot(slot) else { continue };
-            let word = SlotWord(row.word.load(Ordering::Relaxed));
-            *old = word.block();
+        let (mut olds, mut heads) = ([None; WARM_MAX], [None; WARM_MAX]);
+        for (((slot, queue, key), old), head) in objects.zip(&mut olds).zip(&mut heads) {
+            let row = self.map.slot(slot);
+            *old = row.and_then(|row| SlotWord(row.word.load(Ordering::Relaxed)).block());
             if old.is_none() && !key.is_empty() {
                 // A new one, most likely: its key's chain.
-                let (_, head) = self.map.bucket(self.key_hash(queue, key));
-                all ^= head.load(Ordering::Relaxed);
+                *head = Some(self.map.bucket(self.key_hash(queue, key)).1);
             }
+        }
+        // Nothing but loads: what stands between them keeps them from overlapping.
+        let mut all = 0;
+        for head in heads.into_iter().flatten() {
+            all ^= head.load(Ordering::Relaxed);
         }
         for block in olds.into_iter().flatten().filter_map(|index| self.map.block(index)) {
             all ^= block.row.word.load(Ordering::Relaxed);

@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 
 use hotpair_shm::{Reaper, Region, Sweeper};
 
-/// Time between two looks, at least.
+/// Time between two looks at a slot, at least.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// Of all time at most one part in so many goes into looks: each looks at every slot.
+/// Slots that are looked at in a row: a claim waits so long.
+const SLOTS: u32 = 8_192;
+
+/// Of all time at most one part in so many goes into looks.
 const SHARE: u32 = 100;
 
 /// Looks after a region while nobody else does.
@@ -17,6 +20,7 @@ pub(crate) struct Care {
     reaper: Reaper,
     sweeper: Sweeper,
     due: Instant,
+    pause: Duration,
 }
 
 impl Care {
@@ -26,6 +30,7 @@ impl Care {
             reaper: Reaper::new(region.clone()),
             sweeper: Sweeper::new(region.clone()),
             due: Instant::now() + EVERY,
+            pause: EVERY / region.geometry().slots.div_ceil(SLOTS).max(1),
         }
     }
 
@@ -36,9 +41,9 @@ impl Care {
         }
         if !self.region.node_alive() {
             self.reaper.run_once();
-            self.sweeper.run_once();
+            self.sweeper.run_some(SLOTS);
         }
-        self.due = now + EVERY.max(now.elapsed() * SHARE);
+        self.due = now + self.pause.max(now.elapsed() * SHARE);
     }
 }
 

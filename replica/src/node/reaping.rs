@@ -10,9 +10,11 @@ use hotpair_shm::{LeaseExpired, LeaseWatch, Reaped, Reaper, Region, Sweeper};
 
 /// How long the thread sleeps at most: newcomers are watched, and a stop is noticed, after this time.
 const NAP: Duration = Duration::from_millis(50);
-/// Time between two looks at every slot, at least; a lost hint is repaired by the second.
+/// Time between two looks at a slot, at least; a lost hint is repaired by the second.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
-/// Of all time at most one part in so many is spent on looking at every slot.
+/// Slots that are looked at in a row: a death must not wait for a look at a million of them.
+const SWEEP_SLOTS: u32 = 8_192;
+/// Of all time at most one part in so many is spent on looking at slots.
 const SWEEP_SHARE: u32 = 100;
 
 /// The running thread. Dropping it stops it.
@@ -58,10 +60,12 @@ fn run(
     let mut look_at = Instant::now();
     let mut reaper = Reaper::new(region.clone());
     let mut sweeper = Sweeper::new(region.clone());
+    let pause = SWEEP_EVERY / region.geometry().slots.div_ceil(SWEEP_SLOTS).max(1);
     let mut sweep_at = Instant::now() + SWEEP_EVERY;
     while !stopping.load(Ordering::Acquire) {
         let period = leases.period();
-        reaper.wait(period.unwrap_or(NAP).min(NAP));
+        let sweep_in = sweep_at.saturating_duration_since(Instant::now());
+        reaper.wait(period.unwrap_or(NAP).min(NAP).min(sweep_in));
         let reaped = reaper.run_once();
         if !reaped.participants.is_empty() || reaped.claims > 0 {
             tell(reaped);
@@ -72,8 +76,8 @@ fn run(
             look_at = began + period;
         }
         if began >= sweep_at {
-            sweeper.run_once();
-            sweep_at = began + SWEEP_EVERY.max(began.elapsed() * SWEEP_SHARE);
+            sweeper.run_some(SWEEP_SLOTS);
+            sweep_at = began + pause.max(began.elapsed() * SWEEP_SHARE);
         }
     }
 }

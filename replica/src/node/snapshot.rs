@@ -5,10 +5,12 @@ use hotpair_shm::{BadBlock, PacketImage, Region, Seq, SlotImage, WARM_MAX, monot
 use super::table::{copied, seq_of};
 use crate::digest::TableDigest;
 use crate::protocol::NotShipped;
-use crate::wire::{Change, EmitRef, OpenChunk};
+use crate::wire::{Change, EmitRef, OpenChunk, SentRef};
 
 /// A chunk of the transfer is closed at this size.
 const CHUNK_BYTES: usize = 128 << 10;
+/// So many blocks are asked in one piece whether they hold a packet.
+const BLOCKS_PER_PIECE: u32 = 8192;
 /// So many slots are looked at in one piece, whether they have to be sent or not.
 const SLOTS_PER_PIECE: u32 = 4096;
 /// The same where each of their values has to be read.
@@ -43,7 +45,10 @@ pub(super) struct Snapshot {
     chunk: OpenChunk,
     /// Memory of the last key and value that were copied.
     spare: (Vec<u8>, Vec<u8>),
-    packets: Option<std::vec::IntoIter<PacketImage>>,
+    /// The block that is looked at next, for packets.
+    next_block: u32,
+    /// Found there, and not in a chunk yet.
+    packets: Vec<PacketImage>,
 }
 
 impl Snapshot {
@@ -60,7 +65,8 @@ impl Snapshot {
             also: bits,
             chunk: OpenChunk::new(),
             spare: Default::default(),
-            packets: None,
+            next_block: 0,
+            packets: Vec::new(),
         }
     }
 
@@ -93,8 +99,12 @@ impl Snapshot {
         if self.next_slot < slots {
             return Ok(Piece::More);
         }
-        let packets = self.packets.get_or_insert_with(|| region.packets().into_iter());
-        for packet in packets {
+        if self.packets.is_empty() && self.next_block < region.block_count() {
+            let end = region.block_count().min(self.next_block.saturating_add(BLOCKS_PER_PIECE));
+            self.packets = region.packets_in(self.next_block..end);
+            self.next_block = end;
+        }
+        while let Some(packet) = self.packets.pop() {
             self.chunk.push_emit(EmitRef {
                 seq: seq_of(packet.seq),
                 ordinal: packet.ordinal as u16,
@@ -106,7 +116,19 @@ impl Snapshot {
                 return Ok(Piece::Chunk(std::mem::take(&mut self.chunk)));
             }
         }
+        if self.next_block < region.block_count() {
+            return Ok(Piece::More);
+        }
         Ok(Piece::Last(std::mem::take(&mut self.chunk)))
+    }
+
+    /// A packet has been sent. It must not be in a chunk that follows the word of it: the peer would keep it, and send
+    /// it again one day.
+    pub(super) fn forget_packet(&mut self, sent: SentRef) {
+        self.chunk.forget_packet(sent);
+        self.packets.retain(|packet| {
+            (seq_of(packet.seq), packet.ordinal as u16) != (sent.seq, sent.ordinal)
+        });
     }
 
     /// What is changed after this look is in a batch.

@@ -23,7 +23,7 @@ use crate::wire::{
 /// Commits in one turn: a turn ends now and then, so that acks are read between two of them.
 const COMMITS_PER_TURN: usize = 512;
 /// Pieces of a state transfer in one turn: batches must not wait for it.
-const PIECES_PER_TURN: u32 = 2;
+const PIECES_PER_TURN: u32 = 1;
 
 /// A node's region, seat, and what it knows beside them.
 pub(super) struct Table {
@@ -109,8 +109,13 @@ impl Table {
             batch.end_of_commit(seq_of(commit.seq));
         });
         // After the commits: a packet is not sent before it was emitted.
+        let mut snapshot = self.snapshot.as_mut();
         self.gatherer.collect_sent(|seq, ordinal| {
-            batch.push_sent(SentRef { seq: seq_of(seq), ordinal: ordinal as u16 });
+            let sent = SentRef { seq: seq_of(seq), ordinal: ordinal as u16 };
+            batch.push_sent(sent);
+            if let Some(snapshot) = &mut snapshot {
+                snapshot.forget_packet(sent);
+            }
         });
         if turn.gap {
             // Of what was never seen here nothing is known until all slots are copied.
@@ -305,7 +310,7 @@ impl Table {
                     value: put.value,
                     deadline,
                     ready: put.ready,
-                    sum: 0, // the applier computes it over what it has written
+                    sum: 0, // the applier computes it
                 };
                 (put.seq, put.slot, deadline, written)
             }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::task::Poll;
 use std::time::Duration;
 
 use hotpair_shm::{Counter, LeaseAction, NodeReport, Region, Seq as RegionSeq};
@@ -77,6 +78,19 @@ enum Next {
     TurnAgain,
 }
 
+/// Lets every task run once that is ready. A runtime's own way of yielding waits until none is: a connection that has
+/// megabytes to write would keep commits from being gathered for milliseconds.
+fn requeue() -> impl Future<Output = ()> {
+    let mut queued = false;
+    std::future::poll_fn(move |context| {
+        if std::mem::replace(&mut queued, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+}
+
 impl Turns {
     pub(super) fn new(parts: Parts) -> Self {
         Self {
@@ -135,7 +149,8 @@ impl Turns {
                 self.rung = true;
             }
             // Lets the connection's own tasks run, which write what was queued.
-            () = tokio::task::yield_now(), if next == Next::TurnAgain => idle = true,
+            () = tokio::task::yield_now(), if self.parts.busy_poll => idle = true,
+            () = requeue(), if next == Next::TurnAgain && !self.parts.busy_poll => idle = true,
             () = tokio::time::sleep_until(wake_at), if next == Next::Sleep => {}
         }
         if armed {

@@ -253,7 +253,7 @@ impl Default for Limits {
             window_batches: 512,
             window_bytes: 16 << 20,
             batch_bytes: 256 << 10,
-            window_chunks: 8,
+            window_chunks: 32,
             digest_every: 64,
         }
     }

@@ -3,9 +3,9 @@
 use rkyv::rancor::Error as RkyvError;
 use rkyv::util::AlignedVec;
 
-use super::batch::{self, BatchView, Change, EmitRef};
+use super::batch::{self, BatchView, Change, EmitRef, SentRef};
 use super::frame::{self, HEADER_BYTES, Kind, SharedFrame};
-use super::rows::{ArchivedChunkBody, ChunkBody};
+use super::rows::{ArchivedChunkBody, ChunkBody, EmitRow};
 use super::{WireError, spare};
 
 /// A part of a state transfer that the primary's host is filling: copies of slots, each with the seq
@@ -33,6 +33,12 @@ impl OpenChunk {
     /// Adds a packet that is not known to be sent.
     pub fn push_emit(&mut self, emit: EmitRef<'_>) {
         batch::push_emit(&mut self.body.rows, emit);
+    }
+
+    /// Takes a packet out again.
+    pub fn forget_packet(&mut self, sent: SentRef) {
+        let is_it = |row: &EmitRow| row.seq == sent.seq.raw() && row.ordinal == sent.ordinal;
+        self.body.rows.emits.retain(|row| !is_it(row));
     }
 
     /// Bytes that it needs as a frame, about. A chunk of 64 to 256 KiB keeps the stream busy without
