@@ -83,6 +83,8 @@ pub(crate) enum Victim {
     Worker,
     /// The port of the primary
     Port,
+    /// Nothing: any change of roles is a false one
+    Nobody,
 }
 
 impl Victim {

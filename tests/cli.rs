@@ -23,7 +23,8 @@ fn with_region(name: &RegionName, line: &str) -> support::Ended {
 
 #[test]
 fn a_command_line_that_makes_no_sense_is_a_usage_error() {
-    for line in ["nonsense", "demo --kill nobody", "demo --rate 1", "status", "hold --at x y=z"] {
+    for line in ["nonsense", "demo --kill everybody", "demo --rate 1", "status", "hold --at x y=z"]
+    {
         let ended = hotpair(line.split(' '));
         ended.exits(2);
         assert!(ended.stderr.starts_with("error: "), "{ended:#?}");

@@ -163,8 +163,8 @@ pub(crate) struct Region {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum HugePages {
-    #[default]
     Off,
+    #[default]
     Try,
 }
 

@@ -111,7 +111,7 @@ fn wrong_files_are_blamed_by_line_and_caret() {
         ("unknown overload",   "# overload = \"reject\"", "overload = \"panic\"", "unknown variant `panic`"),
         ("no such node",       "node = \"a\"",            "node = \"c\"",         "unknown variant `c`"),
         ("no socket",          "holder = \"service.sock\"", "",                   "either `bind`"),
-        ("neither tried nor not", "# huge_pages = \"off\"", "huge_pages = \"on\"", "expected `off` or `try`"),
+        ("neither tried nor not", "# huge_pages = \"try\"", "huge_pages = \"on\"", "expected `off` or `try`"),
         ("hasty eviction",    "# ack_wait = \"100ms\"", "ack_wait = \"9ms\"", "at least 10 ms"),
         ("endless lease",     "# lease = \"30ms\"",  "lease = \"31ms\"",    "at most 30ms"),
         ("bound of nothing",  "# packet_bytes_max = 1984",   "mode = { bounded = { age = \"0ms\", bytes = \"1KiB\" } }", "a bound of nothing"),

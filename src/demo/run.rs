@@ -162,6 +162,7 @@ impl<'o> Demo<'o> {
             Victim::Backup => (primary.other(), backup_side.all_pids()),
             Victim::Worker => (primary, primary_side.pids("worker").into_iter().take(1).collect()),
             Victim::Port => (primary, primary_side.pids("port")),
+            Victim::Nobody => return,
         };
         let (signal, what) = match self.options.kill {
             Victim::Frozen => (Signal::SIGSTOP, "stop"),
@@ -353,6 +354,7 @@ impl<'o> Demo<'o> {
             Victim::Backup => "backup",
             Victim::Worker => "worker",
             Victim::Port => "port",
+            Victim::Nobody => "nobody",
         }
     }
 
@@ -489,6 +491,11 @@ impl<'o> Demo<'o> {
         let Ok(event) = serde_json::from_str::<Value>(line) else { return };
         if let Some((sign, at_ns)) = side.on_event(&event) {
             self.timeline.note(side.member, self.killed, sign, at_ns);
+            let changed = matches!(sign, Sign::Promoted | Sign::Solo) && self.client_ready;
+            if changed && self.options.kill == Victim::Nobody {
+                let (letter, name) = (side.member.letter(), &event["event"]);
+                self.mishaps.push(format!("a false failover: side {letter} says {name}"));
+            }
             if sign == Sign::Promoted && self.timeline.killed_ns.is_some() {
                 let epoch = event["epoch"].as_u64().unwrap_or(0);
                 let letter = side.member.letter();

@@ -56,7 +56,12 @@ fn reap(region: &Region) {
         }
         std::thread::sleep(Duration::from_micros(200));
     }
-    tracing::error!("somebody who is dead has not been reaped");
+    let everybody = region.participants().into_iter();
+    let left: Vec<_> = everybody.map(|one| (one.seat, one.name, one.pid, one.alive)).collect();
+    tracing::error!(
+        ?left,
+        "somebody is dead by the kernel's notice, and has not been reaped within {DYING:?} (seat, name, pid, alive)"
+    );
 }
 
 /// Before the region is emptied: waits until nobody reads a value in place; kills who does not let go.
