@@ -12,6 +12,7 @@ use hotpair_shm::{
 };
 use rkyv::util::AlignedVec;
 
+use super::journal::Journaling;
 use super::snapshot::{Piece, Snapshot, SnapshotError};
 use super::timers::Timers;
 use crate::digest::TableDigest;
@@ -98,25 +99,30 @@ impl Table {
     }
 
     /// Hands what was committed and sent since the last turn to the core.
-    pub(super) fn gather(&mut self, core: &mut Core, now: Tick) -> Turn {
+    pub(super) fn gather(&mut self, core: &mut Core, journal: &mut Journaling, now: Tick) -> Turn {
         if !core.has_room() {
             return Turn::default();
         }
         let batch = core.gathering();
         let (timers, digest) = (&mut self.timers, &mut self.digest);
+        let mut recorder = journal.recorder();
         let turn = self.gatherer.gather(COMMITS_PER_TURN, |commit| {
             record(batch, &commit, now, timers, digest);
             batch.end_of_commit(seq_of(commit.seq));
+            recorder.note(&commit, now);
         });
         // After the commits: a packet is not sent before it was emitted.
         self.gatherer.collect_sent(|seq, ordinal| {
-            batch.push_sent(SentRef { seq: seq_of(seq), ordinal: ordinal as u16 });
+            let sent = SentRef { seq: seq_of(seq), ordinal: ordinal as u16 };
+            batch.push_sent(sent);
+            recorder.note_sent(sent);
         });
         if turn.gap {
             // Of what was never seen here nothing is known until all slots are copied.
             self.digest.begin();
         }
         let upto = seq_of(turn.upto);
+        journal.gathered(&turn, self.digest.at(upto));
         if let Err(error) = core.offer(now, upto, self.digest.at(upto)) {
             tracing::debug!(%error, "commits of an older epoch are not shipped");
         }
@@ -170,6 +176,21 @@ impl Table {
                 false
             }
         }
+    }
+
+    /// The last batch that was applied.
+    pub(super) fn applied(&self) -> Seq {
+        self.applied
+    }
+
+    /// What was written is the state up to here.
+    pub(super) fn set_applied(&mut self, upto: Seq) {
+        self.applied = upto;
+    }
+
+    /// Commits that are decided and not to be seen in their slots yet.
+    pub(super) fn unapplied(&self, sink: impl FnMut(GatheredCommit<'_>)) {
+        self.gatherer.unapplied(sink);
     }
 
     /// What the state in the region is made of.
@@ -432,9 +453,16 @@ pub(super) fn record(
             Gathered::Put { slot, deadline, .. } => timers.note(slot, deadline),
             Gathered::Remove { slot, .. } => timers.note(slot, None),
         }
-        let change = shipped(change, seq, now.as_nanos());
-        digest.note(&change);
-        if !batch.push(change) {
+        digest.note(&shipped(change, seq, now.as_nanos()));
+    }
+    push_commit(batch, commit, now);
+}
+
+/// Puts a commit into a batch.
+pub(super) fn push_commit(batch: &mut OpenBatch, commit: &GatheredCommit<'_>, now: Tick) {
+    let seq = seq_of(commit.seq);
+    for change in &commit.changes {
+        if !batch.push(shipped(change, seq, now.as_nanos())) {
             tracing::error!(%seq, "a change is larger than can be shipped");
         }
     }
