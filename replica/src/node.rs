@@ -16,6 +16,7 @@
 //! thread stands in between.
 
 mod bell;
+mod cold;
 mod config;
 mod control;
 mod divergence;

@@ -113,6 +113,10 @@ impl Journaling {
         })
     }
 
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
     /// A view is known.
     pub(super) fn note_view(&mut self, number: u64) {
         if let Some(kept) = &mut self.kept {

@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
+use super::cold::Cold;
 use super::control::Control;
 use super::divergence::Divergences;
 use super::draining::Draining;
@@ -342,6 +343,16 @@ impl Turns {
                 }
                 let (name, mut fields) = describe(&event);
                 modes::name_port(table.region(), &mut fields);
+                if let Event::NothingToStartFrom { view, awaited } = &event {
+                    let peer = core.peer_id();
+                    Cold {
+                        view,
+                        awaited: awaited.then_some(peer),
+                        held: &table.history(),
+                        has_journal: journal.is_kept(),
+                    }
+                    .tell(&mut fields);
+                }
                 events.write(now().as_nanos(), name, fields);
                 self.note_for_order(&event, now());
                 if let Event::HandedOver { .. } | Event::HandOverEnded { .. } = event {
