@@ -108,6 +108,9 @@ enum Command {
     /// List, remove, check, rebuild or size regions of this host
     #[command(subcommand)]
     Region(command::region::Action),
+    /// Show a node's journal, or make its region from it
+    #[command(subcommand)]
+    Journal(command::journal::Action),
     /// Measure how fast it is here, and how far from what the machine can do
     Bench(command::bench::Options),
     #[command(hide = true)]
@@ -178,6 +181,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Pki(action) => command::pki::run(&action),
         Command::Config(action) => command::config::run(&action),
         Command::Region(action) => command::region::run(&action),
+        Command::Journal(action) => command::journal::run(&action),
         Command::Bench(options) => command::bench::run(&options),
         Command::NodeInner { config } => command::node::run(&config.load()?),
         Command::Under { parent, argv } => process::under(parent, &argv),

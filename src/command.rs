@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod config;
 pub(crate) mod dump;
 pub(crate) mod hold;
+pub(crate) mod journal;
 pub(crate) mod node;
 pub(crate) mod pki;
 pub(crate) mod port;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use hotpair_replica::protocol::Timing;
 use hotpair_shm::{Geometry, Lock, Pages, QueuePolicy, QueueSpec, Shares, SizeClass};
 
-pub(crate) use file::{ArbiterKind, File, HugePages, Key, Member, Mlock, Mode, Port};
+pub(crate) use file::{ArbiterKind, File, FsyncPolicy, HugePages, Key, Member, Mlock, Mode, Port};
 pub(crate) use units::Span;
 
 use crate::exit::Exit;
@@ -51,6 +51,9 @@ impl Config {
         file.pki.dir = dir.join(&file.pki.dir);
         if let Some(store) = &mut file.arbiter.store {
             *store = toml::Spanned::new(store.span(), dir.join(store.get_ref()));
+        }
+        if let Some(journal) = &mut file.journal.dir {
+            *journal = dir.join(&*journal);
         }
         for port in &mut file.port {
             if let Some(holder) = &mut port.holder {
@@ -112,6 +115,11 @@ impl Config {
         let beside = || self.file.pki.dir.parent().map_or_else(PathBuf::new, Path::to_owned);
         let chosen = self.file.replication.divergences.clone();
         chosen.unwrap_or_else(|| beside().join("divergent"))
+    }
+
+    /// Where this node keeps a journal, if it does.
+    pub(crate) fn journal_dir(&self) -> Option<&Path> {
+        self.file.journal.dir.as_deref()
     }
 
     /// How its queues are served, in the order of the geometry.
@@ -231,6 +239,7 @@ fn check(file: &File) -> Result<(), Wrong> {
         return Err(Wrong::at(file.replication.period.span(), "the period must not be zero"));
     }
     check_waits(file)?;
+    check_journal(file)?;
     if file.heartbeat.every.get_ref().0.is_zero() {
         return Err(Wrong::at(file.heartbeat.every.span(), "heartbeats need a time between them"));
     }
@@ -268,6 +277,22 @@ fn check_waits(file: &File) -> Result<(), Wrong> {
     if lease.get_ref().0.is_zero() || lease.get_ref().0 > most {
         let why = format!("a lease is more than nothing and at most {most:?}");
         return Err(Wrong::at(lease.span(), why));
+    }
+    Ok(())
+}
+
+/// Smallest segment: each is followed by a checkpoint of the whole state.
+const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+
+fn check_journal(file: &File) -> Result<(), Wrong> {
+    let journal = &file.journal;
+    if journal.interval.get_ref().0.is_zero() {
+        let why = "an interval of nothing: `fsync = \"batch\"` waits for the disk each time";
+        return Err(Wrong::at(journal.interval.span(), why));
+    }
+    if journal.segment.get_ref().0 < SEGMENT_BYTES_MIN {
+        let why = "each segment is followed by a copy of the whole state: at least 1 MiB";
+        return Err(Wrong::at(journal.segment.span(), why));
     }
     Ok(())
 }

@@ -116,6 +116,7 @@ impl Stage {
             mtu: None,
             role_change_max: Duration::from_millis(100),
             divergences: self._register.path().join("divergent"),
+            journal: None,
             busy_poll: false,
         };
         launch(config, self.cores[side])

@@ -8,6 +8,8 @@ pub mod etcd;
 #[cfg(feature = "quic")]
 pub mod heartbeat;
 #[cfg(feature = "quic")]
+pub mod journal;
+#[cfg(feature = "quic")]
 pub mod node;
 #[cfg(feature = "quic")]
 mod own_register;

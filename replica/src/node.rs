@@ -16,17 +16,20 @@
 //! thread stands in between.
 
 mod bell;
+mod cold;
 mod config;
 mod control;
 mod divergence;
 mod draining;
 mod events;
+mod journal;
 #[doc(hidden)]
 pub mod measure;
 mod modes;
 mod notices;
 mod orders;
 mod reaping;
+mod replay;
 mod roles;
 mod snapshot;
 mod table;
@@ -53,13 +56,15 @@ use crate::tls::{Credentials, CredentialsWatch, LoadError, LookNow, Reload};
 use crate::tripwire::{NodeSeat, TripwireEvent, TripwireServer};
 use crate::witness::Witness;
 
-pub use config::{ArbiterConfig, NodeConfig, NodeError};
+pub use config::{ArbiterConfig, JournalConfig, NodeConfig, NodeError};
 use control::Control;
 pub use control::{AskError, Outcome, Reply, Request, ask};
 use divergence::Divergences;
 use events::EventSink;
+use journal::Journaling;
 use notices::Teller;
 use reaping::Reaping;
+pub use replay::{ReplayConfig, ReplayError, Replayed, replay};
 use table::Table;
 use turn::Turns;
 
@@ -202,6 +207,14 @@ impl Node {
                 "incarnation": format!("{:016x}", region.incarnation()),
             }),
         );
+        let journal = Journaling::start(
+            config.journal,
+            &region,
+            config.credentials.cluster().id,
+            geometry_hash(region.geometry()),
+            ours,
+            &events,
+        )?;
         let certificates = CredentialsWatch::start(&config.credentials, {
             let events = events.clone();
             move |found| tell_of_certificates(&events, found)
@@ -223,6 +236,7 @@ impl Node {
                 member: config.credentials.identity().member.clone(),
             },
             waiting: (tripwire, reaping, control),
+            journal,
             busy_poll: config.busy_poll,
         });
         Ok(Self { runtime, turns, tell, certificates })

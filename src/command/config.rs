@@ -131,6 +131,12 @@ fn show(config: &Config) -> Result<serde_json::Value, Failure> {
             "every": file.heartbeat.every.get_ref().to_string(),
             "misses": file.heartbeat.misses.get_ref(),
         },
+        "journal": {
+            "dir": config.journal_dir(),
+            "fsync": format!("{:?}", file.journal.fsync).to_lowercase(),
+            "interval": file.journal.interval.get_ref().to_string(),
+            "segment": file.journal.segment.get_ref().to_string(),
+        },
         "region": {
             "name": config.region_name(), "bytes": region_bytes(config)?,
             "slots": file.region.slots, "participants": file.region.participants,

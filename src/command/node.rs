@@ -6,12 +6,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
 
-use hotpair_replica::node::{ArbiterConfig, Node, NodeConfig, NodeError};
+use hotpair_replica::journal::Fsync;
+use hotpair_replica::node::{ArbiterConfig, JournalConfig, Node, NodeConfig, NodeError};
 use hotpair_replica::protocol::{Control, Limits, Mode as Output, Timing};
 use hotpair_replica::tripwire::SharedPage;
 use hotpair_shm::{AttachError, CreateError, Region};
 
-use crate::config::{ArbiterKind, Config, Member, Mode};
+use crate::config::{ArbiterKind, Config, FsyncPolicy, Member, Mode};
 use crate::credentials;
 use crate::exit::Exit;
 use crate::process::{Signals, wait};
@@ -97,7 +98,22 @@ fn settings(config: &Config) -> Result<NodeConfig, Failure> {
         mtu: None,
         role_change_max: ROLE_CHANGE_MAX,
         divergences: config.divergences(),
+        journal: journal(config),
         busy_poll: file.replication.busy_poll,
+    })
+}
+
+/// None, unless it has a place.
+fn journal(config: &Config) -> Option<JournalConfig> {
+    let journal = &config.file.journal;
+    config.journal_dir().map(|dir| JournalConfig {
+        dir: dir.to_owned(),
+        fsync: match journal.fsync {
+            FsyncPolicy::Never => Fsync::Never,
+            FsyncPolicy::Interval => Fsync::Interval(journal.interval.get_ref().0),
+            FsyncPolicy::Batch => Fsync::Batch,
+        },
+        segment_bytes: journal.segment.get_ref().0,
     })
 }
 
@@ -139,6 +155,9 @@ fn explain(error: &NodeError) -> Failure {
         NodeError::Join { .. } => failure.exit(Exit::Refused),
         NodeError::Register { .. } => failure
             .help("each node has a `store` of its own under [arbiter]; one that is damaged is for a person to remove")
+            .exit(Exit::Refused),
+        NodeError::Journal { .. } => failure
+            .help("`dir` under [journal] is a directory of this node alone, on a disk")
             .exit(Exit::Refused),
         NodeError::Link { .. } | NodeError::Tripwire { .. } | NodeError::Heartbeat { .. } => {
             failure

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::mode::PortMode;
-use super::units::Span;
+use super::units::{Size, Span};
 
 /// One node of a pair, with its ports and workers.
 #[derive(Clone, Debug, Deserialize)]
@@ -23,6 +23,8 @@ pub(crate) struct File {
     pub(crate) replication: Replication,
     #[serde(default)]
     pub(crate) heartbeat: Heartbeat,
+    #[serde(default)]
+    pub(crate) journal: Journal,
     pub(crate) region: Region,
     #[serde(default)]
     pub(crate) queue: Vec<Queue>,
@@ -129,6 +131,37 @@ impl Default for Heartbeat {
         let every = Span(std::time::Duration::from_millis(5));
         Heartbeat { every: Spanned::new(0..0, every), misses: Spanned::new(0..0, 8) }
     }
+}
+
+/// What is written down for the day on which both regions are gone.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Journal {
+    pub(crate) dir: Option<PathBuf>,
+    pub(crate) fsync: FsyncPolicy,
+    pub(crate) interval: Spanned<Span>,
+    pub(crate) segment: Spanned<Size>,
+}
+
+impl Default for Journal {
+    fn default() -> Journal {
+        Journal {
+            dir: None,
+            fsync: FsyncPolicy::default(),
+            interval: Spanned::new(0..0, Span(std::time::Duration::from_millis(100))),
+            segment: Spanned::new(0..0, Size(64 << 20)),
+        }
+    }
+}
+
+/// What a power cut may cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum FsyncPolicy {
+    Never,
+    #[default]
+    Interval,
+    Batch,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -46,6 +46,7 @@ fn the_documented_defaults_are_the_defaults() {
     documented.file.port[0].command = None;
     documented.file.control.delay_acks = None;
     documented.file.replication.divergences = None;
+    documented.file.journal.dir = None;
     // Spans differ, values must not.
     let values = |config: &Config| {
         let text = format!("{:#?}", config.file);
@@ -113,6 +114,9 @@ fn wrong_files_are_blamed_by_line_and_caret() {
         ("no socket",          "holder = \"service.sock\"", "",                   "either `bind`"),
         ("neither tried nor not", "# huge_pages = \"try\"", "huge_pages = \"on\"", "expected `off` or `try`"),
         ("hasty eviction",    "# ack_wait = \"100ms\"", "ack_wait = \"9ms\"", "at least 10 ms"),
+        ("sync all the time", "# interval = \"100ms\"", "interval = \"0ms\"",  "interval of nothing"),
+        ("tiny segments",     "# segment = \"64MiB\"", "segment = \"1KiB\"",   "at least 1 MiB"),
+        ("sync now and then", "# fsync = \"interval\"", "fsync = \"often\"",   "unknown variant `often`"),
         ("endless lease",     "# lease = \"30ms\"",  "lease = \"31ms\"",    "at most 30ms"),
         ("bound of nothing",  "# packet_bytes_max = 1984",   "mode = { bounded = { age = \"0ms\", bytes = \"1KiB\" } }", "a bound of nothing"),
         ("half a bound",      "# packet_bytes_max = 1984",   "mode = { bounded = { age = \"5ms\" } }", "missing field `bytes`"),

@@ -9,6 +9,7 @@ use hotpair_shm::{
     AttachError, CreateError, Geometry, JoinError, Pages, PortMode, QueuePolicy, RebuildError,
 };
 
+use crate::journal::{Fsync, LockError};
 use crate::protocol::{self, Control, Limits, Mode, Timing};
 use crate::quic::LinkError;
 use crate::tls::{Credentials, ListenError};
@@ -70,9 +71,22 @@ pub struct NodeConfig {
     pub role_change_max: Duration,
     /// Where the state that this node has and its new primary has not is written, before it is overwritten.
     pub divergences: PathBuf,
+    /// What is written down for the day on which both regions are gone.
+    pub journal: Option<JournalConfig>,
     /// The loop looks again and again instead of sleeping: no wake-up delays a commit, and a core is
     /// busy as long as the node runs.
     pub busy_poll: bool,
+}
+
+/// How a journal is kept; see [`journal`](crate::journal).
+#[derive(Clone, Debug)]
+pub struct JournalConfig {
+    /// A directory of this node alone.
+    pub dir: PathBuf,
+    /// What a power cut may cost.
+    pub fsync: Fsync,
+    /// A segment that has grown so large is followed by a checkpoint, and the older ones go.
+    pub segment_bytes: u64,
 }
 
 /// Where the pair's view is kept.
@@ -169,6 +183,13 @@ pub enum NodeError {
         /// Why.
         #[from]
         source: OpenError,
+    },
+    /// Its directory is in use, or of no use.
+    #[error("cannot keep a journal")]
+    Journal {
+        /// Why.
+        #[from]
+        source: LockError,
     },
     /// Limits or times that cannot work together.
     #[error("the configuration of the pair cannot work")]

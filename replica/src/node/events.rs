@@ -148,7 +148,7 @@ pub(super) fn describe(event: &Event) -> (&'static str, Value) {
         Event::HandOverEnded { why } => ("hand_over_ended", json!({ "why": why.to_string() })),
         Event::PromotionEnded { why } => ("promotion_ended", json!({ "why": why.to_string() })),
         Event::WaitsForOrder { view } => ("waits_for_order", view_fields(view)),
-        Event::NothingToStartFrom { view } => ("nothing_to_start_from", view_fields(view)),
+        Event::NothingToStartFrom { view, .. } => ("nothing_to_start_from", view_fields(view)),
         other => ("other", json!({ "what": format!("{other:?}") })),
     }
 }

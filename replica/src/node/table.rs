@@ -12,6 +12,7 @@ use hotpair_shm::{
 };
 use rkyv::util::AlignedVec;
 
+use super::journal::Journaling;
 use super::snapshot::{Piece, Snapshot, SnapshotError};
 use super::timers::Timers;
 use crate::digest::TableDigest;
@@ -98,21 +99,24 @@ impl Table {
     }
 
     /// Hands what was committed and sent since the last turn to the core.
-    pub(super) fn gather(&mut self, core: &mut Core, now: Tick) -> Turn {
+    pub(super) fn gather(&mut self, core: &mut Core, journal: &mut Journaling, now: Tick) -> Turn {
         if !core.has_room() {
             return Turn::default();
         }
         let batch = core.gathering();
         let (timers, digest) = (&mut self.timers, &mut self.digest);
+        let mut recorder = journal.recorder();
         let turn = self.gatherer.gather(COMMITS_PER_TURN, |commit| {
             record(batch, commit, now, timers, digest);
             batch.end_of_commit(seq_of(commit.seq));
+            recorder.note(commit, now);
         });
         // After the commits: a packet is not sent before it was emitted.
         let mut snapshot = self.snapshot.as_mut();
         self.gatherer.collect_sent(|seq, ordinal| {
             let sent = SentRef { seq: seq_of(seq), ordinal: ordinal as u16 };
             batch.push_sent(sent);
+            recorder.note_sent(sent);
             if let Some(snapshot) = &mut snapshot {
                 snapshot.forget_packet(sent);
             }
@@ -122,6 +126,7 @@ impl Table {
             self.digest.begin();
         }
         let upto = seq_of(turn.upto);
+        journal.gathered(&turn, self.digest.at(upto));
         if let Err(error) = core.offer(now, upto, self.digest.at(upto)) {
             tracing::debug!(%error, "commits of an older epoch are not shipped");
         }
@@ -175,6 +180,21 @@ impl Table {
                 false
             }
         }
+    }
+
+    /// The last batch that was applied.
+    pub(super) fn applied(&self) -> Seq {
+        self.applied
+    }
+
+    /// What was written is the state up to here.
+    pub(super) fn set_applied(&mut self, upto: Seq) {
+        self.applied = upto;
+    }
+
+    /// Commits that are decided and not to be seen in their slots yet.
+    pub(super) fn unapplied(&self, sink: impl FnMut(&GatheredCommit<'_>)) {
+        self.gatherer.unapplied(sink);
     }
 
     /// What the state in the region is made of.
@@ -469,13 +489,30 @@ pub(super) fn record(
         };
         let change = shipped(change, seq, now.as_nanos());
         digest.note(&change, sum);
-        if !batch.push(change) {
-            tracing::error!(%seq, "a change is larger than can be shipped");
-        }
+        push_change(batch, change, seq);
     }
+    push_emits(batch, commit);
+}
+
+/// Puts a commit into a batch.
+pub(super) fn push_commit(batch: &mut OpenBatch, commit: &GatheredCommit<'_>, now: Tick) {
+    let seq = seq_of(commit.seq);
+    for change in &commit.changes {
+        push_change(batch, shipped(change, seq, now.as_nanos()), seq);
+    }
+    push_emits(batch, commit);
+}
+
+fn push_change(batch: &mut OpenBatch, change: Change<'_>, seq: Seq) {
+    if !batch.push(change) {
+        tracing::error!(%seq, "a change is larger than can be shipped");
+    }
+}
+
+fn push_emits(batch: &mut OpenBatch, commit: &GatheredCommit<'_>) {
     for emit in &commit.emits {
         batch.push_emit(EmitRef {
-            seq,
+            seq: seq_of(commit.seq),
             ordinal: emit.ordinal as u16,
             port: emit.port.into(),
             endpoint: emit.endpoint.to_bytes(),

@@ -10,10 +10,12 @@ use serde_json::json;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
+use super::cold::Cold;
 use super::control::Control;
 use super::divergence::Divergences;
 use super::draining::Draining;
 use super::events::{EventSink, describe};
+use super::journal::Journaling;
 use super::notices::Notices;
 use super::orders::Order;
 use super::reaping::Reaping;
@@ -49,6 +51,7 @@ pub(super) struct Parts {
     pub(super) arbiter_wait: Duration,
     pub(super) role_change_max: Duration,
     pub(super) divergences: Divergences,
+    pub(super) journal: Journaling,
     pub(super) busy_poll: bool,
     /// Threads that only need to live as long as the loop.
     pub(super) waiting: (TripwireServer, Reaping, Option<Control>),
@@ -177,13 +180,16 @@ impl Turns {
     /// Everything that can be done without waiting.
     fn carry_on(&mut self) -> Next {
         let tick = now();
+        // What was acknowledged in the last turn has left since.
+        self.parts.journal.flush(&self.parts.table, tick);
         if self.parts.core.poll_timeout().is_some_and(|timeout| timeout <= tick) {
             self.parts.core.handle_timeout(tick);
         }
         self.carry_out(tick);
         let mut next = Next::Sleep;
         if self.gathers() {
-            let turn = self.parts.table.gather(&mut self.parts.core, now());
+            let Parts { table, core, journal, .. } = &mut self.parts;
+            let turn = table.gather(core, journal, now());
             if turn.gap && self.gathering_required {
                 tracing::error!("commits were overwritten before they were gathered");
             }
@@ -210,6 +216,9 @@ impl Turns {
             page.progress();
         }
         self.report();
+        if self.parts.journal.has_pending() {
+            next = Next::TurnAgain;
+        }
         next
     }
 
@@ -247,19 +256,29 @@ impl Turns {
 
     fn act(&mut self, action: Action, tick: Tick) {
         let Parts {
-            core, table, events, arbiter, divergences, role_change_max, arbiter_wait, ..
+            core,
+            table,
+            events,
+            arbiter,
+            divergences,
+            journal,
+            role_change_max,
+            arbiter_wait,
+            ..
         } = &mut self.parts;
         match action {
             Action::BecomePrimary { start } => {
                 self.is_primary = true;
                 self.draining = None;
                 let again = roles::become_primary(table, start, *role_change_max);
+                journal.lead(table.history().epochs, start);
                 let fields = json!({ "epoch": start.epoch, "packets_again": again });
                 events.write(now().as_nanos(), "primary", fields);
             }
             Action::BecomeBackup { epoch, since, diverged, receipt } => {
                 self.is_primary = false;
                 self.draining = None;
+                journal.rest();
                 let patience = *role_change_max;
                 let before = |region: &Region| {
                     if diverged {
@@ -270,10 +289,17 @@ impl Turns {
                 events.write(now().as_nanos(), "backup", json!({ "epoch": epoch }));
                 core.handle_rewound(now(), receipt, &changed);
             }
-            Action::Whole { epochs } => table.become_whole(&epochs),
-            Action::Distrust => table.region().set_history(&[]),
+            Action::Whole { epochs } => {
+                table.become_whole(&epochs);
+                journal.follow();
+            }
+            Action::Distrust => {
+                journal.rest();
+                table.region().set_history(&[]);
+            }
             Action::Fence => {
                 self.is_primary = false;
+                journal.rest();
                 roles::fence(table);
             }
             Action::Drain => self.draining = Some(Draining::begin(table.region(), tick)),
@@ -299,8 +325,10 @@ impl Turns {
             Action::ApplyBatch(batch, receipt) => match table.apply_batch(&batch, tick) {
                 Ok(()) => {
                     core.handle_applied(now(), receipt, Some(table.digest_applied()));
+                    journal.applied(batch);
                 }
                 Err(error) => {
+                    journal.rest();
                     tracing::error!(%error, "a batch cannot be applied");
                     core.handle_apply_failed(now());
                 }
@@ -317,7 +345,13 @@ impl Turns {
                 self.parts.link.disconnect(connection, retry_after);
             }
             Action::Event(event) => {
-                if let Event::ViewChanged { .. } = event {
+                if let Event::ViewChanged { to, .. } = event {
+                    journal.note_view(to.number);
+                    match (self.is_primary, core.status().standing) {
+                        (true, Standing::Primary) if to.is_solo() => journal.alone(),
+                        (true, _) => journal.rest(), // what it commits from here on its back-up writes
+                        (false, _) => {}
+                    }
                     arbiter.knows(core.testimony());
                     arbiter.note(core.testimony(), Instant::now().into_std() + *arbiter_wait);
                     // The region remembers it for the next process.
@@ -325,6 +359,16 @@ impl Turns {
                 }
                 let (name, mut fields) = describe(&event);
                 modes::name_port(table.region(), &mut fields);
+                if let Event::NothingToStartFrom { view, awaited } = &event {
+                    let peer = core.peer_id();
+                    Cold {
+                        view,
+                        awaited: awaited.then_some(peer),
+                        held: &table.history(),
+                        has_journal: journal.is_kept(),
+                    }
+                    .tell(&mut fields);
+                }
                 events.write(now().as_nanos(), name, fields);
                 self.note_for_order(&event, now());
                 if let Event::HandedOver { .. } | Event::HandOverEnded { .. } = event {

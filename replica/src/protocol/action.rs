@@ -343,10 +343,13 @@ pub enum Event {
     },
     /// There is no epoch left to promote into.
     EpochsExhausted,
-    /// This node holds state that is not in the view, and the nodes that are do not answer.
+    /// The view names no region that is here, and none that is there, or the other node has not been heard: without a
+    /// person nothing goes on.
     NothingToStartFrom {
-        /// The view that excludes it.
+        /// The view.
         view: View,
+        /// The other node is in it and has not been heard: it may still come.
+        awaited: bool,
     },
 }
 

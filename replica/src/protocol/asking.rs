@@ -433,7 +433,7 @@ impl Core {
                 if self.mutated(Mutation::ResumeEpoch) && view.primary == self.config.node {
                     self.become_primary(now, view.epoch, Cause::Started);
                 } else if !self.is_member_of(&view) && !self.mutated(Mutation::PromoteOutsideSet) {
-                    self.join(view);
+                    self.leave(); // it has no part in the view
                 }
             }
             Role::Primary(primary) => {
@@ -447,7 +447,7 @@ impl Core {
                 if led && member {
                     self.event(Event::InSync { epoch: view.epoch });
                 } else if !led || backup.was_member {
-                    self.join(view);
+                    self.leave();
                 }
                 if let Role::Backup(backup) = &mut self.role {
                     backup.was_member |= member;
@@ -460,14 +460,6 @@ impl Core {
                 self.role = Role::Starting;
             }
             Role::Joining => {}
-        }
-    }
-
-    /// This node has no part in the view.
-    fn join(&mut self, view: View) {
-        self.leave();
-        if view.member(self.config.peer).is_none() {
-            self.event(Event::NothingToStartFrom { view });
         }
     }
 

@@ -191,6 +191,26 @@ impl Core {
         self.planned.wait_told = waits;
     }
 
+    /// And that nobody can, since no state is left that the view names. A peer that is not heard is given some time.
+    pub(super) fn tell_of_nothing(&mut self, now: Tick) {
+        let view = self.view.filter(|view| {
+            let outside = !self.is_member_of(view) || self.unsound;
+            matches!(self.role, Role::Joining) && outside && !self.is_served()
+        });
+        let wait = self.config.timing.takeover_wait * 3;
+        let bereft = view.and_then(|view| match (view.member(self.config.peer), self.peer()) {
+            (None, _) => Some((view, false)),
+            (Some(named), Some(peer)) => {
+                (named.incarnation != peer.incarnation).then_some((view, false))
+            }
+            (Some(_), None) => (now.since(self.apart_since) >= wait).then_some((view, true)),
+        });
+        if let Some((view, awaited)) = bereft.filter(|_| !self.planned.nothing_told) {
+            self.event(Event::NothingToStartFrom { view, awaited });
+        }
+        self.planned.nothing_told = bereft.is_some();
+    }
+
     /// The epoch to begin after this one.
     pub(super) fn epoch_after(&self, epoch: u16) -> Option<u16> {
         if !self.config.by_hand {

@@ -11,7 +11,7 @@ use super::bounded::Ahead;
 use super::config::{Config, ConfigError, Mutation};
 use super::handshake::Session;
 use super::history::History;
-use super::ids::{ConnectionId, Seq, Tick};
+use super::ids::{ConnectionId, NodeId, Seq, Tick};
 use super::planned::Planned;
 use super::primary::{Link, Primary};
 use super::record::Testimony;
@@ -352,6 +352,11 @@ impl Core {
         }
     }
 
+    /// The other node of the pair.
+    pub fn peer_id(&self) -> NodeId {
+        self.config.peer
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called, if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Tick> {
         let dialogue = self.asking_timeout();
@@ -415,6 +420,7 @@ impl Core {
     pub(super) fn settle(&mut self, now: Tick) {
         self.note_suspicion(now);
         self.settle_order(now);
+        self.tell_of_nothing(now);
         self.ask(now);
         self.say_hello();
         match &self.role {

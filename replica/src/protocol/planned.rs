@@ -38,6 +38,8 @@ pub(super) struct Planned {
     /// The peer's death was announced while it was there.
     pub(super) died_in_touch: bool,
     pub(super) wait_told: bool,
+    /// The same of a view that leads to nothing.
+    pub(super) nothing_told: bool,
 }
 
 /// A primary's way out.

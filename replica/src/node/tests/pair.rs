@@ -138,6 +138,7 @@ impl Stage {
             mtu: None,
             role_change_max: Duration::from_millis(100),
             divergences: self.pki.dir.path().join("divergent"),
+            journal: None,
             busy_poll: false,
         };
         let (tell, told) = mpsc::channel();
