@@ -9,7 +9,7 @@ mod sim;
 use std::time::Duration;
 
 use hotpair_replica::protocol::{Control, Mode, Mutation};
-use sim::{Counts, Deaths, HostFlaw, Setup, run, seeds, sweep};
+use sim::{Counts, Deaths, Explained, HostFlaw, Setup, run, run_for_histories, seeds, sweep};
 
 /// Seeds in an ordinary run; `SEEDS=100000` for more.
 const SEEDS: u64 = 2_000;
@@ -25,7 +25,7 @@ fn a_pair_keeps_its_promises_under_faults() {
     let seeds = seeds(SEEDS);
     let tracing = seeds.len() == 1;
     let (mut counts, mut commits, mut told, mut nanos) = (Counts::default(), 0, 0, 0);
-    let mut deaths = Deaths::default();
+    let (mut deaths, mut explained) = (Deaths::default(), Explained::default());
     let started = std::time::Instant::now();
     for (seed, run) in sweep(&seeds, |seed| run(seed, &Setup::default(), tracing)) {
         let report = match run {
@@ -40,6 +40,7 @@ fn a_pair_keeps_its_promises_under_faults() {
         told += report.told;
         nanos += report.nanos;
         deaths.add(&report.deaths);
+        explained.add(report.explained);
         counts.promotions += report.counts.promotions;
         counts.solos += report.counts.solos;
         counts.admissions += report.counts.admissions;
@@ -61,7 +62,7 @@ fn a_pair_keeps_its_promises_under_faults() {
     }
     let hours = nanos as f64 / 3.6e12;
     println!(
-        "{commits} commits, {told} told, {counts:?}; {:.2} simulated hours per second",
+        "{commits} commits, {told} told, {counts:?}; {explained:?}; {:.2} simulated hours per second",
         hours / started.elapsed().as_secs_f64()
     );
     println!("{}", deaths.table());
@@ -105,6 +106,8 @@ fn a_pair_keeps_its_promises_under_faults() {
             ("hand-overs", hand_overs),
             ("hand-overs that nothing disturbed", hand_overs_clean),
             ("hand-overs that were given up", hand_overs_ended),
+            ("operation that was answered", explained.answered),
+            ("operation that others saw and nobody was told of", explained.unanswered),
         ] {
             assert!(count > 0, "no run had any {what}: the faults are too tame to prove anything");
         }
@@ -226,6 +229,44 @@ fn all_are_caught<const N: usize>(bugs: [(String, Setup); N]) {
         }
     }
     assert!(missed.is_empty(), "nobody noticed {missed:?}");
+}
+
+/// Goal: the checker of the clients' histories would notice by itself, with every other check off, that an answer was
+/// not kept.
+#[test]
+fn histories_of_pairs_that_lose_are_not_linearizable() {
+    let open_gate = Control {
+        release_without_ack: true,
+        ack_delay: Duration::from_millis(20),
+        ..Control::default()
+    };
+    let broken = [
+        ("no replication", Setup { mode: Mode::Local, ..Setup::default() }),
+        ("open gate, late acks", Setup { control: open_gate, ..Setup::default() }),
+        ("NodeInsteadOfIncarnation", Setup::mutated(Mutation::NodeInsteadOfIncarnation)),
+        ("AdmitBeforeAcks", Setup::mutated(Mutation::AdmitBeforeAcks)),
+        ("ReadSettles", Setup::mutated(Mutation::ReadSettles)),
+        ("ResumeEpoch", Setup::mutated(Mutation::ResumeEpoch)),
+        ("PromoteOutsideSet", Setup::mutated(Mutation::PromoteOutsideSet)),
+        ("PromoteWhileSyncing", Setup::mutated(Mutation::PromoteWhileSyncing)),
+        ("PromoteInSameEpoch", Setup::mutated(Mutation::PromoteInSameEpoch)),
+    ];
+    for (name, setup) in broken {
+        let found = (0..MUTATION_SEEDS).find_map(|seed| {
+            let found = run_for_histories(seed, &setup).err()?;
+            found.0.starts_with("no order").then_some((seed, found.0))
+        });
+        let (seed, words) = found.unwrap_or_else(|| panic!("{name}: every history was explained"));
+        println!("{name}: seed {seed:#x}: {words:.300}");
+    }
+    for seed in 0..100 {
+        let found = run_for_histories(seed, &Setup::default()).err();
+        assert!(
+            found.is_none(),
+            "seed {seed:#x}, nothing broken: {}",
+            found.map_or_else(String::new, |found| found.0)
+        );
+    }
 }
 
 /// Goal: the controls of the failover tests lose what the outside was told, and nothing else is the

@@ -6,6 +6,7 @@ mod arbiter;
 mod boundary;
 mod delays;
 mod faults;
+mod histories;
 mod invariants;
 mod ledger;
 mod machine;
@@ -19,7 +20,8 @@ mod talk;
 mod world;
 
 pub(crate) use boundary::Deaths;
+pub(crate) use histories::Explained;
 pub(crate) use machine::{HostFlaw, Setup};
 pub(crate) use modes::AheadCounts;
-pub(crate) use sweep::{run, seeds, sweep};
+pub(crate) use sweep::{run, run_for_histories, seeds, sweep};
 pub(crate) use world::Counts;

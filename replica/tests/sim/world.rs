@@ -10,6 +10,7 @@ use hotpair_replica::wire::Standing;
 
 use super::arbiter::Arbiter;
 use super::boundary::{Deaths, Side, Step};
+use super::histories::{Explained, Histories};
 use super::ledger::{Checked, Ledger, Violation, ensure};
 use super::machine::{Machine, Setup};
 use super::modes::{Ahead, AheadCounts, Bounds, Way};
@@ -79,6 +80,7 @@ pub(crate) struct Report {
     pub(crate) commits: usize,
     pub(crate) told: usize,
     pub(crate) ahead: AheadCounts,
+    pub(crate) explained: Explained,
     pub(crate) nanos: u64,
 }
 
@@ -92,6 +94,7 @@ pub(crate) struct World {
     pub(super) counts: Counts,
     pub(super) deaths: Deaths,
     pub(super) ledger: Ledger,
+    pub(super) histories: Histories,
     pub(super) ahead: Ahead,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     happenings: BTreeMap<u64, Happening>,
@@ -128,6 +131,7 @@ impl World {
             counts: Counts::default(),
             deaths,
             ledger: Ledger::default(),
+            histories: Histories::default(),
             ahead: Ahead::default(),
             queue: BinaryHeap::new(),
             happenings: BTreeMap::new(),
@@ -177,12 +181,29 @@ impl World {
             }
         }
         self.check_liveness()?;
+        self.report()
+    }
+
+    /// A while of faults, and nothing but the clients' word for what went wrong.
+    pub(crate) fn run_for_histories(&mut self, faults_ms: u64) -> Result<Report, Violation> {
+        self.ledger.only_notes();
+        // Whatever else is found is not the question.
+        while self.run_until(faults_ms * MILLI).is_err() {}
+        self.report()
+    }
+
+    fn report(&self) -> Result<Report, Violation> {
+        let explained = match self.ahead.bounds {
+            None => self.histories.check()?,
+            Some(_) => Explained::default(), // ports that do not wait may say what is lost
+        };
         Ok(Report {
             counts: self.counts.clone(),
             deaths: self.deaths.clone(),
             commits: self.ledger.commits(),
             told: self.ledger.told(),
             ahead: self.ahead.counts,
+            explained,
             nanos: self.now,
         })
     }
@@ -388,6 +409,7 @@ impl World {
             let emits = self.rng.chance(60);
             let region = &mut self.machines[node].region;
             if let Some(commit) = region.commit(self.ids, slot, emits, withdraws) {
+                self.histories.on_commit(self.ids, &commit);
                 self.ledger.on_commit(epoch, commit);
                 self.slot_of.push(slot);
                 self.ids += 1;
@@ -410,7 +432,9 @@ impl World {
                 self.on_ahead(node, way, epoch, id)?;
                 continue;
             }
-            self.ledger.on_sent(epoch, id, self.slot_of[id as usize])?;
+            let slot = self.slot_of[id as usize];
+            self.histories.on_sent(id, slot);
+            self.ledger.on_sent(epoch, id, slot)?;
         }
         Ok(())
     }
