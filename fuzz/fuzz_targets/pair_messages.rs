@@ -53,7 +53,10 @@ impl Host {
                         assert!(chunk.view().changes().count() <= 1 << 20);
                         self.core.handle_applied(now, receipt, None);
                     }
-                    Action::StartSnapshot => {
+                    Action::BecomeBackup { receipt, .. } => {
+                        self.core.handle_rewound(now, receipt, &[]);
+                    }
+                    Action::StartSnapshot { .. } => {
                         let through = self.core.status().watermark;
                         let _ = self.core.finish_snapshot(now, through);
                     }

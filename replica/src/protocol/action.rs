@@ -415,6 +415,15 @@ pub enum Fault {
         /// The batch's.
         found: u16,
     },
+    /// More than a primary may have under way before this node has applied it.
+    Flood {
+        /// Of what.
+        what: &'static str,
+        /// What is held already.
+        held: u64,
+        /// As much as may be.
+        max: u64,
+    },
     /// The host could not apply what the peer sent.
     NotApplied,
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::action::{Action, Applied, Cause, Event, Fault, Receipt, Resync};
-use super::config::Mutation;
+use super::config::{Limits, Mutation};
 use super::core::{Core, Role};
 use super::history::History;
 use super::ids::{Seq, Tick};
@@ -28,8 +28,10 @@ pub(super) struct Backup {
     chunks_received: u64,
     chunks_applied: u64,
     end: Option<SnapshotEnd>,
-    /// Tables that are handed over and not applied: number, end, digest.
-    handed_over: VecDeque<(u64, Seq, Option<u64>)>,
+    /// Tables that are handed over and not applied.
+    handed_over: VecDeque<HandedOver>,
+    /// Their bytes, and those of what is delayed.
+    held_bytes: usize,
     delayed: VecDeque<(Tick, BatchFrame)>,
     ack_due: bool,
     /// Whether a view of this epoch had this node in it.
@@ -41,7 +43,30 @@ pub(super) struct Backup {
     since: Option<Seq>,
 }
 
+/// A table that the host has to apply.
+#[derive(Clone, Copy, Debug)]
+struct HandedOver {
+    table_no: u64,
+    last: Seq,
+    digest: Option<u64>,
+    bytes: usize,
+}
+
 impl Backup {
+    /// More than an honest primary ever has under way: its window, and the batch that filled it. It may be of another
+    /// build with another window, hence twice as much.
+    fn flood(&self, limits: &Limits) -> Option<Fault> {
+        let batches = self.handed_over.len() + self.delayed.len();
+        let chunks = self.chunks_received - self.chunks_applied;
+        [
+            ("batches", batches as u64, 2 * u64::from(limits.window_batches)),
+            ("bytes of batches", self.held_bytes as u64, 2 * limits.window_bytes as u64),
+            ("chunks", chunks, 2 * u64::from(limits.window_chunks)),
+        ]
+        .into_iter()
+        .find_map(|(what, held, max)| (held >= max).then_some(Fault::Flood { what, held, max }))
+    }
+
     /// Whether the state is one that its primary had.
     pub(super) fn is_complete(&self) -> bool {
         self.end.is_some_and(|end| {
@@ -107,6 +132,7 @@ impl Core {
             chunks_applied: 0,
             end: None,
             handed_over: VecDeque::new(),
+            held_bytes: 0,
             delayed: VecDeque::new(),
             ack_due: false,
             was_member: false,
@@ -161,8 +187,12 @@ impl Core {
             let found = batch.table_no;
             return self.on_fault(now, Fault::Gap { expected, found });
         }
+        if let Some(flood) = backup.flood(&self.config.limits) {
+            return self.on_fault(now, flood);
+        }
         backup.received_table = batch.table_no;
         backup.received = batch.last;
+        backup.held_bytes += batch.bytes().len();
         if !delay.is_zero() {
             backup.delayed.push_back((now.after(delay), batch));
             return;
@@ -176,7 +206,12 @@ impl Core {
             return;
         };
         backup.handed = batch.last;
-        backup.handed_over.push_back((batch.table_no, batch.last, batch.digest));
+        backup.handed_over.push_back(HandedOver {
+            table_no: batch.table_no,
+            last: batch.last,
+            digest: batch.digest,
+            bytes: batch.bytes().len(),
+        });
         let receipt = Receipt { run: backup.run, what: Applied::Table(batch.table_no) };
         self.actions.push_back(Action::ApplyBatch(batch, receipt));
         if hasty {
@@ -190,6 +225,9 @@ impl Core {
         };
         if chunk.chunk_no != backup.chunks_received + 1 || backup.end.is_some() {
             return self.on_fault(now, Fault::Unexpected { message: "a chunk out of turn" });
+        }
+        if let Some(flood) = backup.flood(&self.config.limits) {
+            return self.on_fault(now, flood);
         }
         backup.chunks_received += 1;
         let receipt = Receipt { run: backup.run, what: Applied::Chunk(chunk.chunk_no) };
@@ -224,10 +262,13 @@ impl Core {
             Applied::Table(table_no) => table_no,
         };
         let mut differs = None;
-        while backup.handed_over.front().is_some_and(|(no, _, _)| *no <= table_no) {
-            let Some((no, last, theirs)) = backup.handed_over.pop_front() else {
+        while backup.handed_over.front().is_some_and(|table| table.table_no <= table_no) {
+            let Some(HandedOver { table_no: no, last, digest: theirs, bytes }) =
+                backup.handed_over.pop_front()
+            else {
                 break;
             };
+            backup.held_bytes -= bytes;
             backup.applied_table = no;
             backup.applied = last;
             if no == table_no

@@ -65,6 +65,7 @@ pub struct Core {
     pub(super) ahead: Ahead,
     pub(super) actions: VecDeque<Action>,
     pub(super) transmits: VecDeque<Transmit>,
+    pub(super) faults: u64,
     pub(super) last_input: Tick,
     /// When the host was to call at the latest.
     promised: Option<Tick>,
@@ -128,6 +129,8 @@ pub struct Status {
     pub transferring: bool,
     /// The current period of the table, in nanoseconds.
     pub period_ns: u64,
+    /// Messages of the peer that were refused, each with the connection that they came by.
+    pub faults: u64,
 }
 
 impl Core {
@@ -162,6 +165,7 @@ impl Core {
             planned: Planned::default(),
             actions: VecDeque::new(),
             transmits: VecDeque::new(),
+            faults: 0,
             last_input: now,
             promised: None,
             awake_since: now,
@@ -400,6 +404,7 @@ impl Core {
                 .is_some_and(|p| matches!(p.link, Link::Copying | Link::Closing { .. }))
                 || backup.is_some_and(|b| !b.is_complete()),
             period_ns: period.as_nanos() as u64,
+            faults: self.faults,
         }
     }
 }

@@ -77,6 +77,7 @@ impl Core {
 
     /// Closes the connection because of something the peer did; both try again.
     pub(super) fn on_fault(&mut self, now: Tick, fault: Fault) {
+        self.faults += 1;
         self.event(Event::Fault(fault));
         self.disconnect(now, FAULT_RETRY);
     }
