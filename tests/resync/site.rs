@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::net::{TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -201,8 +201,11 @@ divergences = "{divergent}"
         for side in sides {
             dying.extend(family(self.supervisor(*side)));
         }
-        for pid in &dying {
-            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        // First all of them stand still, so that nobody acts on the death of another.
+        for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+            for pid in &dying {
+                let _ = kill(Pid::from_raw(*pid), signal);
+            }
         }
         self.stopped.clear();
         for side in sides {
@@ -236,7 +239,8 @@ impl Drop for Site {
         if std::thread::panicking() {
             for side in 0..2 {
                 let all = std::fs::read_to_string(self.path(&format!("{side}.events")));
-                println!("side {side}:\n{}{}", all.unwrap_or_default(), self.errors(side));
+                println!("side {side}: {:#}", self.status(side));
+                println!("{}{}", all.unwrap_or_default(), self.errors(side));
             }
         }
     }
@@ -244,11 +248,6 @@ impl Drop for Site {
 
 pub(crate) fn text(path: &Path) -> String {
     path.to_str().expect("an ordinary path").to_owned()
-}
-
-/// The file of a path in an event.
-pub(crate) fn file_of(value: &Value) -> File {
-    File::open(value.as_str().expect("a path")).expect("it is there")
 }
 
 /// What the outside was told: for each object the number of the last request that was answered. Each number is applied
