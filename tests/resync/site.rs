@@ -214,7 +214,7 @@ divergences = "{divergent}"
             }
         }
         // They hold their addresses and the region until the kernel is done with them.
-        eventually("all of them are gone", || !dying.iter().any(|pid| runs(*pid)));
+        eventually("all of them are gone", || !dying.iter().any(|pid| lives(*pid)));
     }
 
     pub(crate) fn remove_region(&self, side: usize) {
@@ -244,6 +244,13 @@ impl Drop for Site {
             }
         }
     }
+}
+
+/// Whether any thread of a process runs: it has its files until none does.
+fn lives(pid: i32) -> bool {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    let threads = tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok());
+    threads.into_iter().any(runs)
 }
 
 pub(crate) fn text(path: &Path) -> String {
