@@ -23,8 +23,9 @@ use crate::support::{
 
 /// Objects that are asked.
 const OBJECTS: u32 = 32;
-/// A request without answer is repeated.
+/// A request without answer is repeated after this time, then after twice as much, and so on.
 const REPEAT_AFTER: Duration = Duration::from_millis(20);
+const REPEAT_AFTER_MAX: Duration = Duration::from_millis(160);
 
 /// The pair. Everything ends with it.
 pub(crate) struct Site {
@@ -94,7 +95,7 @@ name = "{region}"
 slots = 512
 participants = 16
 tx_entries = 512
-class = [{{ payload_bytes = 256, blocks = 4096 }}]
+class = [{{ payload_bytes = 256, blocks = 16384 }}]
 [[queue]]
 name = "objects"
 [[port]]
@@ -311,11 +312,16 @@ impl Load {
     }
 }
 
+struct Flight {
+    number: u64,
+    sent: Instant,
+    patience: Duration,
+}
+
 struct Asker {
     socket: UdpSocket,
     account: Account,
-    /// Object: number, and when it was sent.
-    flights: HashMap<u32, (u64, Instant)>,
+    flights: HashMap<u32, Flight>,
 }
 
 impl Asker {
@@ -348,7 +354,8 @@ impl Asker {
     fn ask(&mut self, object: u32) {
         if !self.flights.contains_key(&object) {
             let number = self.account.answered.get(&object).unwrap_or(&0) + 1;
-            self.flights.insert(object, (number, Instant::now()));
+            let (sent, patience) = (Instant::now(), REPEAT_AFTER);
+            self.flights.insert(object, Flight { number, sent, patience });
             self.send(object, number);
         }
     }
@@ -373,18 +380,18 @@ impl Asker {
             }
         }
         for object in 0..OBJECTS {
-            if let Some((number, sent)) = self.flights.get_mut(&object)
-                && sent.elapsed() > REPEAT_AFTER
-            {
-                *sent = Instant::now();
-                let number = *number;
+            let Some(flight) = self.flights.get_mut(&object) else { continue };
+            if flight.sent.elapsed() > flight.patience {
+                flight.sent = Instant::now();
+                flight.patience = (flight.patience * 2).min(REPEAT_AFTER_MAX);
+                let number = flight.number;
                 self.send(object, number);
             }
         }
     }
 
     fn note(&mut self, object: u32, number: u64, count: u64, answers: &AtomicU64) {
-        if self.flights.get(&object).is_none_or(|(asked, _)| *asked != number) {
+        if self.flights.get(&object).is_none_or(|flight| flight.number != number) {
             return; // a repeated answer
         }
         self.flights.remove(&object);
