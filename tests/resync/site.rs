@@ -113,6 +113,7 @@ count = 2
 listen = "{ip}:{own}"
 peer = "{ip}:{peer}"
 divergences = "{divergent}"
+ack_wait = "60s"
 "#,
             more = (self.more)(side),
             divergent = self.path("divergent").display(),
