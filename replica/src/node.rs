@@ -191,22 +191,7 @@ impl Node {
         let control = Control::start(region.path(), tell.clone())
             .inspect_err(|error| tracing::warn!(%error, "the node cannot be asked for anything"))
             .ok();
-        // Last: from here on the supervisor expects the loop to turn, and a large region takes a while.
-        let page = config
-            .page
-            .map(NodeSeat::hold)
-            .transpose()
-            .map_err(|source| NodeError::Os { action: "hold the supervisor's page", source })?;
-
         let events = EventSink::new(&config.credentials.identity().member, config.events);
-        events.write(
-            monotonic_ns(),
-            "started",
-            json!({
-                "region": region.path(), "launch": config.launch,
-                "incarnation": format!("{:016x}", region.incarnation()),
-            }),
-        );
         let journal = Journaling::start(
             config.journal,
             &region,
@@ -215,6 +200,21 @@ impl Node {
             ours,
             &events,
         )?;
+        // Last: from here on the supervisor expects the loop to turn, and a large region takes a while.
+        let page = config
+            .page
+            .map(NodeSeat::hold)
+            .transpose()
+            .map_err(|source| NodeError::Os { action: "hold the supervisor's page", source })?;
+
+        events.write(
+            monotonic_ns(),
+            "started",
+            json!({
+                "region": region.path(), "launch": config.launch,
+                "incarnation": format!("{:016x}", region.incarnation()),
+            }),
+        );
         let certificates = CredentialsWatch::start(&config.credentials, {
             let events = events.clone();
             move |found| tell_of_certificates(&events, found)

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::net::{TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -23,8 +23,9 @@ use crate::support::{
 
 /// Objects that are asked.
 const OBJECTS: u32 = 32;
-/// A request without answer is repeated.
+/// A request without answer is repeated after this time, then after twice as much, and so on.
 const REPEAT_AFTER: Duration = Duration::from_millis(20);
+const REPEAT_AFTER_MAX: Duration = Duration::from_millis(160);
 
 /// The pair. Everything ends with it.
 pub(crate) struct Site {
@@ -94,7 +95,7 @@ name = "{region}"
 slots = 512
 participants = 16
 tx_entries = 512
-class = [{{ payload_bytes = 256, blocks = 4096 }}]
+class = [{{ payload_bytes = 256, blocks = 16384 }}]
 [[queue]]
 name = "objects"
 [[port]]
@@ -112,6 +113,7 @@ count = 2
 listen = "{ip}:{own}"
 peer = "{ip}:{peer}"
 divergences = "{divergent}"
+ack_wait = "60s"
 "#,
             more = (self.more)(side),
             divergent = self.path("divergent").display(),
@@ -201,8 +203,11 @@ divergences = "{divergent}"
         for side in sides {
             dying.extend(family(self.supervisor(*side)));
         }
-        for pid in &dying {
-            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        // First all of them stand still, so that nobody acts on the death of another.
+        for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+            for pid in &dying {
+                let _ = kill(Pid::from_raw(*pid), signal);
+            }
         }
         self.stopped.clear();
         for side in sides {
@@ -211,7 +216,7 @@ divergences = "{divergent}"
             }
         }
         // They hold their addresses and the region until the kernel is done with them.
-        eventually("all of them are gone", || !dying.iter().any(|pid| runs(*pid)));
+        eventually("all of them are gone", || !dying.iter().any(|pid| lives(*pid)));
     }
 
     pub(crate) fn remove_region(&self, side: usize) {
@@ -236,19 +241,22 @@ impl Drop for Site {
         if std::thread::panicking() {
             for side in 0..2 {
                 let all = std::fs::read_to_string(self.path(&format!("{side}.events")));
-                println!("side {side}:\n{}{}", all.unwrap_or_default(), self.errors(side));
+                println!("side {side}: {:#}", self.status(side));
+                println!("{}{}", all.unwrap_or_default(), self.errors(side));
             }
         }
     }
 }
 
-pub(crate) fn text(path: &Path) -> String {
-    path.to_str().expect("an ordinary path").to_owned()
+/// Whether any thread of a process runs: it has its files until none does.
+fn lives(pid: i32) -> bool {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    let threads = tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok());
+    threads.into_iter().any(runs)
 }
 
-/// The file of a path in an event.
-pub(crate) fn file_of(value: &Value) -> File {
-    File::open(value.as_str().expect("a path")).expect("it is there")
+pub(crate) fn text(path: &Path) -> String {
+    path.to_str().expect("an ordinary path").to_owned()
 }
 
 /// What the outside was told: for each object the number of the last request that was answered. Each number is applied
@@ -305,11 +313,16 @@ impl Load {
     }
 }
 
+struct Flight {
+    number: u64,
+    sent: Instant,
+    patience: Duration,
+}
+
 struct Asker {
     socket: UdpSocket,
     account: Account,
-    /// Object: number, and when it was sent.
-    flights: HashMap<u32, (u64, Instant)>,
+    flights: HashMap<u32, Flight>,
 }
 
 impl Asker {
@@ -342,7 +355,8 @@ impl Asker {
     fn ask(&mut self, object: u32) {
         if !self.flights.contains_key(&object) {
             let number = self.account.answered.get(&object).unwrap_or(&0) + 1;
-            self.flights.insert(object, (number, Instant::now()));
+            let (sent, patience) = (Instant::now(), REPEAT_AFTER);
+            self.flights.insert(object, Flight { number, sent, patience });
             self.send(object, number);
         }
     }
@@ -367,18 +381,18 @@ impl Asker {
             }
         }
         for object in 0..OBJECTS {
-            if let Some((number, sent)) = self.flights.get_mut(&object)
-                && sent.elapsed() > REPEAT_AFTER
-            {
-                *sent = Instant::now();
-                let number = *number;
+            let Some(flight) = self.flights.get_mut(&object) else { continue };
+            if flight.sent.elapsed() > flight.patience {
+                flight.sent = Instant::now();
+                flight.patience = (flight.patience * 2).min(REPEAT_AFTER_MAX);
+                let number = flight.number;
                 self.send(object, number);
             }
         }
     }
 
     fn note(&mut self, object: u32, number: u64, count: u64, answers: &AtomicU64) {
-        if self.flights.get(&object).is_none_or(|(asked, _)| *asked != number) {
+        if self.flights.get(&object).is_none_or(|flight| flight.number != number) {
             return; // a repeated answer
         }
         self.flights.remove(&object);

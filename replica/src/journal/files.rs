@@ -24,6 +24,8 @@ pub enum Fsync {
 
 /// A checkpoint is written to the disk in pieces of this size, so that its end does not take long at once.
 const SYNC_EVERY: u64 = 8 << 20;
+/// For the end of a process that was killed and is not gone yet.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// So many journals that were put aside are kept, the newest.
 const ASIDE_MAX: usize = 4;
 
@@ -56,7 +58,7 @@ struct Draft {
 impl Files {
     /// Takes the directory for this process.
     pub(super) fn open(dir: &Path, identity: Identity, node: u8) -> Result<Files, LockError> {
-        let lock = Lock::take(dir)?;
+        let lock = Lock::take(dir, PATIENCE)?;
         let failed = |source| LockError::Io { path: dir.to_owned(), source };
         let mut last = 0;
         for entry in fs::read_dir(dir).map_err(failed)? {

@@ -4,7 +4,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 /// Why a journal is not ours.
@@ -32,30 +35,36 @@ pub enum LockError {
 pub struct Lock(#[expect(dead_code, reason = "held, not used")] Flock<File>);
 
 impl Lock {
-    /// Makes the directory if need be, and takes it.
+    /// Makes the directory if need be, and takes it; one that a dying process still has within this time.
     ///
     /// # Errors
     /// In use, or not to be used at all.
-    pub fn take(dir: &Path) -> Result<Lock, LockError> {
+    pub fn take(dir: &Path, patience: Duration) -> Result<Lock, LockError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| LockError::Io { path, source }
         };
         fs::create_dir_all(dir).map_err(failed(dir))?;
         let path = dir.join("lock");
-        let file = OpenOptions::new()
+        let mut file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
             .open(&path)
             .map_err(failed(&path))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Lock(lock)),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
-                Err(LockError::InUse { dir: dir.to_owned() })
+        let until = Instant::now() + patience;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Lock(lock)),
+                Err((back, Errno::EWOULDBLOCK)) if Instant::now() < until => file = back,
+                Err((_, Errno::EWOULDBLOCK)) => {
+                    return Err(LockError::InUse { dir: dir.to_owned() });
+                }
+                Err((_, errno)) => return Err(LockError::Io { path, source: errno.into() }),
             }
-            Err((_, errno)) => Err(LockError::Io { path, source: errno.into() }),
+            // Killed in the middle of a sync it has its files until the disk is done.
+            thread::sleep(Duration::from_millis(5));
         }
     }
 }

@@ -26,6 +26,8 @@ use super::table::{Table, push_commit, seq_of};
 use crate::digest::TableDigest;
 use crate::journal::{Frame, Identity, Journal, LockError, Piece, Settings, State};
 use crate::protocol::{History, NodeId, Seq, Tick};
+#[cfg(test)]
+use crate::wire::Change;
 use crate::wire::{BatchBody, BatchFrame, EpochStart, OpenBatch, Rows, SentRef, encode_batch};
 
 /// A batch that is made here is sealed at the first end of a commit beyond so many bytes.
@@ -336,6 +338,14 @@ impl Recorder<'_> {
         if let Some(batch) = &mut self.batch {
             push_commit(batch, commit, now);
             batch.end_of_commit(seq_of(commit.seq));
+        }
+    }
+
+    /// A change by itself, for tests.
+    #[cfg(test)]
+    pub(super) fn push(&mut self, change: Change<'_>) {
+        if let Some(batch) = &mut self.batch {
+            batch.push(change);
         }
     }
 

@@ -21,7 +21,7 @@ use crate::journal::{FileKind, Identity, Lock, LockError, Plan, Survey, SurveyEr
 use crate::protocol::{Seq, Tick};
 use crate::wire::EpochStart;
 
-/// Nobody lives in the region yet.
+/// Nobody lives in the region yet, and whoever wrote the journal is dead or dying.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is replayed, and into what.
@@ -147,7 +147,7 @@ pub fn replay(config: &ReplayConfig) -> Result<Replayed, ReplayError> {
     if path.exists() {
         return Err(ReplayError::Exists { path: path.clone() });
     }
-    let _lock = Lock::take(&config.dir)?;
+    let _lock = Lock::take(&config.dir, PATIENCE)?;
     let survey = Survey::of(&config.dir)?;
     let expected = Identity { cluster: config.cluster, geometry: geometry_hash(&config.geometry) };
     if let Some(found) = survey.identity() {

@@ -27,4 +27,5 @@ fn the_hash_of_a_geometry_knows_every_field_and_no_order_of_classes() {
     }
 }
 
+mod journal;
 mod pair;

@@ -12,6 +12,7 @@ use crate::wire::{Change, EmitRef, OpenChunk, PutRef, Standing};
 
 mod bounded;
 mod by_hand;
+mod cold;
 mod decided;
 mod hostile;
 mod planned;
