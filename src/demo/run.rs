@@ -493,8 +493,9 @@ impl<'o> Demo<'o> {
             self.timeline.note(side.member, self.killed, sign, at_ns);
             let changed = matches!(sign, Sign::Promoted | Sign::Solo) && self.client_ready;
             if changed && self.options.kill == Victim::Nobody {
-                let (letter, name) = (side.member.letter(), &event["event"]);
-                self.mishaps.push(format!("a false failover: side {letter} says {name}"));
+                let (letter, name, cause) =
+                    (side.member.letter(), &event["event"], &event["cause"]);
+                self.mishaps.push(format!("side {letter} says {name}, cause {cause}"));
             }
             if sign == Sign::Promoted && self.timeline.killed_ns.is_some() {
                 let epoch = event["epoch"].as_u64().unwrap_or(0);

@@ -131,6 +131,12 @@ impl Snapshot {
         });
     }
 
+    /// Whether a packet has been found that is not in a closed chunk.
+    #[cfg(test)]
+    pub(super) fn holds_packets(&self) -> bool {
+        !self.packets.is_empty() || self.chunk.packets() > 0
+    }
+
     /// What is changed after this look is in a batch.
     fn wants(&self, region: &Region, slot: u32) -> bool {
         let named = |slot: u32| {

@@ -29,3 +29,4 @@ fn the_hash_of_a_geometry_knows_every_field_and_no_order_of_classes() {
 
 mod journal;
 mod pair;
+mod snapshot;

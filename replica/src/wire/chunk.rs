@@ -35,6 +35,11 @@ impl OpenChunk {
         batch::push_emit(&mut self.body.rows, emit);
     }
 
+    /// How many packets are in it.
+    pub fn packets(&self) -> usize {
+        self.body.rows.emits.len()
+    }
+
     /// Takes a packet out again.
     pub fn forget_packet(&mut self, sent: SentRef) {
         let is_it = |row: &EmitRow| row.seq == sent.seq.raw() && row.ordinal == sent.ordinal;
