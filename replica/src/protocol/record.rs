@@ -22,6 +22,8 @@ use super::ids::NodeId;
 use super::view::{Answer, Request, View};
 
 const RECORD_VERSION: u8 = 1;
+/// Of a pair.
+const NODES: usize = 2;
 
 /// What a node knows of the view by itself.
 ///
@@ -156,7 +158,10 @@ impl Record {
             view => Some(View::from_bytes(view).ok()?),
         };
         let entries = rest.chunks_exact(2 + View::BYTES);
-        if entries.len() != usize::from(*count) || !entries.remainder().is_empty() || *count > 2 {
+        if entries.len() != usize::from(*count)
+            || !entries.remainder().is_empty()
+            || usize::from(*count) > NODES
+        {
             return None;
         }
         let said = entries.map(|entry| {
@@ -173,6 +178,11 @@ impl Record {
             Some((node, testimony))
         });
         let said = said.collect::<Option<Vec<_>>>()?;
+        if let [(one, _), (other, _)] = said[..]
+            && one == other
+        {
+            return None; // one node's word would count for both
+        }
         Some(Record { view, outdated: *outdated == 1, said, believed: None })
     }
 
@@ -186,7 +196,13 @@ impl Record {
         }
         match self.said.iter_mut().find(|(who, _)| *who == node) {
             Some((_, said)) => *said = testimony,
-            None => self.said.push((node, testimony)),
+            None => {
+                // A third node is none of the pair's, whoever wrote that down.
+                if self.said.len() == NODES {
+                    self.said.remove(0);
+                }
+                self.said.push((node, testimony));
+            }
         }
         let Testimony::Known(known) = testimony else { return None };
         if self.agree_on(testimony) || self.believed == Some(node) {
@@ -201,7 +217,7 @@ impl Record {
     }
 
     fn agree_on(&self, testimony: Testimony) -> bool {
-        self.said.len() == 2 && self.said.iter().all(|(_, said)| *said == testimony)
+        self.said.len() == NODES && self.said.iter().all(|(_, said)| *said == testimony)
     }
 
     /// Whether `node` may found the pair.
@@ -298,6 +314,29 @@ mod tests {
         assert_eq!(read(&mut record, A, Testimony::Something(9)), Answer::Current(None));
         let again = View::alone(10, 4, A);
         assert_eq!(set(&mut record, 9, again), Answer::Won(again));
+    }
+
+    /// Goal: somebody else's word in the record keeps nobody from agreeing, and no word counts twice.
+    #[test]
+    fn foreign_words_do_not_spoil_a_record() {
+        let stranger = Member { node: NodeId(65), incarnation: 1 };
+        let view = View::alone(9, 3, A);
+        let mut record = Record::default();
+        read(&mut record, stranger, Testimony::Something(463_873_244_690));
+        read(&mut record, A, Testimony::Known(view));
+        assert_eq!(read(&mut record, B, Testimony::Known(view)), Answer::Current(Some(view)));
+
+        let mut record = Record::default();
+        for node in [stranger, A, B, stranger, A] {
+            read(&mut record, node, Testimony::Nothing);
+            assert_eq!(Record::from_bytes(&record.to_bytes()).as_ref(), Some(&record));
+        }
+        let mut twice = Record::default();
+        read(&mut twice, A, Testimony::Something(7));
+        let mut bytes = twice.to_bytes();
+        bytes[2] = 2;
+        bytes.extend_from_within(4 + View::BYTES..);
+        assert_eq!(Record::from_bytes(&bytes), None, "one node's word for both");
     }
 
     #[test]
