@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -101,7 +102,7 @@ impl Files {
         };
         self.next += 1;
         let path = self.dir.join(file_name(FileKind::Segment, header.number));
-        let mut file = OpenOptions::new().append(true).create_new(true).open(path)?;
+        let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
         let bytes = header.encode();
         file.write_all(&bytes)?;
         self.sync_dir()?;
@@ -153,7 +154,9 @@ impl Files {
         let header = Header { kind: FileKind::Checkpoint, ..segment.header.clone() };
         let number = header.number;
         let path = self.dir.join(format!("{}.tmp", file_name(FileKind::Checkpoint, number)));
-        let file = BufWriter::with_capacity(256 << 10, File::create(&path)?);
+        let file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        let file = BufWriter::with_capacity(256 << 10, file);
         self.draft = Some(Draft { file, path, number, bytes: 0, unsynced: 0 });
         self.add(&header.encode())
     }

@@ -1,8 +1,8 @@
 //! One process at a time writes a journal, or replays it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -44,7 +44,8 @@ impl Lock {
             let path = path.to_owned();
             move |source| LockError::Io { path, source }
         };
-        fs::create_dir_all(dir).map_err(failed(dir))?;
+        // What is written there is the state of a service.
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed(dir))?;
         let path = dir.join("lock");
         let mut file = OpenOptions::new()
             .write(true)

@@ -23,7 +23,7 @@
 //!   ends. So a replay ends with a state that the pair had, or says that there is none.
 //! * **J5** Nothing is ever appended to the segment of an earlier process, and a replay changes nothing here.
 //!
-//! [`format`] and [`scan`] know bytes, [`survey`] knows a directory, `files` writes, `writer` is the thread.
+//! [`mod@format`] and [`scan`] know bytes, [`survey`] knows a directory, `files` writes, `writer` is the thread.
 
 pub mod format;
 pub mod scan;

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use super::files::{Files, Fsync};
 use super::format::Identity;
 use super::lock::LockError;
-use super::survey::Survey;
+use super::survey::{Stop, Survey};
 use crate::protocol::{History, Seq};
 use crate::wire::{self, BatchFrame, Outgoing, SharedFrame, SnapshotEnd};
 
@@ -302,10 +302,14 @@ impl Writer {
     /// What an earlier process left.
     fn look_around(&mut self) {
         self.reach = match Survey::of(self.files.dir()) {
-            Ok(survey) if survey.segments.is_empty() && survey.checkpoints.is_empty() => {
-                Reach::Nothing
+            // Nothing leads to segments alone.
+            Ok(survey) if survey.checkpoints.is_empty() => Reach::Nothing,
+            // Nor to what stands behind a gap: a chain whose first checkpoint never came to its end.
+            Ok(Survey { plan: Some(plan), .. })
+                if matches!(plan.stop, None | Some(Stop::Gap { .. })) =>
+            {
+                Reach::State(plan.state)
             }
-            Ok(Survey { plan: Some(plan), .. }) if plan.stop.is_none() => Reach::State(plan.state),
             Ok(_) => Reach::Unknown,
             Err(error) => {
                 tracing::warn!(%error, "the journal of before cannot be read: it is kept");

@@ -116,6 +116,7 @@ impl Turns {
         let bell = bell::watch(self.parts.table.seat())?;
         while self.turn(&bell).await? {}
         drop(bell);
+        self.parts.journal.rest(); // what was acknowledged last is handed over, and written before it is dropped
         self.parts.events.write(now().as_nanos(), "stopped", json!({}));
         let Parts { link, waiting, heartbeat, arbiter, .. } = self.parts;
         link.close().await;

@@ -220,6 +220,16 @@ fn what_the_new_state_lacks_is_put_aside() {
         assert_eq!(stage.told("journal_put_aside").len(), round - 1);
         assert_eq!(stage.leads_to(), Some(end));
     }
+    // A chain that never had a checkpoint, as a node leaves it that dies at once: nobody misses it.
+    store_segment(stage.dir.path(), 50, &[start(6, Seq::ZERO)], &[seq(6, 1), seq(6, 2)]);
+    let mut journal = stage.journal(1 << 20);
+    stage.is_at(seq(5, 2));
+    stage.let_copy();
+    assert!(journal.begin(history(&[start(5, Seq::ZERO)], seq(5, 2)), 5, false));
+    stage.until_told("journal_checkpoint", 3);
+    drop(journal);
+    assert_eq!(stage.told("journal_put_aside").len(), 1);
+    assert_eq!(stage.numbers(), (vec![51], vec![51]));
     let aside = stage.told("journal_put_aside")[0].clone();
     assert_eq!(aside["held"], "2:1");
     let aside = Path::new(aside["directory"].as_str().expect("a path"));

@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use hotpair_shm::{GatherTurn, QueueSpec, Seq as RegionSeq, Shares, SizeClass};
@@ -82,7 +84,7 @@ struct Stage {
     file: File,
     table: Table,
     journal: Journaling,
-    lines: std::io::Lines<BufReader<std::io::PipeReader>>,
+    lines: Receiver<Value>,
     now: Tick,
 }
 
@@ -108,7 +110,12 @@ impl Stage {
         let journal =
             Journaling::start(Some(config), &region, CLUSTER, geometry, NodeId(2), &events)
                 .expect("a directory of its own");
-        let lines = BufReader::new(read).lines();
+        let (line, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for text in BufReader::new(read).lines().map_while(Result::ok) {
+                let _ = line.send(serde_json::from_str(&text).expect("JSON"));
+            }
+        });
         Stage { dir, file, table, journal, lines, now: Tick::from_nanos(1_000_000_000) }
     }
 
@@ -123,13 +130,16 @@ impl Stage {
         self.journal.flush(&self.table, self.now);
     }
 
+    /// The loop turns until this is told: the thread may still be at something else.
     fn until_told(&mut self, event: &str) -> Value {
+        let began = Instant::now();
         loop {
-            let line = self.lines.next().expect("the sink lives").expect("text");
-            let line: Value = serde_json::from_str(&line).expect("JSON");
-            if line["event"] == event {
-                return line;
+            match self.lines.recv_timeout(Duration::from_millis(5)) {
+                Ok(line) if line["event"] == event => return line,
+                Ok(_) => {}
+                Err(_) => self.turn(),
             }
+            assert!(began.elapsed() < HANGS_AFTER, "no event {event}");
         }
     }
 
