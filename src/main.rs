@@ -11,6 +11,7 @@ mod exit;
 mod process;
 mod region_file;
 mod report;
+mod service;
 mod supervisor;
 
 use std::process::ExitCode;
