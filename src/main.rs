@@ -8,6 +8,7 @@ mod config;
 mod credentials;
 mod demo;
 mod exit;
+mod lab;
 mod process;
 mod region_file;
 mod report;
