@@ -51,7 +51,7 @@ impl Net {
         for (host, switch, address) in [("a", "l", 1), ("b", "r", 2), ("w", "r", 3), ("c", "l", 4)]
         {
             net.cable((switch, host), (host, "eth0"))?;
-            net.on(switch, &format!("link set {host} master bridge up"))?;
+            net.on(switch, &format!("link set dev {host} master bridge up"))?;
             net.on(host, &format!("address add 10.99.0.{address}/24 dev eth0"))?;
             net.on(host, "link set eth0 up")?;
         }
@@ -130,7 +130,7 @@ impl Net {
         let ((near, at_near), (far, at_far)) = (one, other);
         let (near, far) = (self.space(near), self.space(far));
         self.ip(&format!(
-            "link add {at_near} netns {near} type veth peer name {at_far} netns {far}"
+            "link add name {at_near} netns {near} type veth peer name {at_far} netns {far}"
         ))
     }
 
