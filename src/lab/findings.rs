@@ -20,7 +20,7 @@ pub(super) struct Findings {
     pub(super) told: Vec<Told>,
     /// When the load began.
     pub(super) load_ns: u64,
-    /// When the first step was taken.
+    /// When the fault began.
     pub(super) fault_ns: Option<u64>,
     /// What the client reports.
     pub(super) client: Value,
@@ -36,10 +36,13 @@ impl Findings {
     }
 
     fn verdict(&self) -> Verdict {
-        if ["lost", "duplicated", "diverged"].iter().any(|field| self.count(field) > 0) {
-            Verdict::Lost
-        } else if self.count("unanswered") > 0 || self.count("acked") == 0 {
+        let told_wrong = ["duplicated", "diverged"].iter().any(|field| self.count(field) > 0);
+        let unanswered = self.count("unanswered") > 0 || self.count("acked") == 0;
+        if unanswered && !told_wrong {
+            // What does not answer is counted as lost as well.
             Verdict::Unanswered
+        } else if told_wrong || self.count("lost") > 0 {
+            Verdict::Lost
         } else {
             Verdict::Ok
         }
@@ -62,6 +65,10 @@ impl Findings {
         let fault_ns = self.fault_ns?;
         let micros = |from: u64, to: u64| to.saturating_sub(from) / 1_000;
         if phase == "outage" {
+            // One that did not end has no length.
+            if self.count("unanswered") > 0 {
+                return None;
+            }
             return self.outage_ns(fault_ns).map(|ns| ns / 1_000);
         }
         let promoted = self.promotions().find(|told| told.t_ns >= fault_ns)?;
@@ -134,10 +141,13 @@ impl Findings {
             wrong.push(format!("{promotions} promotions, not {expected}"));
         }
         let from_ns = self.fault_ns.unwrap_or(self.load_ns);
-        for name in &expect.events {
-            let seen = |told: &Told| told.name == *name && told.t_ns >= from_ns;
+        for expected in &expect.events {
+            let (name, text) = expected.split_once(": ").unwrap_or((expected, ""));
+            let seen = |told: &Told| {
+                told.name == name && told.t_ns >= from_ns && told.event.to_string().contains(text)
+            };
             if !self.told.iter().any(seen) {
-                wrong.push(format!("no node reported `{name}`"));
+                wrong.push(format!("no node reported `{expected}`"));
             }
         }
         let outage = self.phase("outage").map(Duration::from_micros);

@@ -116,6 +116,12 @@ impl<'s> Lab<'s> {
             true => (format!("addresses = [\"{}/24 dev eth0\"]", net::SERVICE_IP), net::SERVICE),
             false => (String::new(), "0.0.0.0:9000"),
         };
+        let hooks = match pair.hooks {
+            true => {
+                "on_primary = [\"true\"]\non_backup = [\"sleep\", \"600\"]\nhook_limit = \"300ms\""
+            }
+            false => "",
+        };
         let slots = OBJECTS + 4096;
         let blocks = 2 * slots + 16 * 64 + 16 * 512;
         Ok(format!(
@@ -140,6 +146,7 @@ payload_bytes = 256
 blocks = {blocks}
 [service]
 {service}
+{hooks}
 [[queue]]
 name = "objects"
 [[port]]
@@ -221,8 +228,7 @@ count = 2
         let program = in_space(&self.net.space("w"), &own()?, &arguments).heard();
         self.witness = Some(program.start()?);
         let until = Instant::now() + START_PATIENCE;
-        loop {
-            let Some(witness) = &mut self.witness else { break };
+        while let Some(witness) = &mut self.witness {
             if !witness.lines().is_empty() {
                 return Ok(());
             }
@@ -265,7 +271,7 @@ count = 2
     fn take(&mut self, step: &Step) -> Result<(), Failure> {
         let host = step.host.map(|who| self.resolve(who)).transpose()?;
         self.same = host.or(self.same);
-        if self.findings.fault_ns.is_none() {
+        if self.findings.fault_ns.is_none() && self.scenario.is_fault(step) {
             let now_ns = monotonic_ns();
             self.findings.fault_ns = Some(now_ns);
             // What dies is no side of the client's: answers are told apart by their times.

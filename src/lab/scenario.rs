@@ -32,11 +32,13 @@ pub(super) struct Pair {
     pub(super) replicated: bool,
     /// Without it the address stays on host a.
     pub(super) take_over: bool,
+    /// Commands follow the role: one that ends on the new primary, one that does not on the new back-up.
+    pub(super) hooks: bool,
 }
 
 impl Default for Pair {
     fn default() -> Pair {
-        Pair { replicated: true, take_over: true }
+        Pair { replicated: true, take_over: true, hooks: false }
     }
 }
 
@@ -64,6 +66,9 @@ pub(super) struct Step {
     pub(super) after: Option<String>,
     #[serde(rename = "do")]
     pub(super) act: Act,
+    /// The fault from which phases and the outage count. Without one, the first step.
+    #[serde(default)]
+    pub(super) fault: bool,
     pub(super) host: Option<Who>,
     pub(super) link: Option<Link>,
     /// Of the packets that arrive, so many are dropped.
@@ -144,7 +149,7 @@ pub(super) struct Expect {
     pub(super) verdict: Verdict,
     /// How often a node becomes primary after the load has begun. Without it, any number.
     pub(super) promotions: Option<u32>,
-    /// Events that some node reports after the first step.
+    /// Events that some node reports after the fault: names, or a name and a text of its line (`hook_ended: killed`).
     pub(super) events: Vec<String>,
     /// The longest that the client may have waited between two answers.
     pub(super) outage_max: Option<Span>,
@@ -198,6 +203,11 @@ impl Scenario {
             }
         }
         Ok(scenario)
+    }
+
+    /// Whether phases count from this step on.
+    pub(super) fn is_fault(&self, step: &Step) -> bool {
+        step.fault || self.step.iter().all(|step| !step.fault)
     }
 
     /// Whether it needs a packet filter.

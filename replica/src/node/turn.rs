@@ -257,9 +257,11 @@ impl Turns {
                 self.is_primary = true;
                 self.draining = None;
                 let again = roles::become_primary(table, start, *role_change_max);
+                // Timed before its followers act, told after.
+                let at = now();
                 self.following.primary(start.epoch);
                 let fields = json!({ "epoch": start.epoch, "packets_again": again });
-                events.write(now().as_nanos(), "primary", fields);
+                events.write(at.as_nanos(), "primary", fields);
             }
             Action::BecomeBackup { epoch, since, diverged, receipt } => {
                 self.following.over();
