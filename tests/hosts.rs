@@ -59,6 +59,7 @@ scenarios!(
     deaf_backup,
     deaf_primary,
     host_killed,
+    host_killed_ipv6,
     host_killed_without_replication,
     host_killed_without_take_over,
     lossy,

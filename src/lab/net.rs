@@ -7,7 +7,7 @@
 //!        eth1 ══════════════ pair ═════════════ eth1
 //! ```
 //!
-//! On the switches 10.99.0.0/24 (a .1, b .2, w .3, c .4, the service .10); on the pair's own cable 10.98.0.0/24.
+//! On the switches 10.99.0.0/24 and fd99::/64 (a .1, b .2, w .3, c .4, the service .10); on the pair's own cable 10.98.0.0/24.
 
 use std::path::Path;
 use std::process::Command;
@@ -25,6 +25,8 @@ const SPACES: [&str; 6] = ["l", "r", "a", "b", "w", "c"];
 /// The service's address, and its port's.
 pub(super) const SERVICE_IP: &str = "10.99.0.10";
 pub(super) const SERVICE: &str = "10.99.0.10:9000";
+pub(super) const SERVICE_IP6: &str = "fd99::10";
+pub(super) const SERVICE6: &str = "[fd99::10]:9000";
 pub(super) const WITNESS: &str = "10.99.0.3:7400";
 
 /// The namespaces; gone when dropped.
@@ -54,6 +56,7 @@ impl Net {
             net.on(switch, &format!("link set dev {host} master bridge up"))?;
             net.on(host, &format!("address add 10.99.0.{address}/24 dev eth0"))?;
             net.on(host, "link set eth0 up")?;
+            net.on(host, &format!("address add fd99::{address}/64 dev eth0 nodad"))?;
         }
         net.cable(("l", "trunk"), ("r", "trunk"))?;
         for switch in ["l", "r"] {

@@ -113,6 +113,9 @@ impl<'s> Lab<'s> {
         let pair = self.scenario.pair;
         let mode = if pair.replicated { "sync" } else { "local" };
         let (service, bind) = match pair.take_over {
+            true if pair.ipv6 => {
+                (format!("addresses = [\"{}/64 dev eth0\"]", net::SERVICE_IP6), net::SERVICE6)
+            }
             true => (format!("addresses = [\"{}/24 dev eth0\"]", net::SERVICE_IP), net::SERVICE),
             false => (String::new(), "0.0.0.0:9000"),
         };
@@ -247,9 +250,10 @@ count = 2
 
     fn start_client(&mut self) -> Result<(), Failure> {
         let load = self.scenario.load;
+        let service = if self.scenario.pair.ipv6 { net::SERVICE6 } else { net::SERVICE };
         let arguments = [
             "demo-client".to_owned(),
-            format!("--service={}", net::SERVICE),
+            format!("--service={service}"),
             format!("--rate={}", load.rate),
             format!("--seconds={}", load.seconds),
             format!("--objects={OBJECTS}"),

@@ -34,11 +34,13 @@ pub(super) struct Pair {
     pub(super) take_over: bool,
     /// Commands follow the role: one that ends on the new primary, one that does not on the new back-up.
     pub(super) hooks: bool,
+    /// The service has an IPv6 address.
+    pub(super) ipv6: bool,
 }
 
 impl Default for Pair {
     fn default() -> Pair {
-        Pair { replicated: true, take_over: true, hooks: false }
+        Pair { replicated: true, take_over: true, hooks: false, ipv6: false }
     }
 }
 
