@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::command;
 use crate::config::Config;
 use crate::demo;
+use crate::lab;
 use crate::process;
 use crate::report::Outcome;
 use crate::supervisor;
@@ -113,6 +114,9 @@ enum Command {
     Journal(command::journal::Action),
     /// Measure how fast it is here, and how far from what the machine can do
     Bench(command::bench::Options),
+    /// Let hosts fail on purpose, and see what their clients see
+    #[command(subcommand)]
+    Lab(lab::Action),
     #[command(hide = true)]
     NodeInner {
         #[command(flatten)]
@@ -183,6 +187,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Region(action) => command::region::run(&action),
         Command::Journal(action) => command::journal::run(&action),
         Command::Bench(options) => command::bench::run(&options),
+        Command::Lab(action) => lab::run(&action),
         Command::NodeInner { config } => command::node::run(&config.load()?),
         Command::Under { parent, argv } => process::under(parent, &argv),
         Command::DemoClient(options) => demo::client::run(&options),

@@ -4,9 +4,11 @@ mod file;
 mod mode;
 mod units;
 
+use std::net::IpAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use hotpair_ioports::{ParseAddressError, ServiceAddress};
 use hotpair_replica::protocol::Timing;
 use hotpair_shm::{Geometry, Lock, Pages, QueuePolicy, QueueSpec, Shares, SizeClass};
 
@@ -147,6 +149,18 @@ impl Config {
         self.file.port.iter().map(|port| port.mode.get_ref().of_region()).collect()
     }
 
+    /// The addresses that move with the role.
+    pub(crate) fn service_addresses(&self) -> Vec<ServiceAddress> {
+        let addresses = self.file.service.addresses.iter();
+        // Checked when the file was read.
+        addresses.filter_map(|address| address.get_ref().parse().ok()).collect()
+    }
+
+    /// Whether it is one of them.
+    pub(crate) fn is_service_address(&self, ip: IpAddr) -> bool {
+        self.service_addresses().iter().any(|address| address.ip == ip)
+    }
+
     /// The name of this node's region.
     pub(crate) fn region_name(&self) -> &str {
         self.file.region.name.get_ref()
@@ -240,6 +254,7 @@ fn check(file: &File) -> Result<(), Wrong> {
     }
     check_waits(file)?;
     check_journal(file)?;
+    check_service(file)?;
     if file.heartbeat.every.get_ref().0.is_zero() {
         return Err(Wrong::at(file.heartbeat.every.span(), "heartbeats need a time between them"));
     }
@@ -293,6 +308,37 @@ fn check_journal(file: &File) -> Result<(), Wrong> {
     if journal.segment.get_ref().0 < SEGMENT_BYTES_MIN {
         let why = "each segment is followed by a copy of the whole state: at least 1 MiB";
         return Err(Wrong::at(journal.segment.span(), why));
+    }
+    Ok(())
+}
+
+fn check_service(file: &File) -> Result<(), Wrong> {
+    let service = &file.service;
+    let mut seen: Vec<IpAddr> = Vec::new();
+    for text in &service.addresses {
+        let address: ServiceAddress = text
+            .get_ref()
+            .parse()
+            .map_err(|error: ParseAddressError| Wrong::at(text.span(), error.to_string()))?;
+        if seen.contains(&address.ip) {
+            let why = format!("{} stands here twice", address.ip);
+            return Err(Wrong::at(text.span(), why));
+        }
+        for own in [*file.replication.listen.get_ref(), file.replication.peer] {
+            if own.ip() == address.ip {
+                let why = format!("{} is where a node listens: it does not move", address.ip);
+                return Err(Wrong::at(text.span(), why));
+            }
+        }
+        seen.push(address.ip);
+    }
+    for command in [&service.on_primary, &service.on_backup].into_iter().flatten() {
+        if command.get_ref().is_empty() {
+            return Err(Wrong::at(command.span(), "the command is empty"));
+        }
+    }
+    if service.hook_limit.get_ref().0.is_zero() {
+        return Err(Wrong::at(service.hook_limit.span(), "no hook ends within no time"));
     }
     Ok(())
 }

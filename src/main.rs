@@ -8,9 +8,11 @@ mod config;
 mod credentials;
 mod demo;
 mod exit;
+mod lab;
 mod process;
 mod region_file;
 mod report;
+mod service;
 mod supervisor;
 
 use std::process::ExitCode;

@@ -14,6 +14,7 @@
 mod backoff;
 mod child;
 mod events;
+mod hooks;
 mod notice;
 mod plan;
 
@@ -24,6 +25,7 @@ use nix::sys::signal::Signal;
 
 use self::child::{Death, Kind, Supervised};
 use self::events::Events;
+use self::hooks::Hooks;
 pub(crate) use self::notice::LAUNCH;
 use self::notice::Notice;
 use crate::config::Config;
@@ -42,13 +44,15 @@ pub(crate) fn run(config: &Config, json: bool) -> Outcome {
     let signals = Signals::listen()?;
     region_file::make_way(config)?;
     let events = Events::new(json, config.file.pair.node.letter());
-    let notice = Notice::start(config)?;
+    let notice = Notice::start(config, &events)?;
     let mut children = vec![Supervised::new(Kind::Node, plan::node(config)?)];
     children.extend(plan::others(config)?);
 
-    let mut supervisor = Supervisor { signals, events, notice, children };
+    let hooks = Hooks::of(config);
+    let mut supervisor = Supervisor { signals, events, notice, hooks, children };
     let ended = supervisor.serve();
     supervisor.stop();
+    supervisor.notice.ended();
     if !config.file.region.keep {
         region_file::remove(config.region_name());
     }
@@ -59,6 +63,7 @@ struct Supervisor {
     signals: Signals,
     events: Events,
     notice: Notice,
+    hooks: Hooks,
     children: Vec<Supervised>,
 }
 
@@ -78,6 +83,7 @@ impl Supervisor {
                 return Ok(exit);
             }
             self.kill_a_silent_node();
+            self.hooks.turn(&self.events);
             self.sleep();
         }
     }
@@ -111,6 +117,7 @@ impl Supervisor {
         for child in &mut self.children {
             for line in child.child().map(|child| child.lines()).unwrap_or_default() {
                 self.events.forward(&line);
+                self.hooks.hear(&line);
             }
         }
     }
@@ -124,6 +131,9 @@ impl Supervisor {
                 Some(Death::Restarts { pid, how, pause }) => {
                     let kind = child.kind.as_str();
                     self.events.died(kind, child.name(), pid, &how, pause.as_millis());
+                    if child.kind == Kind::Node {
+                        self.hooks.node_died();
+                    }
                 }
                 Some(Death::Stillborn { exit, failure: None }) => return Ok(Some(exit)),
                 Some(Death::Stillborn { exit, failure: Some(failure) }) => {
@@ -146,7 +156,8 @@ impl Supervisor {
 
     fn sleep(&self) {
         let now = Instant::now();
-        let due = self.children.iter().filter_map(Supervised::start_at).min();
+        let due = self.children.iter().filter_map(Supervised::start_at);
+        let due = due.chain(self.hooks.wake_at()).min();
         let timeout = due.map_or(TURN, |due| due.saturating_duration_since(now).min(TURN));
         let mut fds = vec![self.signals.as_fd()];
         fds.extend(self.children.iter().filter_map(|child| child.child_ref()?.lines_fd()));

@@ -106,7 +106,7 @@ impl Holder {
             if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_visible) {
                 return Err(HolderError::Name { name: name.to_owned() });
             }
-            let socket = bind(address)
+            let socket = bind(address, false)
                 .map_err(|source| HolderError::Socket { name: name.to_owned(), source })?;
             if opened.insert(name.to_owned(), socket).is_some() {
                 return Err(HolderError::Twice { name: name.to_owned() });

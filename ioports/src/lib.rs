@@ -19,7 +19,8 @@
 //! # Words
 //! A *port* is one process between one socket and one region. Its *classifier* names the object that a
 //! packet is for. Its *socket source* is where the socket comes from; a *holder* is a process that keeps
-//! the socket open for the ports of both sides, so that what waits in it outlives either.
+//! the socket open for the ports of both sides, so that what waits in it outlives either. A *service address*
+//! is the socket's address where it moves between hosts with the role; an [`AddressKeeper`] moves it.
 //!
 //! # What holds at all times
 //! * **P1** A packet is read only while the region is PRIMARY and its node lives, looked at before each read.
@@ -49,6 +50,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod address;
 mod classify;
 mod counters;
 mod descriptor;
@@ -60,6 +62,10 @@ mod source;
 mod stop;
 mod udp;
 
+pub use address::{
+    AddressError, AddressKeeper, AddressNews, HardwareAddress, LIFETIME, ParseAddressError,
+    ServiceAddress, remove as remove_addresses,
+};
 pub use classify::{AllKeyless, ByBytes, ByPeer, Classified, Classifier, KeyLength, PacketKey};
 pub use counters::{Counters, Snapshot};
 pub use descriptor::keep_over_exec;

@@ -3,15 +3,20 @@
 //! On one host the two ports of a pair must share a socket, or the packets that wait in the dead
 //! side's socket die with it. So a process that maps no region (and therefore dies and is seen to
 //! die at once) opens it, and both ports hold a descriptor of the same socket.
+//!
+//! Between hosts it is the address that moves. The port of each host is bound to it all the time, so that
+//! nothing but the address stands between a promotion and the first packet.
 
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use nix::sys::socket::{SockType, getsockopt, setsockopt, sockopt};
+use nix::sys::socket::{
+    self, AddressFamily, SockFlag, SockType, SockaddrStorage, getsockopt, setsockopt, sockopt,
+};
 
 use crate::descriptor;
 use crate::holder::{self, RequestError};
@@ -24,11 +29,14 @@ const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 
 /// Where the service socket of a port comes from.
 ///
-/// Written `127.0.0.1:5060`, `holder:/run/hotpair/demo.sock#sip` or `fd:3`.
+/// Written `127.0.0.1:5060`, `service:192.0.2.10:5060`, `holder:/run/hotpair/demo.sock#sip` or `fd:3`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SocketSource {
     /// The port binds to this address itself.
     Bind(SocketAddr),
+    /// The same, and the address comes and goes with the role: the port binds before it is there
+    /// (`IP_FREEBIND`), and reads and sends only while it is.
+    Service(SocketAddr),
     /// The port asks the [`Holder`](crate::Holder) that listens at `path` for socket `name`.
     Holder {
         /// Where the holder listens.
@@ -44,7 +52,8 @@ impl SocketSource {
     /// Opens, asks for, or takes over the socket.
     pub fn open(&self) -> Result<UdpSocket, OpenError> {
         match self {
-            SocketSource::Bind(address) => bind(*address),
+            SocketSource::Bind(address) => bind(*address, false),
+            SocketSource::Service(address) => bind(*address, true),
             SocketSource::Holder { path, name } => {
                 let fd = holder::request(path, name)?;
                 as_udp(fd, self)
@@ -62,6 +71,7 @@ impl fmt::Display for SocketSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SocketSource::Bind(address) => write!(f, "{address}"),
+            SocketSource::Service(address) => write!(f, "service:{address}"),
             SocketSource::Holder { path, name } => write!(f, "holder:{}#{name}", path.display()),
             SocketSource::Inherited(number) => write!(f, "fd:{number}"),
         }
@@ -70,7 +80,7 @@ impl fmt::Display for SocketSource {
 
 /// A text that names no socket source.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is none of IP:PORT, holder:PATH#NAME, fd:NUMBER")]
+#[error("`{text}` is none of IP:PORT, service:IP:PORT, holder:PATH#NAME, fd:NUMBER")]
 pub struct ParseSourceError {
     /// What was given.
     pub text: String,
@@ -84,6 +94,9 @@ impl FromStr for SocketSource {
         if let Some(number) = text.strip_prefix("fd:") {
             let number = number.parse::<u16>().map_err(|_| wrong())?;
             return Ok(SocketSource::Inherited(number.into()));
+        }
+        if let Some(address) = text.strip_prefix("service:") {
+            return address.parse().map(SocketSource::Service).map_err(|_| wrong());
         }
         if let Some(held) = text.strip_prefix("holder:") {
             return match held.rsplit_once('#') {
@@ -167,8 +180,9 @@ impl OpenError {
 }
 
 /// Binds a service socket: room for a burst, and a clear word about who is in the way.
-pub(crate) fn bind(address: SocketAddr) -> Result<UdpSocket, OpenError> {
-    let socket = UdpSocket::bind(address).map_err(|source| match source.kind() {
+pub(crate) fn bind(address: SocketAddr, moves: bool) -> Result<UdpSocket, OpenError> {
+    let bound = if moves { bind_ahead(address) } else { UdpSocket::bind(address) };
+    let socket = bound.map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => OpenError::InUse { address, owner: owner_of(address) },
         _ => OpenError::Bind { address, source },
     })?;
@@ -177,6 +191,19 @@ pub(crate) fn bind(address: SocketAddr) -> Result<UdpSocket, OpenError> {
         let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER_BYTES);
     }
     Ok(socket)
+}
+
+/// Binds to an address that may not be there yet.
+fn bind_ahead(address: SocketAddr) -> io::Result<UdpSocket> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::Inet,
+        SocketAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let socket = socket::socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    // IPv6 sockets obey it too.
+    setsockopt(&socket, sockopt::IpFreebind, &true)?;
+    socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    Ok(UdpSocket::from(socket))
 }
 
 /// Checks that a descriptor from elsewhere is what we take it for.
@@ -204,13 +231,27 @@ mod tests {
 
     #[test]
     fn sources_are_written_as_they_are_read() {
-        for text in ["127.0.0.1:5060", "[::]:53", "holder:/run/a#b.sock#sip", "fd:3"] {
+        for text in [
+            "127.0.0.1:5060",
+            "[::]:53",
+            "service:192.0.2.1:9",
+            "service:[2001:db8::1]:9",
+            "holder:/run/a#b.sock#sip",
+            "fd:3",
+        ] {
             let source: SocketSource = text.parse().expect(text);
             assert_eq!(source.to_string(), text);
         }
-        for text in
-            ["", "5060", "localhost:5060", "holder:/run/x", "holder:#a", "holder:/x#", "fd:-1"]
-        {
+        for text in [
+            "",
+            "5060",
+            "localhost:5060",
+            "service:5060",
+            "holder:/run/x",
+            "holder:#a",
+            "holder:/x#",
+            "fd:-1",
+        ] {
             let error = text.parse::<SocketSource>().expect_err(text);
             assert!(error.to_string().contains("IP:PORT"), "{error}");
         }
@@ -232,6 +273,15 @@ mod tests {
         let error = SocketSource::Bind("192.0.2.1:9".parse().expect("an address")).open();
         let help = error.expect_err("a documentation address").help();
         assert!(help.expect("a known cause").contains("192.0.2.1"));
+    }
+
+    #[test]
+    fn a_service_address_is_bound_before_it_is_there() {
+        for text in ["192.0.2.1:9999", "[2001:db8::1]:9999"] {
+            let address: SocketAddr = text.parse().expect("valid");
+            let socket = SocketSource::Service(address).open().expect(text);
+            assert_eq!(socket.local_addr().expect("bound"), address);
+        }
     }
 
     #[test]

@@ -16,6 +16,9 @@
 //! socket is not even polled for input, because what waits there is for the other port and would
 //! keep this one spinning. A port without that right sleeps on its bell, which the promotion rings.
 //!
+//! The port of a service address reads and sends only while the address is on this host, which the kernel
+//! tells it: after a promotion the state is there first, then the address, then packets.
+//!
 //! # When a port sends
 //! Whether an emitted packet may leave is decided by the region (`released >= seq`, PRIMARY); it is
 //! looked at once more for each packet right before the system call.
@@ -37,6 +40,7 @@ use hotpair_shm::Bell;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::address::Presence;
 use crate::classify::Classifier;
 use crate::counters::Counters;
 use crate::descriptor::kernel_drops;
@@ -176,6 +180,13 @@ pub fn run(
     let local = socket.local_addr().map_err(os("ask for the socket's address"))?;
     tracing::info!(port = %config.port, %local, source = %config.socket, "the port has its socket");
 
+    let mut presence = match config.socket {
+        SocketSource::Service(address) => {
+            Some(Presence::watch(address.ip()).map_err(os("watch for the service address"))?)
+        }
+        _ => None,
+    };
+
     let mut ingress = Ingress::new(config);
     let mut egress = Egress::new(config, local);
     let mut told = false;
@@ -191,6 +202,7 @@ pub fn run(
                     ingress: &mut ingress,
                     egress: &mut egress,
                     counters,
+                    presence: presence.as_mut(),
                     kernel_asked: None,
                     rung: false,
                 };
@@ -219,6 +231,8 @@ struct Port<'a> {
     ingress: &'a mut Ingress,
     egress: &'a mut Egress,
     counters: &'a Counters,
+    /// Of the service address, where it comes and goes.
+    presence: Option<&'a mut Presence>,
     kernel_asked: Option<Instant>,
     /// The bell was rung, and is readable until it is quietened.
     rung: bool,
@@ -229,7 +243,7 @@ impl Port<'_> {
     fn serve(&mut self, classifier: &mut dyn Classifier, stop: &Stop) -> Result<(), RunError> {
         let mut was_reading = false;
         while !stop.is_stopped() {
-            let reading = self.seat.may_read();
+            let reading = self.may_read();
             if reading != was_reading {
                 was_reading = reading;
                 self.tell(reading);
@@ -244,7 +258,17 @@ impl Port<'_> {
             } else {
                 self.ingress.give_back(&mut self.seat, self.counters);
             }
-            worked |= self.egress.step(&mut self.seat, self.socket, self.counters);
+            if self.is_here() {
+                worked |= self.egress.step(&mut self.seat, self.socket, self.counters);
+            } else {
+                self.egress.give_back(&mut self.seat);
+            }
+            if self.egress.held() == Some(Held::AddressGone)
+                && let Some(presence) = &mut self.presence
+            {
+                presence.look();
+                continue;
+            }
             if worked {
                 continue;
             }
@@ -260,6 +284,15 @@ impl Port<'_> {
             self.sleep(reading, stop)?;
         }
         Ok(())
+    }
+
+    /// Whether the socket's address is on this host.
+    fn is_here(&self) -> bool {
+        self.presence.as_ref().is_none_or(|presence| presence.is_here())
+    }
+
+    fn may_read(&self) -> bool {
+        self.is_here() && self.seat.may_read()
     }
 
     /// Sleeps until there may be something to do: a packet, a bell, a request to stop.
@@ -278,29 +311,38 @@ impl Port<'_> {
                 events |= PollFlags::POLLOUT;
                 HELD_MS_MAX
             }
-            Some(Held::DeviceFull) => HELD_MS_MAX,
+            Some(Held::DeviceFull | Held::AddressGone) => HELD_MS_MAX,
         };
         // While packets are held the bell cannot be armed: it would announce, without end, those
         // behind them. A change of role, which waits for what we hold, is seen by waking often.
         let bell = Bell::Port(self.seat.port);
-        let armed = self.egress.held().is_none();
+        // The same without our address, whose coming the kernel announces.
+        let armed = self.egress.held().is_none() && self.is_here();
         if std::mem::take(&mut self.rung) {
             self.seat.participant.disarm_bell(bell);
         }
         let quiet = !armed || self.seat.participant.arm_bell(bell);
         // A promotion between our look at the role and the arming rang an unarmed bell.
-        let result = if quiet && self.seat.may_read() == reading {
+        let result = if quiet && self.may_read() == reading {
+            let moved = self.presence.as_ref().map_or(stop.as_fd(), |presence| presence.as_fd());
             let rung = self.seat.bell_fd().map_err(os("open the bell"))?;
             let mut fds = [
                 PollFd::new(stop.as_fd(), PollFlags::POLLIN),
                 PollFd::new(rung, PollFlags::POLLIN),
+                // Where there is none, the first once more.
+                PollFd::new(moved, PollFlags::POLLIN),
                 PollFd::new(self.socket.as_fd(), events),
             ];
             // Not even without events: an error that waits on the socket would keep us awake.
-            let count = if events.is_empty() { 2 } else { 3 };
+            let count = if events.is_empty() { 3 } else { 4 };
             self.counters.slept();
             let result = sleep(&mut fds[..count], millis);
             self.rung = fds[1].any().unwrap_or(true);
+            if fds[2].any().unwrap_or(true)
+                && let Some(presence) = &mut self.presence
+            {
+                presence.look();
+            }
             result
         } else {
             Ok(())

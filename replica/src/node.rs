@@ -22,6 +22,7 @@ mod control;
 mod divergence;
 mod draining;
 mod events;
+mod following;
 mod journal;
 #[doc(hidden)]
 pub mod measure;
@@ -61,6 +62,7 @@ use control::Control;
 pub use control::{AskError, Outcome, Reply, Request, ask};
 use divergence::Divergences;
 use events::EventSink;
+pub use following::{NodeEvents, RoleNews};
 use journal::Journaling;
 use notices::Teller;
 use reaping::Reaping;
@@ -82,6 +84,7 @@ enum Notice {
     LeaseExpired(LeaseExpired),
     Asked(control::Asked),
     BusyPoll(bool),
+    Doubted,
     Stop,
 }
 
@@ -252,6 +255,17 @@ impl Node {
     #[must_use]
     pub fn certificates(&self) -> LookNow {
         self.certificates.look_now()
+    }
+
+    /// Tells `follower` of this node's role from now on. It is called in the loop, and must return at once.
+    pub fn follow_roles(&mut self, follower: impl FnMut(RoleNews) + Send + 'static) {
+        self.turns.following.begin(Box::new(follower));
+    }
+
+    /// A handle by which to add to its timeline.
+    #[must_use]
+    pub fn events(&self) -> NodeEvents {
+        NodeEvents { sink: self.turns.parts.events.clone(), tell: self.tell.clone() }
     }
 
     /// The region that it owns.

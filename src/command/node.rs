@@ -26,7 +26,8 @@ const ROLE_CHANGE_MAX: Duration = Duration::from_millis(50);
 pub(crate) fn run(config: &Config) -> Outcome {
     // Before the node starts its threads, so that all of them leave the signals to ours.
     let signals = Signals::listen()?;
-    let node = Node::start(settings(config)?).map_err(|error| explain(&error))?;
+    let mut node = Node::start(settings(config)?).map_err(|error| explain(&error))?;
+    crate::service::follow(config, &mut node)?;
     let (stopper, certificates) = (node.stopper(), node.certificates());
     thread::Builder::new()
         .name("signals".to_owned())

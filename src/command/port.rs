@@ -46,6 +46,9 @@ pub(crate) fn serve(config: &Config, port: &Port, mut classifier: impl Classifie
     let name = port.name.get_ref();
     let failed = || Failure::new(format!("cannot run port {name}"));
     let socket = match (&port.bind, &port.holder) {
+        (Some(address), _) if config.is_service_address(address.ip()) => {
+            SocketSource::Service(*address)
+        }
         (Some(address), _) => SocketSource::Bind(*address),
         (None, Some(path)) => SocketSource::Holder { path: path.clone(), name: name.clone() },
         (None, None) => return Err(failed().because("it has neither `bind` nor `holder`")),

@@ -27,6 +27,8 @@ pub(crate) struct File {
     pub(crate) journal: Journal,
     pub(crate) region: Region,
     #[serde(default)]
+    pub(crate) service: Service,
+    #[serde(default)]
     pub(crate) queue: Vec<Queue>,
     #[serde(default)]
     pub(crate) port: Vec<Port>,
@@ -216,6 +218,28 @@ pub(crate) enum Mlock {
 pub(crate) struct Class {
     pub(crate) payload_bytes: u32,
     pub(crate) blocks: u32,
+}
+
+/// What moves with the role.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Service {
+    pub(crate) addresses: Vec<Spanned<String>>,
+    pub(crate) on_primary: Option<Spanned<Vec<String>>>,
+    pub(crate) on_backup: Option<Spanned<Vec<String>>>,
+    pub(crate) hook_limit: Spanned<Span>,
+}
+
+impl Default for Service {
+    fn default() -> Service {
+        let limit = Span(std::time::Duration::from_secs(10));
+        Service {
+            addresses: Vec::new(),
+            on_primary: None,
+            on_backup: None,
+            hook_limit: Spanned::new(0..0, limit),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]

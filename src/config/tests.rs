@@ -47,6 +47,10 @@ fn the_documented_defaults_are_the_defaults() {
     documented.file.control.delay_acks = None;
     documented.file.replication.divergences = None;
     documented.file.journal.dir = None;
+    documented.file.service = file::Service {
+        hook_limit: documented.file.service.hook_limit.clone(),
+        ..file::Service::default()
+    };
     // Spans differ, values must not.
     let values = |config: &Config| {
         let text = format!("{:#?}", config.file);
@@ -121,6 +125,11 @@ fn wrong_files_are_blamed_by_line_and_caret() {
         ("bound of nothing",  "# packet_bytes_max = 1984",   "mode = { bounded = { age = \"0ms\", bytes = \"1KiB\" } }", "a bound of nothing"),
         ("half a bound",      "# packet_bytes_max = 1984",   "mode = { bounded = { age = \"5ms\" } }", "missing field `bytes`"),
         ("no unit of bytes",  "# packet_bytes_max = 1984",   "mode = { bounded = { age = \"5ms\", bytes = \"9\" } }", "is not a size"),
+        ("no interface",       "# addresses = [",         "addresses = [\"192.0.2.1/24\"]\n# ", "dev INTERFACE"),
+        ("twice",              "# addresses = [",         "addresses = [\"192.0.2.1/24 dev a\", \"192.0.2.1/32 dev a\"]\n# ", "stands here twice"),
+        ("an address of a node", "# addresses = [",       "addresses = [\"127.0.0.1/8 dev lo\"]\n# ", "it does not move"),
+        ("no time for a hook", "# hook_limit = \"10s\"", "hook_limit = \"0s\"", "no time"),
+        ("empty hook",         "# on_primary = [",        "on_primary = []\n# ", "command is empty"),
         ("empty command",      "[\"./my-worker\"]",       "[]",                   "command is empty"),
     ];
     for (why, from, to, message) in cases {

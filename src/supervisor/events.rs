@@ -1,6 +1,7 @@
 //! What a supervisor says: one JSON object a line, or a sentence for people.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -39,6 +40,23 @@ impl Events {
         self.say(
             json!({"event": "killed_silent_node", "pid": pid, "silent_ms": silent_ms}),
             &format!("the node (process {pid}) said nothing for {silent_ms} ms and was killed"),
+        );
+    }
+
+    /// A service address that a node left behind was removed.
+    pub(crate) fn address_removed(&self, address: &str) {
+        self.say(
+            json!({"event": "address_removed", "address": address, "by": "supervisor"}),
+            &format!("the address {address}, which a dead node held, was removed"),
+        );
+    }
+
+    /// A hook ran, or did not.
+    pub(crate) fn hook_ended(&self, hook: &str, how: &str, took: Duration) {
+        let ms = took.as_millis() as u64;
+        self.say(
+            json!({"event": "hook_ended", "hook": hook, "how": how, "ms": ms}),
+            &format!("{hook}: {how}, {ms} ms"),
         );
     }
 

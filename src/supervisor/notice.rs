@@ -9,13 +9,16 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hotpair_ioports::ServiceAddress;
 use hotpair_replica::tls::{Credentials, CredentialsWatch};
 use hotpair_replica::tripwire::{SharedPage, TripwireClient, Watch};
 
+use super::events::Events;
 use crate::clock::monotonic_ns;
 use crate::config::Config;
 use crate::credentials;
 use crate::report::Failure;
+use crate::service::Leftovers;
 
 /// A node whose loop has not turned for this long is stopped or stuck: a solo primary like that
 /// would keep the service down, and nobody else may replace it while it lives.
@@ -32,6 +35,8 @@ pub(crate) struct Notice {
     peer: Arc<TripwireClient>,
     watched: Option<Watched>,
     certificates: CredentialsWatch,
+    leftovers: Leftovers,
+    events: Events,
 }
 
 #[derive(Debug)]
@@ -52,7 +57,7 @@ pub(crate) struct Launch {
 
 impl Notice {
     /// Connects to the peer's node, and keeps doing so.
-    pub(crate) fn start(config: &Config) -> Result<Notice, Failure> {
+    pub(crate) fn start(config: &Config, events: &Events) -> Result<Notice, Failure> {
         let credentials: Credentials = credentials::of_node(config)?;
         let peer = config.file.pair.node.other().certificate();
         let client = TripwireClient::start(config.file.replication.peer, &credentials, peer)
@@ -63,7 +68,14 @@ impl Notice {
             Err(error) => tracing::debug!(%error, "the supervisor keeps its certificate"),
         })
         .map_err(|error| Failure::new("cannot watch the certificates").caused_by(&error))?;
-        Ok(Notice { peer: Arc::new(client), watched: None, certificates })
+        let leftovers = Leftovers::of(config);
+        Ok(Notice {
+            peer: Arc::new(client),
+            watched: None,
+            certificates,
+            leftovers,
+            events: events.clone(),
+        })
     }
 
     /// Looks for new certificates now.
@@ -79,7 +91,9 @@ impl Notice {
         let stdin = page.as_fd().try_clone_to_owned().map_err(failed)?;
         // Two nodes of one supervisor never start in the same nanosecond.
         let number = monotonic_ns();
+        tell_removed(&self.events, self.leftovers.launching(number));
         let (watching, peer) = (page.clone(), Arc::clone(&self.peer));
+        let (leftovers, events) = (self.leftovers.clone(), self.events.clone());
         thread::Builder::new()
             .name("watch-node".to_owned())
             .spawn(move || {
@@ -93,10 +107,17 @@ impl Notice {
                     }
                 }
                 peer.node_died(number);
+                // Its kernel answers for the address until then.
+                tell_removed(&events, leftovers.died(number));
             })
             .map_err(failed)?;
         self.watched = Some(Watched { page, progress: 0, since: Instant::now() });
         Ok(Launch { stdin, number })
+    }
+
+    /// There is no node any more, nor will there be one.
+    pub(crate) fn ended(&self) {
+        tell_removed(&self.events, self.leftovers.launching(0));
     }
 
     /// For how long the node has said nothing, when that is too long. Counts from now on again.
@@ -122,5 +143,11 @@ impl Notice {
                 None
             }
         }
+    }
+}
+
+fn tell_removed(events: &Events, removed: Vec<ServiceAddress>) {
+    for address in removed {
+        events.address_removed(&address.to_string());
     }
 }

@@ -21,6 +21,7 @@ use super::seat::Seat;
 use crate::counters::Counters;
 use crate::mmsg::{SendError, Sender};
 use crate::sockaddr::Family;
+use crate::source::SocketSource;
 
 /// Why packets are held back although they may leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub(super) enum Held {
     BufferFull,
     /// A queue behind it is full, or memory is short: nobody will tell.
     DeviceFull,
+    /// The service address is not on this host any more, or not yet.
+    AddressGone,
 }
 
 pub(super) struct Egress {
@@ -37,6 +40,8 @@ pub(super) struct Egress {
     /// In our hands, oldest first.
     pending: VecDeque<(EmittedPacket, SocketAddr)>,
     held: Option<Held>,
+    /// The socket's address may be on another host.
+    moves: bool,
     /// The first packet met an error that belongs to an earlier one, and is tried once more.
     second_try: bool,
 }
@@ -48,6 +53,7 @@ impl Egress {
             batch_max: config.send_batch,
             pending: VecDeque::with_capacity(config.send_batch),
             held: None,
+            moves: matches!(config.socket, SocketSource::Service(_)),
             second_try: false,
         }
     }
@@ -63,6 +69,7 @@ impl Egress {
             seat.participant.put_back(packet);
         }
         self.held = None;
+        self.second_try = false;
     }
 
     /// Sends one batch; says whether there was anything that could be sent.
@@ -131,6 +138,12 @@ impl Egress {
             Some(libc::ECONNREFUSED) if !self.second_try => {
                 self.second_try = true;
                 return true;
+            }
+            // Without its address a socket sends nothing; it is asked for before the packet is blamed.
+            Some(libc::EINVAL | libc::EADDRNOTAVAIL) if self.moves && !self.second_try => {
+                self.second_try = true;
+                self.held = Some(Held::AddressGone);
+                return false;
             }
             _ => {}
         }

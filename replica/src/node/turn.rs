@@ -15,6 +15,7 @@ use super::control::Control;
 use super::divergence::Divergences;
 use super::draining::Draining;
 use super::events::{EventSink, describe};
+use super::following::Following;
 use super::journal::Journaling;
 use super::notices::Notices;
 use super::orders::Order;
@@ -63,6 +64,9 @@ pub(super) struct Turns {
     pub(super) draining: Option<Draining>,
     /// What a person waits for.
     pub(super) order: Option<Order>,
+    pub(super) following: Following,
+    /// Something came from the peer in this turn.
+    heard: bool,
     /// The newest connection, and which start of the peer is at its other end.
     peer: Option<(ConnectionId, u64)>,
     /// Nobody but the gatherer may make room in the rings.
@@ -100,6 +104,8 @@ impl Turns {
             parts,
             draining: None,
             order: None,
+            following: Following::default(),
+            heard: false,
             peer: None,
             gathering_required: false,
             is_primary: false,
@@ -116,6 +122,7 @@ impl Turns {
         let bell = bell::watch(self.parts.table.seat())?;
         while self.turn(&bell).await? {}
         drop(bell);
+        self.following.over();
         self.parts.journal.rest(); // what was acknowledged last is handed over, and written before it is dropped
         self.parts.events.write(now().as_nanos(), "stopped", json!({}));
         let Parts { link, waiting, heartbeat, arbiter, .. } = self.parts;
@@ -187,6 +194,7 @@ impl Turns {
             self.parts.core.handle_timeout(tick);
         }
         self.carry_out(tick);
+        self.settle_doubt();
         let mut next = Next::Sleep;
         if self.gathers() {
             let Parts { table, core, journal, .. } = &mut self.parts;
@@ -221,6 +229,17 @@ impl Turns {
             next = Next::TurnAgain;
         }
         next
+    }
+
+    /// Something spoke against our being primary. If it was right, what came from the peer has ended that.
+    fn settle_doubt(&mut self) {
+        let heard = std::mem::take(&mut self.heard);
+        if self.following.is_doubted()
+            && self.is_primary
+            && (heard || !self.parts.core.status().protected)
+        {
+            self.following.confirmed();
+        }
     }
 
     fn drain(&mut self) {
@@ -272,11 +291,15 @@ impl Turns {
                 self.is_primary = true;
                 self.draining = None;
                 let again = roles::become_primary(table, start, *role_change_max);
+                // Timed before its followers act, told after.
+                let at = now();
+                self.following.primary(start.epoch);
                 journal.lead(table.history().epochs, start);
                 let fields = json!({ "epoch": start.epoch, "packets_again": again });
-                events.write(now().as_nanos(), "primary", fields);
+                events.write(at.as_nanos(), "primary", fields);
             }
             Action::BecomeBackup { epoch, since, diverged, receipt } => {
+                self.following.over();
                 self.is_primary = false;
                 self.draining = None;
                 journal.rest();
@@ -299,6 +322,7 @@ impl Turns {
                 table.region().set_history(&[]);
             }
             Action::Fence => {
+                self.following.over();
                 self.is_primary = false;
                 journal.rest();
                 roles::fence(table);
@@ -358,6 +382,11 @@ impl Turns {
                     // The region remembers it for the next process.
                     self.reported = Tick::ZERO;
                 }
+                if let Event::PeerConnected { .. } = event
+                    && self.is_primary
+                {
+                    self.following.confirmed();
+                }
                 let (name, mut fields) = describe(&event);
                 modes::name_port(table.region(), &mut fields);
                 if let Event::NothingToStartFrom { view, awaited } = &event {
@@ -399,8 +428,12 @@ impl Turns {
                 self.parts.heartbeat.rekey(*keys);
                 core.handle_peer_connected(now(), connection);
             }
-            LinkEvent::Frame { connection, frame } => core.handle_frame(now(), connection, frame),
+            LinkEvent::Frame { connection, frame } => {
+                self.heard = true;
+                core.handle_frame(now(), connection, frame);
+            }
             LinkEvent::Datagram { connection, bytes } => {
+                self.heard = true;
                 core.handle_datagram(now(), connection, &bytes);
             }
             LinkEvent::Refused { count, reason } => {
@@ -421,6 +454,7 @@ impl Turns {
             Notice::Stop => return false,
             Notice::Asked(asked) => self.on_asked(asked, now()),
             Notice::BusyPoll(on) => self.parts.busy_poll = on,
+            Notice::Doubted => self.following.doubt(),
             Notice::Answer(id, answer) => core.handle_arbiter(now(), id, answer),
             Notice::Heartbeat(HeartbeatEvent::Silent { lasted }) => {
                 tracing::debug!(?lasted, "the peer's heartbeats stopped");

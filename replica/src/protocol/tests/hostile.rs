@@ -72,7 +72,7 @@ fn damaged_messages_are_refused_and_counted() {
                     bytes[bit / 8] ^= 1 << (bit % 8);
                 }
             }
-            if next(&mut rng) % 4 > 0 {
+            if !next(&mut rng).is_multiple_of(4) {
                 seal(&mut bytes);
             }
             let mut frame = AlignedVec::new();
@@ -101,7 +101,8 @@ fn seal(bytes: &mut [u8]) {
 /// another mind than its window's is one that floods.
 #[test]
 fn a_primary_that_floods_is_refused() {
-    let floods: [(&str, fn(&mut Config)); 2] = [
+    type Adapt = fn(&mut Config);
+    let floods: [(&str, Adapt); 2] = [
         ("batches", |config| config.limits.window_batches = 1_000_000),
         ("bytes of batches", |config| {
             config.limits.window_batches = 1_000_000;

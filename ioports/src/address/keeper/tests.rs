@@ -1,0 +1,214 @@
+//! The keeper on a cable of its own: a network namespace of this thread, which ends with it.
+//!
+//! ```text
+//!   keeper ── near ═══ veth ═══ far ── what the rest of the network hears and says
+//! ```
+
+use std::net::UdpSocket;
+use std::process::Command;
+use std::sync::mpsc::{Receiver, channel};
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const V4: &str = "192.0.2.10/24 dev near";
+const V6: &str = "2001:db8::10/64 dev near";
+const STRANGER: HardwareAddress = HardwareAddress([2, 0, 0, 0, 0, 9]);
+
+/// Runs `test` in a namespace with a cable, where one can be had.
+fn with_cable(test: impl FnOnce() + Send + 'static) {
+    let ran = thread::spawn(move || {
+        let made = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| format!("unshare: {errno}"))
+            .and_then(|()| ip("link add near type veth peer name far"))
+            // Where no address ever was, the kernel takes all of them for its own.
+            .and_then(|()| ip("link set lo up"))
+            .and_then(|()| ip("link set near up"))
+            .and_then(|()| ip("link set far up"))
+            // The far end is another host's: it does not speak for the addresses of this one.
+            .and_then(|()| {
+                std::fs::write("/proc/sys/net/ipv4/conf/far/arp_ignore", "8")
+                    .map_err(|error| format!("arp_ignore: {error}"))
+            });
+        match made {
+            Ok(()) => test(),
+            Err(why) if std::env::var("CI").is_ok() => {
+                panic!("a network namespace is needed: {why}")
+            }
+            Err(why) => eprintln!("skipped: needs root and a network namespace: {why}"),
+        }
+    });
+    if let Err(panicked) = ran.join() {
+        std::panic::resume_unwind(panicked);
+    }
+}
+
+fn ip(arguments: &str) -> Result<(), String> {
+    let ended = Command::new("ip").args(arguments.split(' ')).output();
+    let ended = ended.map_err(|error| format!("ip (Debian: iproute2): {error}"))?;
+    let said = String::from_utf8_lossy(&ended.stderr);
+    ended.status.success().then_some(()).ok_or_else(|| format!("ip {arguments}: {said}"))
+}
+
+fn address(text: &str) -> ServiceAddress {
+    text.parse().expect("an address of these tests")
+}
+
+fn is_here(address: &ServiceAddress) -> bool {
+    UdpSocket::bind((address.ip, 0)).is_ok()
+}
+
+fn keeper(addresses: &[&str]) -> (AddressKeeper, Receiver<AddressNews>) {
+    let addresses: Vec<ServiceAddress> = addresses.iter().map(|text| address(text)).collect();
+    let (tell, told) = channel();
+    let keeper = AddressKeeper::start(&addresses, move |news| {
+        let _ = tell.send(news);
+    });
+    (keeper.expect("we are root"), told)
+}
+
+#[track_caller]
+fn next(told: &Receiver<AddressNews>) -> AddressNews {
+    told.recv_timeout(PATIENCE).expect("there are news")
+}
+
+/// The far end of the cable.
+struct Far {
+    index: u32,
+    ears: PacketSocket,
+}
+
+impl Far {
+    fn listen() -> Far {
+        let index = netlink::index_of("far").expect("it was made");
+        Far { index, ears: PacketSocket::arp(index).expect("we are root") }
+    }
+
+    fn say(&self, frame: &[u8]) {
+        PacketSocket::sender(self.index).and_then(|socket| socket.send(frame)).expect("sent");
+    }
+
+    /// Waits for the next announcement of `of`; gives when it came.
+    #[track_caller]
+    fn hears(&self, of: &ServiceAddress) -> Instant {
+        let IpAddr::V4(ip) = of.ip else { panic!("ARP is of IPv4") };
+        let until = Instant::now() + PATIENCE;
+        let mut buffer = [0; 128];
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "nobody announced {of}");
+            let mut fds = [PollFd::new(self.ears.as_fd(), PollFlags::POLLIN)];
+            let _ = ppoll(&mut fds, Some(TimeSpec::from_duration(left)), None);
+            while let Some(frame) = self.ears.receive(&mut buffer) {
+                if let Some(Heard::Claimed(_)) = frames::hear(frame, ip, STRANGER) {
+                    return Instant::now();
+                }
+            }
+        }
+    }
+}
+
+/// Goal: an address is there with the role and gone with it, and the network is told five times within a second.
+#[test]
+fn addresses_come_and_go_with_the_role() {
+    with_cable(|| {
+        let far = Far::listen();
+        let (keeper, told) = keeper(&[V4, V6]);
+        let addresses = [address(V4), address(V6)];
+        assert!(!addresses.iter().any(is_here));
+        keeper.take();
+        for expected in &addresses {
+            assert!(
+                matches!(next(&told), AddressNews::Added { address, .. } if address == *expected)
+            );
+            assert!(is_here(expected), "{expected} can be used at once");
+        }
+        let heard: Vec<Instant> = (0..5).map(|_| far.hears(&addresses[0])).collect();
+        assert!(heard[4] - heard[0] >= Duration::from_millis(800), "{heard:?}");
+
+        keeper.let_go();
+        for expected in &addresses {
+            assert!(
+                matches!(next(&told), AddressNews::Removed { address } if address == *expected)
+            );
+            assert!(!is_here(expected));
+        }
+        keeper.take();
+        next(&told);
+        next(&told);
+        drop(keeper);
+        assert!(!addresses.iter().any(is_here), "an orderly stop leaves nothing");
+    });
+}
+
+/// Goal: what a predecessor left is gone before anything is held; the supervisor removes it without a keeper.
+#[test]
+fn what_was_left_behind_is_removed() {
+    with_cable(|| {
+        ip(&format!("address add {V4}")).expect("we are root");
+        assert!(is_here(&address(V4)));
+        let (_keeper, _told) = keeper(&[V4]);
+        assert!(!is_here(&address(V4)));
+
+        ip(&format!("address add {V4}")).expect("we are root");
+        let both = [address(V6), address(V4), address("192.0.2.11/24 dev gone")];
+        assert_eq!(super::super::remove(&both).expect("we are root"), [address(V4)]);
+        assert!(!is_here(&address(V4)));
+    });
+}
+
+/// Goal: an address that nobody refreshes dies by itself, as on a host whose processes were all stopped.
+#[test]
+fn an_address_dies_with_those_who_refresh_it() {
+    with_cable(|| {
+        let mut netlink = Netlink::open().expect("the kernel listens");
+        let index = netlink::index_of("near").expect("it was made");
+        for address in [address(V4), address(V6)] {
+            let added = netlink.add(index, address.ip, address.prefix, Duration::from_secs(1));
+            added.expect("we are root");
+            assert!(is_here(&address));
+            let until = Instant::now() + PATIENCE;
+            while is_here(&address) {
+                assert!(Instant::now() < until, "{address} lives on");
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+    });
+}
+
+/// Goal: another holder is reported once, and outshouted only when the owner says that it is primary still: then at
+/// once, and after each question.
+#[test]
+fn another_holder_is_reported_and_answered() {
+    with_cable(|| {
+        let IpAddr::V4(v4) = address(V4).ip else { unreachable!("it is IPv4") };
+        let (keeper, told) = keeper(&[V4]);
+        keeper.take();
+        assert!(matches!(next(&told), AddressNews::Added { .. }));
+        let far = Far::listen();
+        for _ in 0..3 {
+            far.say(&frames::announcement(v4.into(), STRANGER));
+        }
+        assert!(matches!(next(&told), AddressNews::Claimed { by: STRANGER, .. }));
+        keeper.announce();
+        for _ in 0..3 {
+            far.hears(&address(V4));
+        }
+        assert!(told.try_recv().is_err(), "the same one is not reported again at once");
+
+        // What was heard so far is of the burst: a question at its end is answered within milliseconds, not after 30 s.
+        thread::sleep(BURST[4] * 3);
+        let far = Far::listen();
+        far.say(&frames::arp_probe(v4, STRANGER));
+        let asked = Instant::now();
+        assert!(far.hears(&address(V4)) - asked < Duration::from_secs(5));
+    });
+}
+
+#[test]
+fn an_interface_that_is_not_there_is_named() {
+    let missing = address("192.0.2.10/24 dev nowhere0");
+    let error = AddressKeeper::start(&[missing], |_| {}).expect_err("no such interface");
+    assert!(error.to_string().contains("nowhere0"), "{error}");
+    assert!(error.help().is_some_and(|help| help.contains("ip link")), "{error:?}");
+}

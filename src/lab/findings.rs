@@ -1,0 +1,212 @@
+//! What a run has shown: phases by events, the outage by the client, and whether it is what was to be shown.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::host::Told;
+use super::scenario::{Scenario, Verdict};
+use crate::config::Member;
+
+/// Names of what is timed, in the order in which it happens. The last is the sum as the client sees it.
+pub(super) const PHASES: [&str; 6] =
+    ["detect", "view", "promote", "address", "first_output", "outage"];
+
+/// Everything a verdict rests on.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// Events of both nodes, in the order of their times.
+    pub(super) told: Vec<Told>,
+    /// When the load began.
+    pub(super) load_ns: u64,
+    /// When the fault began.
+    pub(super) fault_ns: Option<u64>,
+    /// What the client reports.
+    pub(super) client: Value,
+    /// From the last step until both nodes were in step.
+    pub(super) whole_after: Option<Duration>,
+    /// The last state of both nodes when they were not.
+    pub(super) not_whole: Option<String>,
+}
+
+impl Findings {
+    fn count(&self, field: &str) -> u64 {
+        self.client[field].as_u64().unwrap_or(0)
+    }
+
+    fn verdict(&self) -> Verdict {
+        let told_wrong = ["duplicated", "diverged"].iter().any(|field| self.count(field) > 0);
+        let unanswered = self.count("unanswered") > 0 || self.count("acked") == 0;
+        if unanswered && !told_wrong {
+            // What does not answer is counted as lost as well.
+            Verdict::Unanswered
+        } else if told_wrong || self.count("lost") > 0 {
+            Verdict::Lost
+        } else {
+            Verdict::Ok
+        }
+    }
+
+    /// The times at which a node became primary since the load began.
+    fn promotions(&self) -> impl Iterator<Item = &Told> {
+        self.told.iter().filter(|told| told.name == "primary" && told.t_ns >= self.load_ns)
+    }
+
+    /// The first event of this name at this node after a time.
+    fn first(&self, member: Member, name: &str, from_ns: u64) -> Option<u64> {
+        let fits =
+            |told: &&Told| told.member == member && told.name == name && told.t_ns >= from_ns;
+        self.told.iter().find(fits).map(|told| told.t_ns)
+    }
+
+    /// A phase in microseconds, where it took place.
+    pub(super) fn phase(&self, phase: &str) -> Option<u64> {
+        let fault_ns = self.fault_ns?;
+        let micros = |from: u64, to: u64| to.saturating_sub(from) / 1_000;
+        if phase == "outage" {
+            // One that did not end has no length.
+            if self.count("unanswered") > 0 {
+                return None;
+            }
+            return self.outage_ns(fault_ns).map(|ns| ns / 1_000);
+        }
+        let promoted = self.promotions().find(|told| told.t_ns >= fault_ns)?;
+        let (survivor, primary_ns) = (promoted.member, promoted.t_ns);
+        let own_view = |told: &&Told| {
+            let own = told.event["primary"] == survivor.letter();
+            told.member == survivor && told.name == "view" && own && told.t_ns >= fault_ns
+        };
+        let view_ns = self.told.iter().find(own_view).map_or(primary_ns, |told| told.t_ns);
+        let detected_ns =
+            self.first(survivor, "detected", fault_ns).unwrap_or(view_ns).min(view_ns);
+        let address_ns = self.first(survivor, "address_added", primary_ns);
+        let output = |&(at_ns, side): &(u64, u8)| {
+            at_ns >= primary_ns && side == survivor.letter().as_bytes()[0]
+        };
+        let output_ns = self.answers().into_iter().find(output).map(|(at_ns, _)| at_ns);
+        match phase {
+            "detect" => Some(micros(fault_ns, detected_ns)),
+            "view" => Some(micros(detected_ns, view_ns)),
+            "promote" => Some(micros(view_ns, primary_ns)),
+            "address" => address_ns.map(|ns| micros(primary_ns, ns)),
+            _ => output_ns.map(|ns| micros(address_ns.unwrap_or(primary_ns), ns)),
+        }
+    }
+
+    /// Answers since the fault: when, and by which side's worker.
+    fn answers(&self) -> Vec<(u64, u8)> {
+        let pairs = self.client["answers_after_kill"].as_array().into_iter().flatten();
+        pairs
+            .filter_map(|pair| Some((pair[0].as_u64()?, u8::try_from(pair[1].as_u64()?).ok()?)))
+            .collect()
+    }
+
+    /// The longest time without an answer, from the fault on.
+    fn outage_ns(&self, fault_ns: u64) -> Option<u64> {
+        let mut last = fault_ns;
+        let mut longest = None;
+        for (at_ns, _) in self.answers() {
+            longest = longest.max(Some(at_ns.saturating_sub(last)));
+            last = at_ns;
+        }
+        longest
+    }
+
+    /// Why this is not what was to be shown; nothing if it is.
+    pub(super) fn objections(&self, scenario: &Scenario) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let expect = &scenario.expect;
+        if self.verdict() != expect.verdict {
+            let counts = ["acked", "lost", "duplicated", "diverged", "unanswered"];
+            let counts: Vec<String> =
+                counts.iter().map(|name| format!("{} {name}", self.count(name))).collect();
+            wrong.push(format!(
+                "it is {}, not {}: {}",
+                self.verdict().word(),
+                expect.verdict.word(),
+                counts.join(", ")
+            ));
+        }
+        let mut primaries: BTreeMap<u64, BTreeSet<&str>> = BTreeMap::new();
+        for told in self.told.iter().filter(|told| told.name == "primary") {
+            let epoch = told.event["epoch"].as_u64().unwrap_or(0);
+            primaries.entry(epoch).or_default().insert(told.member.letter());
+        }
+        for (epoch, both) in primaries.iter().filter(|(_, nodes)| nodes.len() > 1) {
+            wrong.push(format!("epoch {epoch} has two primaries: {both:?}"));
+        }
+        let promotions = self.promotions().count() as u64;
+        if let Some(expected) = expect.promotions.filter(|count| u64::from(*count) != promotions) {
+            wrong.push(format!("{promotions} promotions, not {expected}"));
+        }
+        let from_ns = self.fault_ns.unwrap_or(self.load_ns);
+        for expected in &expect.events {
+            let (name, text) = expected.split_once(": ").unwrap_or((expected, ""));
+            let seen = |told: &Told| {
+                told.name == name && told.t_ns >= from_ns && told.event.to_string().contains(text)
+            };
+            if !self.told.iter().any(seen) {
+                wrong.push(format!("no node reported `{expected}`"));
+            }
+        }
+        let outage = self.phase("outage").map(Duration::from_micros);
+        if let (Some(most), Some(outage)) = (expect.outage_max, outage)
+            && outage > most.0
+        {
+            wrong.push(format!("the client waited {outage:?}, at most {:?} is allowed", most.0));
+        }
+        // A pair that was made to lose may end in any state.
+        if expect.verdict == Verdict::Ok {
+            match self.whole_after {
+                Some(after) if after <= expect.whole_within.0 => {}
+                Some(after) => wrong.push(format!("both nodes were in step only after {after:?}")),
+                None => wrong.push(format!(
+                    "the nodes did not come to equal states: {}",
+                    self.not_whole.as_deref().unwrap_or("unknown")
+                )),
+            }
+        }
+        wrong
+    }
+
+    pub(super) fn json(&self, scenario: &Scenario) -> Value {
+        let mut phases = serde_json::Map::new();
+        for phase in PHASES {
+            phases.insert(format!("{phase}_us"), json!(self.phase(phase)));
+        }
+        json!({
+            "verdict": self.verdict().word(), "objections": self.objections(scenario),
+            "phases": phases, "promotions": self.promotions().count(),
+            "acked": self.count("acked"), "lost": self.count("lost"),
+            "duplicated": self.count("duplicated"), "diverged": self.count("diverged"),
+            "unanswered": self.count("unanswered"),
+            "whole_after_ms": self.whole_after.map(|after| after.as_millis() as u64),
+        })
+    }
+
+    pub(super) fn text(&self, scenario: &Scenario, number: u32) -> String {
+        let objections = self.objections(scenario);
+        let ended = if objections.is_empty() { "as expected" } else { "NOT as expected" };
+        let mut text = format!(
+            "run {number}: {ended}: {}, {} answered, {} promotions",
+            self.verdict().word(),
+            self.count("acked"),
+            self.promotions().count()
+        );
+        for phase in PHASES {
+            if let Some(micros) = self.phase(phase) {
+                text.push_str(&format!(
+                    ", {phase} {}.{:02} ms",
+                    micros / 1_000,
+                    micros % 1_000 / 10
+                ));
+            }
+        }
+        text.push('\n');
+        for objection in objections {
+            text.push_str(&format!("  {objection}\n"));
+        }
+        text
+    }
+}
