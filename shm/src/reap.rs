@@ -100,6 +100,18 @@ impl Reaper {
         reaped
     }
 
+    /// Whether this reaper has handed on what everybody had whose death is announced: their commits are finished or
+    /// undone, their claims are free. Their seats may still be needed, for blocks that wait to be gathered.
+    pub fn has_handed_on(&self) -> bool {
+        let seats = 0..self.region.geometry().participants as u8;
+        seats.filter(|seat| !self.pending.iter().any(|(at, _)| at == seat)).all(|seat| {
+            self.region.map.participant(seat).is_none_or(|row| {
+                let word = SeatWord(row.word.load(Ordering::Acquire));
+                word.state() != Some(SeatState::Live) || !row.lock.owner_died()
+            })
+        })
+    }
+
     fn is_gone(&mut self, seat: u8, patrol: bool, now: u64) -> bool {
         let Some(row) = self.region.map.participant(seat) else {
             return false;

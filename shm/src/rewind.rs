@@ -7,7 +7,6 @@ use crate::applier;
 use crate::index::links;
 use crate::letter::{self, is_letter};
 use crate::map::Map;
-use crate::participant::{SeatState, SeatWord};
 use crate::pool;
 use crate::region::Region;
 use crate::sync::Ordering;
@@ -18,15 +17,6 @@ impl Region {
     pub fn last_change(&self, slot: u32) -> Option<Seq> {
         // ORDER last_seq/2 Acquire, pairs with last_seq/1.
         Some(Seq::from_bits(self.map.slot(slot)?.last_seq.load(Ordering::Acquire)))
-    }
-
-    /// Whether the kernel has announced the death of somebody who has not been reaped.
-    pub fn has_dead(&self) -> bool {
-        let seats = 0..self.geometry().participants as u8;
-        seats.filter_map(|seat| self.map.participant(seat)).any(|row| {
-            let word = SeatWord(row.word.load(Ordering::Acquire));
-            word.state() == Some(SeatState::Live) && row.lock.owner_died()
-        })
     }
 
     /// Slots that were changed after `since`.

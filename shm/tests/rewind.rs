@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::{TestRegion, send, small};
 use hotpair_shm::{
     Applier, Change, Endpoint, EpochBegin, Gatherer, Kind, Mode, ObjectImage, Origin, Participant,
-    QueueId, Region, Role, Seq, SlotImage,
+    QueueId, Reaper, Region, Role, Seq, SlotImage,
 };
 
 /// One side: a region that can be either.
@@ -311,4 +311,41 @@ fn the_history_outlives_its_node_and_is_bounded() {
     test.region.begin_change(2);
     test.region.empty();
     assert!(again.history().is_empty(), "an empty region has no history");
+}
+
+/// Goal: who goes back need not wait for the seats of the dead. What they had decided is finished by the first pass; the
+/// blocks that wait to be gathered, of which a region that changes its role gathers nothing, keep a seat.
+#[test]
+fn what_the_dead_had_decided_is_finished_before_their_seats_are_free() {
+    const NOBODY: u32 = 1 << 30;
+    let test = TestRegion::new(&small());
+    let work = test.region.queue("work").expect("queue");
+    let mut port = test.region.join(Kind::Port, "port").expect("a seat");
+    let mut worker = test.region.join(Kind::Worker, "worker").expect("a seat");
+    let node = test.region.join(Kind::Node, "node").expect("a seat");
+    test.region.set_gathering(true);
+    for value in [b"one", b"two"] {
+        send(&mut port, Some(b"a"), b"go");
+        let mut claim = worker.claim(work).expect("ready");
+        claim.set_value(value).expect("a block");
+        claim.commit().expect("nobody is in the way");
+    }
+    let path = test.path().with_extension("dead");
+    std::fs::copy(test.path(), &path).expect("room for a copy");
+    let dead = Region::attach(&path).expect("a copy of a region");
+    let _ = std::fs::remove_file(&path);
+    let tasks = std::fs::read_dir("/proc/self/task").expect("there is a /proc").flatten();
+    let threads: Vec<u32> = tasks
+        .filter_map(|task| task.file_name().to_str().and_then(|name| name.parse().ok()))
+        .collect();
+    hotpair_shm::testing::declare_dead(&dead, std::process::id(), &threads, NOBODY);
+    drop(node);
+
+    let mut reaper = Reaper::new(dead.clone());
+    assert!(!reaper.has_handed_on(), "three have died");
+    // The next node: nobody but it may make room, and it does not gather yet.
+    let _node = dead.join(Kind::Node, "node").expect("a seat");
+    let reaped = reaper.run_once();
+    assert_eq!(reaped.unfinished, 1, "the worker's, for what was replaced: {reaped:?}");
+    assert!(reaper.has_handed_on());
 }

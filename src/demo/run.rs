@@ -260,9 +260,13 @@ impl<'o> Demo<'o> {
         let serving = self.primary().unwrap_or(Member::A);
         let until = Instant::now() + SETTLE_PATIENCE;
         let mut look = self.look(serving);
-        while look.as_ref().ok().map(|look| look.blocks_in_use) != blocks_start
-            && Instant::now() < until
-        {
+        // What was killed may still be on its way back.
+        let is_settled = |look: &Result<Look, String>| {
+            look.as_ref().is_ok_and(|look| {
+                Some(look.blocks_in_use) == blocks_start && look.workers.len() > WORKERS
+            })
+        };
+        while !is_settled(&look) && Instant::now() < until {
             self.run_until(Instant::now() + Duration::from_millis(50))?;
             look = self.look(serving);
         }

@@ -51,7 +51,7 @@ fn reap(region: &Region) {
     let mut reaper = Reaper::new(region.clone());
     while begun.elapsed() < DYING {
         reaper.run_once();
-        if !region.has_dead() {
+        if reaper.has_handed_on() {
             return;
         }
         std::thread::sleep(Duration::from_micros(200));
@@ -60,7 +60,7 @@ fn reap(region: &Region) {
     let left: Vec<_> = everybody.map(|one| (one.seat, one.name, one.pid, one.alive)).collect();
     tracing::error!(
         ?left,
-        "somebody is dead by the kernel's notice, and has not been reaped within {DYING:?} (seat, name, pid, alive)"
+        "what the dead had decided is not finished within {DYING:?} (seat, name, pid, alive)"
     );
 }
 
