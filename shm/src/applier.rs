@@ -157,11 +157,16 @@ impl Applier {
         let Participant { region, supply, .. } = node;
         let slots = region.geometry().slots;
         let row = region.map.slot(slot).ok_or(ApplyError::NoSuchSlot { slot, slots })?;
-        if !self.counts(origin, slot, seq.to_bits(), row.last_seq.load(Ordering::Acquire)) {
+        let held = row.last_seq.load(Ordering::Acquire);
+        if !self.counts(origin, slot, seq.to_bits(), held) {
             return Ok(None);
         }
-        // Only this node changes the slots of a back-up.
-        row.last_seq.store(seq.to_bits(), Ordering::Release);
+        // Only this node changes the slots of a back-up. A seq that rises does so before the slot changes, one that
+        // falls (in a transfer, from what this node did by itself) after: whatever a death leaves in between is newer
+        // than what both nodes have in common, so the next rewind names it, and it is sent again.
+        if seq.to_bits() >= held {
+            row.last_seq.store(seq.to_bits(), Ordering::Release);
+        }
         if let Some(written) = &mut self.transfer {
             written.note(slot);
         }
@@ -201,6 +206,9 @@ impl Applier {
                 sum
             }
         };
+        if seq.to_bits() < held {
+            row.last_seq.store(seq.to_bits(), Ordering::Release);
+        }
         Ok(Some(sum))
     }
 

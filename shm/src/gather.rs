@@ -13,7 +13,7 @@ use crate::region::Region;
 use crate::sync::{Ordering, fence};
 use crate::tx::{COMMIT_STALL, Target, steps_of};
 use crate::value::EMPTY_SUM;
-use crate::words::{BlockState, BlockWord, EntryState, EntryWord, Seq, SlotState, SlotWord};
+use crate::words::{BlockState, BlockWord, EntryState, EntryWord, Role, Seq, SlotState, SlotWord};
 
 /// The position up to which every commit is decided: nothing at or below it can still appear.
 pub(crate) fn watermark(region: &Region) -> Seq {
@@ -49,6 +49,11 @@ pub(crate) fn raise_if_free(region: &Region) -> Seq {
     // ORDER gathering/2 SeqCst, pairs with gathering/1.
     let required = region.header().gathering.load(Ordering::SeqCst) == 1;
     if required && region.node_alive() {
+        return region.gathered();
+    }
+    // Of a back-up it says how far the batches have been written, and only its node knows: raised by somebody else
+    // after the death of that node, half a batch would pass for a whole one.
+    if region.role().role() == Role::Backup {
         return region.gathered();
     }
     raise(region, free_to)

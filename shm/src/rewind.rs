@@ -32,6 +32,8 @@ impl Region {
     /// A node that dies half-way finds the same slots at its next attempt: their last change stays.
     pub fn rewind(&self, since: Seq) -> Vec<u32> {
         let map: &Map = &self.map;
+        // An earlier attempt, or a transfer, may have been cut short between two steps.
+        self.mend_torn();
         for slot in 0..map.geometry().slots {
             self.settle_slot(slot);
         }
@@ -85,8 +87,8 @@ impl Region {
         row.inbox.store(open.0, Ordering::SeqCst);
     }
 
-    /// Makes good what a death in the middle of a batch left half done, so that the batch can be written once
-    /// more: keys that lead nowhere yet, values that no slot names any more.
+    /// Makes good what a death in the middle of a batch, of a transfer or on the way back left half done, so that it can
+    /// be done once more: keys that lead nowhere yet, values that no slot names any more.
     pub fn mend_torn(&self) {
         let map: &Map = &self.map;
         for slot in 0..map.geometry().slots {

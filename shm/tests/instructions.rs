@@ -9,6 +9,8 @@
 //! every commit happened wholly or not at all, a death was counted once, each key leads to its object,
 //! each ready object can be claimed, and a second reaper finds nothing to do.
 //!
+//! A back-up's node dies while it writes a batch, goes back to an older state, or takes in a transfer.
+//!
 //! Then: the reaper itself dies at each instruction; a process is stopped at random instants while others go
 //! on; two processes are executed by turns in random schedules. Not stepped is the keeper thread of a
 //! seat, which locks and unlocks one mutex of the C library: it runs freely beside the stepped thread.
@@ -23,6 +25,8 @@ mod copy;
 mod every;
 #[path = "instructions/facts.rs"]
 mod facts;
+#[path = "instructions/following.rs"]
+mod following;
 #[path = "instructions/operations.rs"]
 mod operations;
 #[path = "instructions/pairs.rs"]
@@ -36,6 +40,7 @@ mod tracer;
 
 use common::random::Random;
 use every::{Company, every_instruction, real_death};
+use following::{FOLLOWING, follow_step_by_step};
 use hotpair_shm::Region;
 use operations::{OPERATIONS, Operation, REAP, REBUILD, SEATS};
 use pairs::PAIRS;
@@ -106,6 +111,18 @@ fn each_instruction_of_a_rebuild() {
         // No sample of real deaths: nobody attaches to a region that is half rebuilt. tests/rebuild.rs has them.
         let tried = every_instruction(&REBUILD, Company::Solo);
         println!("rebuild: {} instants, {} images", tried.instants, tried.images);
+    }
+}
+
+#[test]
+fn each_instruction_of_a_back_up() {
+    if is_permitted() {
+        stay_on_one_processor();
+        for operation in FOLLOWING {
+            let tried = follow_step_by_step(operation, is_long());
+            let (instants, images) = (tried.instants, tried.images);
+            println!("{}: {instants} instants, {images} images", operation.name);
+        }
     }
 }
 

@@ -294,6 +294,24 @@ fn a_batch_that_was_cut_short_is_written_once_more() {
     }
 }
 
+/// Goal: how far the batches of a back-up are written says its node alone, also when that is dead: else half a batch would
+/// pass for a whole one.
+#[test]
+fn whoever_leaves_does_not_make_half_a_batch_whole() {
+    let mut side = Side::new();
+    side.follow(1);
+    side.region().become_backup(1);
+    let region = side.test.region.clone();
+    side.applier.set_applied(&region, Seq::new(1, 1));
+    side.applier.begin(&region, Seq::new(1, 9));
+    let Side { test, node, port, worker, .. } = side;
+    for leaving in [worker, port, node] {
+        drop(leaving);
+        assert!(test.region.is_torn());
+        assert_eq!(test.region.gathered(), Seq::new(1, 1));
+    }
+}
+
 #[test]
 fn the_history_outlives_its_node_and_is_bounded() {
     let test = TestRegion::new(&small());

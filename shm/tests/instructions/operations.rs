@@ -8,8 +8,8 @@ use hotpair_shm::{
     PortId, QueueId, QueuePolicy, QueueSpec, Reaper, Region, Seq, Shares, SizeClass, testing,
 };
 
-use super::pairs;
 use super::tracer::mark;
+use super::{following, pairs};
 
 /// One operation.
 pub(crate) struct Operation {
@@ -675,6 +675,7 @@ pub(crate) const REAP: Operation = Operation {
 /// The operation of this name, for the child.
 pub(crate) fn by_name(name: &str) -> &'static Operation {
     let all = OPERATIONS.iter().chain(SEATS).chain(pairs::OPERATIONS).chain([&REAP, &REBUILD]);
+    let all = all.chain(following::FOLLOWING);
     let mut all = all.filter(|operation| operation.name == name);
     all.next().unwrap_or_else(|| panic!("no operation {name}"))
 }
