@@ -6,6 +6,8 @@
 
 #![no_main]
 
+use std::time::Duration;
+
 use hotpair_replica::protocol::{
     Action, Body, Config, ConnectionId, Core, Member, NodeId, Record, Tick,
 };
@@ -20,6 +22,8 @@ struct Host {
     id: NodeId,
     connections: u64,
     connected: bool,
+    /// Whether what is handed over is applied.
+    applies: bool,
     /// For the other one, oldest first; bounded, as a window is.
     sent: Vec<Vec<u8>>,
 }
@@ -29,7 +33,14 @@ impl Host {
         let member = Member { node: NodeId(id), incarnation: 100 + u64::from(id) };
         let config = Config { first: id == 1, ..Config::new(7, member, NodeId(3 - id), 55, 64) };
         let core = Core::new(config, Tick::from_nanos(1)).expect("defaults work");
-        Host { core, id: NodeId(id), connections: 0, connected: false, sent: Vec::new() }
+        Host {
+            core,
+            id: NodeId(id),
+            connections: 0,
+            connected: false,
+            applies: true,
+            sent: Vec::new(),
+        }
     }
 
     fn settle(&mut self, now: Tick, arbiter: &mut Record) {
@@ -47,18 +58,25 @@ impl Host {
                     Action::ApplyBatch(batch, receipt) => {
                         let seen = batch.view().changes().count();
                         assert!(seen <= 1 << 20);
-                        self.core.handle_applied(now, receipt, batch.digest);
+                        if self.applies {
+                            self.core.handle_applied(now, receipt, batch.digest);
+                        }
                     }
                     Action::ApplyChunk(chunk, receipt) => {
                         assert!(chunk.view().changes().count() <= 1 << 20);
                         self.core.handle_applied(now, receipt, None);
                     }
                     Action::BecomeBackup { receipt, .. } => {
-                        self.core.handle_rewound(now, receipt, &[]);
+                        self.core.handle_rewound(now, receipt, &[1, 5]);
                     }
-                    Action::StartSnapshot { .. } => {
+                    Action::StartSnapshot { also, .. } => {
+                        assert!(also.len() <= 64, "more slots than there are");
                         let through = self.core.status().watermark;
                         let _ = self.core.finish_snapshot(now, through);
+                    }
+                    Action::Drain => {
+                        let through = self.core.status().watermark;
+                        self.core.handle_drained(now, through);
                     }
                     Action::Disconnect { .. } => self.connected = false,
                     _ => {}
@@ -83,7 +101,7 @@ impl Host {
             }
         }
         let status = self.core.status();
-        assert!(status.in_flight <= 600, "{status:?}");
+        assert!(status.in_flight <= 512 && status.unapplied <= 512, "{status:?}");
         #[cfg(canary)]
         assert!(status.standing != hotpair_replica::wire::Standing::Backup, "canary");
     }
@@ -170,13 +188,18 @@ fuzz_target!(|input: &[u8]| {
             }
             _ => {
                 let connection = ConnectionId(hosts[to].connections);
-                match op >> 4 & 3 {
+                match op >> 4 & 7 {
                     0 => hosts[to].core.handle_peer_lost(tick, connection),
                     1 => hosts[to].core.handle_peer_silent(tick),
                     2 => hosts[to].core.handle_peer_heard(tick),
-                    _ => hosts[to].core.handle_apply_failed(tick),
+                    3 => hosts[to].core.handle_apply_failed(tick),
+                    4 => drop(hosts[to].core.handle_hand_over(tick, Duration::from_secs(1))),
+                    // The host does not get on with what it was handed.
+                    _ => hosts[to].applies = !hosts[to].applies,
                 }
-                hosts[to].connected = op >> 4 & 3 != 0;
+                if op >> 4 & 7 == 0 {
+                    hosts[to].connected = false;
+                }
             }
         }
         now += MS / 4;
