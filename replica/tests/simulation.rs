@@ -209,6 +209,7 @@ fn each_flaw_of_a_host_is_caught() {
     #[rustfmt::skip]
     let flaws = [
         HostFlaw::EqualCopyWins,
+        HostFlaw::StaleUnsent,
         HostFlaw::UnappliedForgotten,
         HostFlaw::ArbiterGullible,
         HostFlaw::ArbiterAnswersFirst,

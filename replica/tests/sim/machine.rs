@@ -53,6 +53,8 @@ pub(crate) struct Setup {
 pub(crate) enum HostFlaw {
     /// The copy of a slot is applied over a commit of the same seq.
     EqualCopyWins,
+    /// Packets that a transfer takes in several chunks are sent as they were when the first of them was filled.
+    StaleUnsent,
     /// Commits that their slots do not show when copying begins are not recorded.
     UnappliedForgotten,
     /// An arbiter without a view takes the pair for a new one, whatever the nodes say.
@@ -86,6 +88,8 @@ pub(crate) struct Process {
     /// Of a transfer, what is copied: what was changed later than this, and these.
     pub(crate) copied_since: Option<Seq>,
     pub(crate) copied_also: Vec<u32>,
+    /// The packets that were not sent when the last slot was copied, and are still to be offered.
+    pub(crate) copied_packets: Option<VecDeque<((Seq, u16), u32)>>,
     pub(crate) heard_at: u64,
     pub(crate) silent: bool,
     pub(crate) paused_until: u64,
@@ -181,6 +185,7 @@ impl Machine {
             copying: None,
             copied_since: None,
             copied_also: Vec::new(),
+            copied_packets: None,
             heard_at: now,
             silent: false,
             paused_until: 0,
@@ -229,6 +234,7 @@ impl Machine {
         let Machine { region, process: Some(process), .. } = self else { return };
         process.copying = Some(0);
         (process.copied_since, process.copied_also) = (since, also);
+        process.copied_packets = None;
         if self.flaw == Some(HostFlaw::UnappliedForgotten) {
             return;
         }
@@ -245,7 +251,7 @@ impl Machine {
     }
 
     fn copy(&mut self, now: u64, rng: &mut Rng) {
-        let Machine { region, process: Some(process), .. } = self else { return };
+        let Machine { region, process: Some(process), flaw, .. } = self else { return };
         let Some(mut next) = process.copying else { return };
         if process.core.snapshot_room() == 0 || !rng.one_in(5) {
             return;
@@ -266,9 +272,21 @@ impl Machine {
             let _ = process.core.offer_chunk(tick, chunk);
             return;
         }
-        for (&(seq, _), id) in &region.packets {
-            chunk.push_emit(emit_of(seq, &id.to_le_bytes()));
+        let packets = process.copied_packets.get_or_insert_with(|| {
+            region.packets.iter().map(|(place, id)| (*place, *id)).collect()
+        });
+        let some = rng.pick(1..4) as usize;
+        for (place, id) in packets.drain(..some.min(packets.len())) {
+            // Ports go on between two chunks, and a batch says so before the chunk comes.
+            if region.packets.contains_key(&place) || *flaw == Some(HostFlaw::StaleUnsent) {
+                chunk.push_emit(emit_of(place.0, &id.to_le_bytes()));
+            }
         }
+        if !packets.is_empty() {
+            let _ = process.core.offer_chunk(tick, chunk);
+            return;
+        }
+        process.copied_packets = None;
         process.copying = None;
         if process.core.offer_chunk(tick, chunk).is_ok() {
             let _ = process.core.finish_snapshot(tick, region.commit_seq);

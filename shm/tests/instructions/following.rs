@@ -214,7 +214,7 @@ fn state(region: &Region) -> String {
 
 fn reap(region: &Region) {
     let mut reaper = Reaper::new(region.clone());
-    while !reaper.run_once().participants.is_empty() || region.has_dead() {}
+    while !reaper.run_once().participants.is_empty() || !reaper.has_handed_on() {}
 }
 
 /// What the next process of the node does. `reaped`: others have been quicker to reap the dead one.
