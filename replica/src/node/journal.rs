@@ -198,7 +198,7 @@ impl Journaling {
             kept.open.set_recording(false);
             return;
         };
-        for (rows, last) in kept.open.take_sealed() {
+        while let Some((rows, last)) = kept.open.take_sealed() {
             kept.make(rows, last, None);
         }
         if let Chain::Open { upto: before } = kept.chain

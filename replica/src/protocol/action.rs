@@ -415,14 +415,14 @@ pub enum Fault {
         /// The batch's.
         found: u16,
     },
-    /// More than a primary may have under way before this node has applied it.
-    Flood {
-        /// Of what.
+    /// More than its window lets the peer send before acks come. What is beyond is not kept.
+    Beyond {
+        /// Of what: batches, bytes of them, chunks.
         what: &'static str,
-        /// What is held already.
-        held: u64,
-        /// As much as may be.
-        max: u64,
+        /// Not applied, with the one that came.
+        found: u64,
+        /// The window.
+        most: u64,
     },
     /// The host could not apply what the peer sent.
     NotApplied,

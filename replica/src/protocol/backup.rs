@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 
 use super::action::{Action, Applied, Cause, Event, Fault, Receipt, Resync};
-use super::config::{Limits, Mutation};
+use super::config::Mutation;
 use super::core::{Core, Role};
 use super::history::History;
 use super::ids::{Seq, Tick};
+use super::unapplied::Unapplied;
 use crate::wire::{
     self, Ack, BatchFrame, CHANGED_MAX, Changed, ChunkFrame, EpochStart, Outgoing, SnapshotEnd,
     Standing, Start,
@@ -28,10 +29,8 @@ pub(super) struct Backup {
     chunks_received: u64,
     chunks_applied: u64,
     end: Option<SnapshotEnd>,
-    /// Tables that are handed over and not applied.
-    handed_over: VecDeque<HandedOver>,
-    /// Their bytes, and those of what is delayed.
-    held_bytes: usize,
+    /// Received and not applied, handed over or delayed.
+    pub(super) unapplied: Unapplied,
     delayed: VecDeque<(Tick, BatchFrame)>,
     ack_due: bool,
     /// Whether a view of this epoch had this node in it.
@@ -43,30 +42,7 @@ pub(super) struct Backup {
     since: Option<Seq>,
 }
 
-/// A table that the host has to apply.
-#[derive(Clone, Copy, Debug)]
-struct HandedOver {
-    table_no: u64,
-    last: Seq,
-    digest: Option<u64>,
-    bytes: usize,
-}
-
 impl Backup {
-    /// More than an honest primary ever has under way: its window, and the batch that filled it. It may be of another
-    /// build with another window, hence twice as much.
-    fn flood(&self, limits: &Limits) -> Option<Fault> {
-        let batches = self.handed_over.len() + self.delayed.len();
-        let chunks = self.chunks_received - self.chunks_applied;
-        [
-            ("batches", batches as u64, 2 * u64::from(limits.window_batches)),
-            ("bytes of batches", self.held_bytes as u64, 2 * limits.window_bytes as u64),
-            ("chunks", chunks, 2 * u64::from(limits.window_chunks)),
-        ]
-        .into_iter()
-        .find_map(|(what, held, max)| (held >= max).then_some(Fault::Flood { what, held, max }))
-    }
-
     /// Whether the state is one that its primary had.
     pub(super) fn is_complete(&self) -> bool {
         self.end.is_some_and(|end| {
@@ -131,8 +107,7 @@ impl Core {
             chunks_received: 0,
             chunks_applied: 0,
             end: None,
-            handed_over: VecDeque::new(),
-            held_bytes: 0,
+            unapplied: Unapplied::default(),
             delayed: VecDeque::new(),
             ack_due: false,
             was_member: false,
@@ -187,12 +162,11 @@ impl Core {
             let found = batch.table_no;
             return self.on_fault(now, Fault::Gap { expected, found });
         }
-        if let Some(flood) = backup.flood(&self.config.limits) {
-            return self.on_fault(now, flood);
+        if let Err(fault) = backup.unapplied.take(&batch, &self.config.limits) {
+            return self.on_fault(now, fault);
         }
         backup.received_table = batch.table_no;
         backup.received = batch.last;
-        backup.held_bytes += batch.bytes().len();
         if !delay.is_zero() {
             backup.delayed.push_back((now.after(delay), batch));
             return;
@@ -206,12 +180,6 @@ impl Core {
             return;
         };
         backup.handed = batch.last;
-        backup.handed_over.push_back(HandedOver {
-            table_no: batch.table_no,
-            last: batch.last,
-            digest: batch.digest,
-            bytes: batch.bytes().len(),
-        });
         let receipt = Receipt { run: backup.run, what: Applied::Table(batch.table_no) };
         self.actions.push_back(Action::ApplyBatch(batch, receipt));
         if hasty {
@@ -220,14 +188,16 @@ impl Core {
     }
 
     pub(super) fn on_chunk(&mut self, now: Tick, chunk: ChunkFrame) {
+        let window = self.config.limits.window_chunks;
         let Role::Backup(backup) = &mut self.role else {
             return;
         };
         if chunk.chunk_no != backup.chunks_received + 1 || backup.end.is_some() {
             return self.on_fault(now, Fault::Unexpected { message: "a chunk out of turn" });
         }
-        if let Some(flood) = backup.flood(&self.config.limits) {
-            return self.on_fault(now, flood);
+        let (found, most) = (backup.chunks_received + 1 - backup.chunks_applied, window.into());
+        if found > most {
+            return self.on_fault(now, Fault::Beyond { what: "chunks", found, most });
         }
         backup.chunks_received += 1;
         let receipt = Receipt { run: backup.run, what: Applied::Chunk(chunk.chunk_no) };
@@ -262,20 +232,14 @@ impl Core {
             Applied::Table(table_no) => table_no,
         };
         let mut differs = None;
-        while backup.handed_over.front().is_some_and(|table| table.table_no <= table_no) {
-            let Some(HandedOver { table_no: no, last, digest: theirs, bytes }) =
-                backup.handed_over.pop_front()
-            else {
-                break;
-            };
-            backup.held_bytes -= bytes;
-            backup.applied_table = no;
-            backup.applied = last;
-            if no == table_no
-                && let (Some(ours), Some(theirs)) = (digest, theirs)
+        while let Some(table) = backup.unapplied.applied(table_no) {
+            backup.applied_table = table.table_no;
+            backup.applied = table.last;
+            if table.table_no == table_no
+                && let (Some(ours), Some(theirs)) = (digest, table.digest)
                 && ours != theirs
             {
-                differs = Some(Event::DigestDiffers { seq: last, ours, theirs });
+                differs = Some(Event::DigestDiffers { seq: table.last, ours, theirs });
             }
         }
         if let Some(event) = differs

@@ -59,13 +59,14 @@ pub struct Core {
     /// Counts the transfers that this core began, and the times it became back-up.
     pub(super) transfers: u64,
     pub(super) runs: u64,
+    /// Connections that were closed because of what the peer sent.
+    pub(super) faults: u64,
     /// What people want.
     pub(super) planned: Planned,
     pub(super) open: OpenBatch,
     pub(super) ahead: Ahead,
     pub(super) actions: VecDeque<Action>,
     pub(super) transmits: VecDeque<Transmit>,
-    pub(super) faults: u64,
     pub(super) last_input: Tick,
     /// When the host was to call at the latest.
     promised: Option<Tick>,
@@ -123,14 +124,18 @@ pub struct Status {
     pub in_flight: usize,
     /// Bytes in flight.
     pub in_flight_bytes: usize,
+    /// Batches that a back-up has received and its host has not applied; at most a window of them.
+    pub unapplied: usize,
+    /// Their bytes: at most a window, and the batch that filled it.
+    pub unapplied_bytes: usize,
+    /// Connections that this core has closed because of what the peer sent on them.
+    pub faults: u64,
     /// Whether a connection with a completed handshake exists.
     pub connected: bool,
     /// Whether a state transfer is under way, in either direction.
     pub transferring: bool,
     /// The current period of the table, in nanoseconds.
     pub period_ns: u64,
-    /// Messages of the peer that were refused, each with the connection that they came by.
-    pub faults: u64,
 }
 
 impl Core {
@@ -162,10 +167,10 @@ impl Core {
             unsound: false,
             transfers: 0,
             runs: 0,
+            faults: 0,
             planned: Planned::default(),
             actions: VecDeque::new(),
             transmits: VecDeque::new(),
-            faults: 0,
             last_input: now,
             promised: None,
             awake_since: now,
@@ -399,12 +404,14 @@ impl Core {
             released: primary.map_or(Seq::ZERO, |p| p.released),
             in_flight: primary.map_or(0, |p| p.window.len()),
             in_flight_bytes: primary.map_or(0, |p| p.window_bytes),
+            unapplied: backup.map_or(0, |b| b.unapplied.len()),
+            unapplied_bytes: backup.map_or(0, |b| b.unapplied.bytes()),
+            faults: self.faults,
             connected: self.peer().is_some(),
             transferring: primary
                 .is_some_and(|p| matches!(p.link, Link::Copying | Link::Closing { .. }))
                 || backup.is_some_and(|b| !b.is_complete()),
             period_ns: period.as_nanos() as u64,
-            faults: self.faults,
         }
     }
 }

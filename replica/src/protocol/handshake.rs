@@ -186,6 +186,7 @@ impl Core {
 
     fn on_hello(&mut self, now: Tick, hello: Hello) {
         if let Some((reason, theirs, ours)) = self.misfit(&hello) {
+            self.faults += 1;
             self.event(Event::Refused { reason, theirs, ours, by_us: true });
             self.transmit(wire::encode(Outgoing::Refuse(Refuse {
                 reason: reason as u8,

@@ -77,6 +77,7 @@ mod planned;
 mod primary;
 mod record;
 mod transfer;
+mod unapplied;
 mod view;
 
 pub use action::{

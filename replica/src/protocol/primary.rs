@@ -244,8 +244,14 @@ impl Core {
         if !self.is_shipping(primary) {
             return;
         }
-        for (rows, last) in self.open.take_sealed() {
+        while self.window_has_room()
+            && let Some((rows, last)) = self.open.take_sealed()
+        {
             self.push_batch(now, rows, last, None);
+        }
+        // The back-up refuses what is beyond the window, so nothing is closed while there is no room.
+        if self.open.has_sealed() || !self.window_has_room() {
+            return;
         }
         let Role::Primary(primary) = &self.role else {
             return;
@@ -259,6 +265,10 @@ impl Core {
         let (last, digest) = (primary.watermark, primary.digest);
         let rows = self.open.take();
         self.push_batch(now, rows, last, digest);
+    }
+
+    fn window_has_room(&self) -> bool {
+        matches!(&self.role, Role::Primary(primary) if primary.has_room(&self.config.limits))
     }
 
     /// When the next table is due, if it is time that decides.
@@ -300,8 +310,8 @@ impl Core {
         primary.closed_at = now;
         primary.window_bytes += frame.len();
         let (table_no, apart) = (primary.tables, primary.link == Link::Apart);
-        // What is left open came in the same turn.
-        let since = std::mem::replace(&mut primary.open_since, now);
+        // What is left came in the turn that gathered last: nothing is gathered while something sealed waits.
+        let since = std::mem::replace(&mut primary.open_since, primary.changed_at);
         primary.window.push_back(InFlight {
             table_no,
             frame: frame.clone(),

@@ -14,6 +14,7 @@ mod bounded;
 mod by_hand;
 mod cold;
 mod decided;
+mod flood;
 mod hostile;
 mod planned;
 
@@ -49,8 +50,8 @@ struct Pair {
     connected: bool,
     /// Whether a node gets no answer from the arbiter.
     unanswered: [bool; 2],
-    /// Frames that node 0 has sent.
-    sent: Vec<Vec<u8>>,
+    /// What each has said, frames and datagrams.
+    said: [Vec<Vec<u8>>; 2],
 }
 
 fn config(node: u8) -> Config {
@@ -90,7 +91,7 @@ impl Pair {
             acks: true,
             connected: true,
             unanswered: [false; 2],
-            sent: Vec::new(),
+            said: Default::default(),
         };
         pair.run();
         pair
@@ -136,13 +137,14 @@ impl Pair {
             let acks = self.acks;
             let [a, b] = &mut self.hosts;
             let (from, to) = if node == 0 { (a, b) } else { (b, a) };
+            self.said[node].push(match &transmit.body {
+                Body::Stream(frame) => frame.as_ref().to_vec(),
+                Body::Datagram(bytes) => bytes.clone(),
+            });
             match transmit.body {
                 _ if !self.connected => {}
                 Body::Stream(frame) => {
                     from.batches += u64::from(frame.as_ref()[8] == 4);
-                    if node == 0 && self.sent.len() < 64 {
-                        self.sent.push(frame.as_ref().to_vec());
-                    }
                     let mut bytes = AlignedVec::new();
                     bytes.extend_from_slice(frame.as_ref());
                     to.core.handle_frame(now, connection, bytes);
@@ -211,27 +213,6 @@ impl Pair {
         open.end_of_commit(seq);
         core.offer(now, seq, Some(1)).expect("it is primary");
         self.run();
-    }
-
-    /// A commit of a value, which may be large.
-    fn commit_of(&mut self, count: u64, value: &[u8]) {
-        let now = Tick::from_nanos(self.now);
-        let core = &mut self.hosts[0].core;
-        let seq = Seq::new(core.status().epoch, count);
-        let open = core.gathering();
-        open.push(put(seq, value));
-        open.end_of_commit(seq);
-        // Refused when the other side has given it up meanwhile.
-        let _ = core.offer(now, seq, Some(1));
-        self.run();
-    }
-
-    /// What the primary sends for a commit, which arrives all the same.
-    fn frames_of_a_commit(&mut self, count: u64) -> Vec<Vec<u8>> {
-        self.sent.clear();
-        self.commit(count, true);
-        self.run_for(1);
-        std::mem::take(&mut self.sent)
     }
 
     fn events(&self, node: usize) -> &[Event] {

@@ -1,5 +1,7 @@
 //! Batches: what the commits between two positions changed.
 
+use std::collections::VecDeque;
+
 use rkyv::rancor::Error as RkyvError;
 use rkyv::util::AlignedVec;
 
@@ -84,7 +86,7 @@ pub struct OpenBatch {
     /// Counts batches, so that `row_of` need not be cleared.
     tag: u32,
     /// Content that grew beyond the seal size, up to the commit that it is complete for.
-    sealed: Vec<(Rows, Seq)>,
+    sealed: VecDeque<(Rows, Seq)>,
     seal_bytes: usize,
     recording: bool,
     /// Whether something is recorded beyond the last watermark, perhaps a part of a commit.
@@ -97,7 +99,7 @@ impl OpenBatch {
             rows: Rows::default(),
             row_of: vec![(0, 0); slots as usize],
             tag: 1,
-            sealed: Vec::new(),
+            sealed: VecDeque::new(),
             seal_bytes: seal_bytes.min(1 << 20),
             recording: false,
             ragged: false,
@@ -164,11 +166,12 @@ impl OpenBatch {
 
     fn seal(&mut self, last: Seq) {
         let rows = self.take();
-        self.sealed.push((rows, last));
+        self.sealed.push_back((rows, last));
     }
 
-    pub(crate) fn take_sealed(&mut self) -> Vec<(Rows, Seq)> {
-        std::mem::take(&mut self.sealed)
+    /// The oldest content that was sealed.
+    pub(crate) fn take_sealed(&mut self) -> Option<(Rows, Seq)> {
+        self.sealed.pop_front()
     }
 
     pub(crate) fn set_recording(&mut self, recording: bool) {
@@ -198,8 +201,10 @@ impl OpenBatch {
         !self.sealed.is_empty()
     }
 
+    /// Bytes of all that is in no frame yet.
     pub(crate) fn bytes(&self) -> usize {
-        self.rows.size()
+        let sealed: usize = self.sealed.iter().map(|(rows, _)| rows.size()).sum();
+        self.rows.size() + sealed
     }
 
     pub(crate) fn is_empty(&self) -> bool {
