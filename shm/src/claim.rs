@@ -324,6 +324,17 @@ impl Participant {
 }
 
 impl<'p> Claim<'p> {
+    /// One that was suspended.
+    pub(crate) fn again(
+        participant: &'p mut Participant,
+        role: RoleEpoch,
+        held: Held,
+        hint: u8,
+        conflict: bool,
+    ) -> Self {
+        Self { participant, role, held, hint, settled: false, failed: false, conflict }
+    }
+
     fn map(&self) -> &Map {
         &self.participant.region.map
     }
