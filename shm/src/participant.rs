@@ -367,6 +367,12 @@ impl Participant {
         Ok(self.socket.as_ref().expect("just opened").as_raw_fd())
     }
 
+    /// The same, as a socket: it becomes readable when the bell rings.
+    pub fn bell_socket(&mut self) -> io::Result<UnixDatagram> {
+        self.bell_fd()?;
+        self.socket.as_ref().expect("just opened").try_clone()
+    }
+
     /// Announces a sleep in an event loop that watches [`bell_fd`](Self::bell_fd). False if there
     /// already is something to do: then do not sleep. Sleep at most [`SLEEP_MAX`](bell::SLEEP_MAX).
     pub fn arm_bell(&mut self, bell: Bell) -> bool {

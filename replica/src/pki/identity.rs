@@ -119,7 +119,8 @@ impl Identity {
             }
             if let Some(text) = first.strip_prefix(ROLE_PREFIX) {
                 role = [Role::Node, Role::Witness, Role::Worker]
-                    .into_iter().find(|r| r.as_str() == text);
+                    .into_iter()
+                    .find(|r| r.as_str() == text);
             } else if let Some(text) = first.strip_prefix(ID_PREFIX) {
                 id = u64::from_str_radix(text, 16).ok();
             } else {
