@@ -47,6 +47,11 @@ enum Command {
         #[arg(long)]
         port: String,
     },
+    /// Run the gateway of a node, by which workers of other hosts come in (the node does this by itself)
+    Gateway {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
     /// Run the witness, which decides who is primary
     Witness(command::witness::Options),
     /// Open service sockets once and hand them to the ports of both nodes
@@ -171,6 +176,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Demo(options) => demo::run(&options),
         Command::Node { config, json } => supervisor::run(&config.load()?, json),
         Command::Port { config, port } => command::port::run(&config.load()?, &port),
+        Command::Gateway { config } => command::gateway::run(&config.load()?),
         Command::Witness(options) => command::witness::run(&options),
         Command::Hold { at, sockets } => command::hold::run(&at, &sockets),
         Command::Status { region, json } => command::status::run(&region, json),

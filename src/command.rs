@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod config;
 pub(crate) mod dump;
+pub(crate) mod gateway;
 pub(crate) mod hold;
 pub(crate) mod journal;
 pub(crate) mod node;

@@ -15,6 +15,8 @@ use hotpair_shm::{Geometry, Lock, Pages, QueuePolicy, QueueSpec, Shares, SizeCla
 pub(crate) use file::{ArbiterKind, File, FsyncPolicy, HugePages, Key, Member, Mlock, Mode, Port};
 pub(crate) use units::Span;
 
+use hotpair_worker::remote::gateway;
+
 use crate::exit::Exit;
 use crate::report::Failure;
 
@@ -72,7 +74,7 @@ impl Config {
     /// The region that this configuration asks for.
     pub(crate) fn geometry(&self) -> Geometry {
         let file = &self.file;
-        Geometry {
+        let mut geometry = Geometry {
             slots: file.region.slots,
             classes: file
                 .region
@@ -94,7 +96,17 @@ impl Config {
                 ingest_percent: file.region.ingest_percent,
                 magazine: file.region.magazine,
             },
+        };
+        if self.has_gateway() {
+            geometry.queues.push(QueueSpec { name: gateway::RECEIPTS.to_owned(), lanes: 1 });
+            geometry.ports.push(gateway::BELL.to_owned());
         }
+        geometry
+    }
+
+    /// Whether workers of other hosts may come: then the region has a place for their receipts.
+    pub(crate) fn has_gateway(&self) -> bool {
+        !self.file.gateway.listen.is_empty()
     }
 
     /// What the node's mapping of the region is to be.

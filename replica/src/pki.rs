@@ -10,6 +10,8 @@
 //! *which* pair a certificate belongs to. Only the authority's signature decides; the names exist
 //! for the error message and for the checks of role and member that follow it.
 //!
+//! Workers of other hosts share the certificate `worker`: they meet the gateways of nodes, and nobody else.
+//!
 //! Supervisors use the certificate of their node: they run on the same host as the same user.
 //!
 //! `ca.key` is needed only to issue certificates. Operators may move it off the hosts.
@@ -43,8 +45,12 @@ pub use verify::{Expect, refusal};
 pub(crate) use verify::{PairVerifier, without_wrapping};
 
 /// Names of the members that [`create`] issues certificates for, with their roles.
-pub const MEMBERS: [(&str, Role); 3] =
-    [("node-a", Role::Node), ("node-b", Role::Node), ("witness", Role::Witness)];
+pub const MEMBERS: [(&str, Role); 4] = [
+    ("node-a", Role::Node),
+    ("node-b", Role::Node),
+    ("witness", Role::Witness),
+    ("worker", Role::Worker),
+];
 
 #[cfg(test)]
 pub(crate) mod tests;

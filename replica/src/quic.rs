@@ -16,6 +16,7 @@
 //! a turn of the node's loop is encrypted and on the wire before that thread sleeps again.
 
 mod connect;
+pub mod remote;
 mod socket;
 mod tuning;
 

@@ -99,6 +99,11 @@ pub struct Message<'c> {
 }
 
 impl<'c> Message<'c> {
+    /// One that came over a network from where the region is.
+    pub fn from_afar(id: u64, source: Endpoint, payload: &'c [u8]) -> Self {
+        Self { source, payload, id }
+    }
+
     /// The bytes that arrived.
     pub fn payload(&self) -> &'c [u8] {
         self.payload
@@ -324,6 +329,17 @@ impl Participant {
 }
 
 impl<'p> Claim<'p> {
+    /// One that was suspended.
+    pub(crate) fn again(
+        participant: &'p mut Participant,
+        role: RoleEpoch,
+        held: Held,
+        hint: u8,
+        conflict: bool,
+    ) -> Self {
+        Self { participant, role, held, hint, settled: false, failed: false, conflict }
+    }
+
     fn map(&self) -> &Map {
         &self.participant.region.map
     }

@@ -21,6 +21,7 @@ pub(crate) enum Timer {
     At(u64),
 }
 
+#[derive(Clone, Copy)]
 pub(crate) struct Held {
     pub(crate) slot: u32,
     /// The slot word of the claim.

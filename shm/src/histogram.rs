@@ -231,6 +231,11 @@ impl Participant {
         }
     }
 
+    /// The claim in hand is not measured: who suspends it does not work on it.
+    pub(crate) fn forget_watch(&mut self) {
+        self.watch.begun = 0;
+    }
+
     #[cold]
     fn watch_claim(&mut self, word: SlotWord, deadline: u64) {
         let now = monotonic_ns();

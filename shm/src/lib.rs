@@ -80,6 +80,7 @@ mod ring;
 mod robust;
 mod role;
 mod shares;
+mod suspend;
 mod sync;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
@@ -127,6 +128,7 @@ pub use rebuild::{Occupant, RebuildError, Rebuilt};
 pub use region::{AttachError, CreateError, PortId, QueueId, Region};
 pub use role::Holdout;
 pub use shares::Shares;
+pub use suspend::SuspendedClaim;
 pub use together::NeverStill;
 pub use usage::{Level, Usage};
 pub use value::ENDPOINT_BYTES;

@@ -131,6 +131,8 @@ pub struct Participant {
     /// Claims of this participant from queues with several lanes.
     pub(crate) lane_turn: u32,
     pub(crate) watch: Watch,
+    /// Claims that wait in its hands; the role under which they were begun is declared.
+    pub(crate) suspended: u32,
     /// Where the next claim is noted for the reaper.
     pub(crate) next_hint: u8,
     /// Room for the next commit's draft, kept so that a commit allocates nothing.
@@ -196,6 +198,7 @@ impl Region {
             conflicts: Conflicts::default(),
             lane_turn: 0,
             watch: Watch::default(),
+            suspended: 0,
             next_hint: 0,
             draft: Draft::default(),
             socket: None,
@@ -314,8 +317,8 @@ impl Participant {
         if self.reading {
             return Some(role); // declared already, whatever became of the role since
         }
-        if self.outbox.is_sending() {
-            // Declared already, by the packets in hand; under another role than theirs nothing is begun.
+        if self.outbox.is_sending() || self.suspended > 0 {
+            // Declared already, by the packets or claims in hand; under another role than theirs nothing is begun.
             return (row.active.load(Ordering::Relaxed) == role.0).then_some(role);
         }
         // ORDER active/1 SeqCst, pairs with active/2: either the changer of the role sees this declaration, or
@@ -328,10 +331,10 @@ impl Participant {
         None
     }
 
-    /// Takes the declaration back, unless packets are still in hand, or what was read.
+    /// Takes the declaration back, unless packets or claims are still in hand, or what was read.
     #[inline]
     pub(crate) fn leave(&self) {
-        if self.reading || self.outbox.is_sending() {
+        if self.reading || self.outbox.is_sending() || self.suspended > 0 {
             return;
         }
         // ORDER active/3 Release, pairs with active/2: what was held has been let go of before.
@@ -362,6 +365,12 @@ impl Participant {
             self.socket = Some(bell::open_socket(&self.region, self.seat)?);
         }
         Ok(self.socket.as_ref().expect("just opened").as_raw_fd())
+    }
+
+    /// The same, as a socket: it becomes readable when the bell rings.
+    pub fn bell_socket(&mut self) -> io::Result<UnixDatagram> {
+        self.bell_fd()?;
+        self.socket.as_ref().expect("just opened").try_clone()
     }
 
     /// Announces a sleep in an event loop that watches [`bell_fd`](Self::bell_fd). False if there
@@ -460,7 +469,9 @@ impl Drop for Participant {
         let _ =
             node.compare_exchange(u32::from(self.seat) + 1, 0, Ordering::SeqCst, Ordering::SeqCst);
         // What waits to be gathered is the reaper's; if there is nothing, the seat is free at once.
-        let state = if self.supply.has_retired() { SeatState::Left } else { SeatState::Free };
+        // So are claims that were suspended and never resumed.
+        let left = self.supply.has_retired() || self.suspended > 0;
+        let state = if left { SeatState::Left } else { SeatState::Free };
         drop(self.keeper.take());
         // ORDER seat/3 Release, pairs with seat/4: all of this seat's writes come before its next owner's.
         self.row().word.store(word.with(state).0, Ordering::Release);

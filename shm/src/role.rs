@@ -40,6 +40,7 @@ impl Region {
     pub fn begin_change(&self, epoch: u16) {
         self.swap_role(Role::Changing, epoch);
         self.abort_undecided();
+        self.ring_all(); // who sleeps over what it holds lets go
     }
 
     pub(crate) fn swap_role(&self, role: Role, epoch: u16) {

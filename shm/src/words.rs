@@ -476,8 +476,9 @@ impl RoleEpoch {
         Self::new(role, epoch, (self.0 & ((1 << 40) - 1)) + 1)
     }
 
+    /// Whether work goes on under it.
     #[inline]
-    pub(crate) fn serves(self) -> bool {
+    pub fn serves(self) -> bool {
         matches!(self.role(), Role::Primary | Role::Draining)
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct File {
     #[serde(default)]
     pub(crate) service: Service,
     #[serde(default)]
+    pub(crate) gateway: Gateway,
+    #[serde(default)]
     pub(crate) queue: Vec<Queue>,
     #[serde(default)]
     pub(crate) port: Vec<Port>,
@@ -240,6 +242,13 @@ impl Default for Service {
             hook_limit: Spanned::new(0..0, limit),
         }
     }
+}
+
+/// Where workers of other hosts come in.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Gateway {
+    pub(crate) listen: Vec<SocketAddr>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

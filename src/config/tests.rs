@@ -51,6 +51,7 @@ fn the_documented_defaults_are_the_defaults() {
         hook_limit: documented.file.service.hook_limit.clone(),
         ..file::Service::default()
     };
+    documented.file.gateway = file::Gateway::default();
     // Spans differ, values must not.
     let values = |config: &Config| {
         let text = format!("{:#?}", config.file);

@@ -98,6 +98,8 @@ tx_entries = 512
 class = [{{ payload_bytes = 256, blocks = 16384 }}]
 [[queue]]
 name = "objects"
+[[queue]]
+name = "counters"
 [[port]]
 name = "service"
 kind = "udp"

@@ -69,6 +69,10 @@ pub enum Error {
     /// The commit did not happen; the object is ready again.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// Of a worker of another host.
+    #[cfg(feature = "remote")]
+    #[error(transparent)]
+    Remote(#[from] crate::remote::RemoteError),
     /// The commit happened, but the outside may not know yet.
     #[error("commit {seq} was not released within {waited:?}")]
     NotReleased {

@@ -26,6 +26,11 @@ pub struct Packet<'j> {
 }
 
 impl<'j> Packet<'j> {
+    #[cfg(feature = "remote")]
+    pub(crate) fn new(message: Message<'j>) -> Self {
+        Self { message }
+    }
+
     /// The bytes that arrived, in place.
     pub fn payload(&self) -> &'j [u8] {
         self.message.payload()

@@ -65,6 +65,8 @@ mod care;
 mod error;
 mod job;
 mod other;
+#[cfg(feature = "remote")]
+pub mod remote;
 mod space;
 mod wait;
 mod worker;

@@ -32,6 +32,11 @@ pub struct Worker {
 pub struct Stopper(Arc<AtomicBool>);
 
 impl Stopper {
+    #[cfg(feature = "remote")]
+    pub(crate) fn of(flag: Arc<AtomicBool>) -> Self {
+        Self(flag)
+    }
+
     /// The worker's next claim is `None`. A sleeping worker notices within 100 ms.
     pub fn stop(&self) {
         self.0.store(true, Ordering::Relaxed);

@@ -36,6 +36,8 @@ pub enum Role {
     Node,
     /// Keeps the pair's view.
     Witness,
+    /// Claims and commits over the network, through a gateway.
+    Worker,
 }
 
 impl Role {
@@ -43,6 +45,7 @@ impl Role {
         match self {
             Self::Node => "node",
             Self::Witness => "witness",
+            Self::Worker => "worker",
         }
     }
 }
@@ -60,7 +63,7 @@ pub struct Identity {
     pub cluster: Cluster,
     /// The bearer's role.
     pub role: Role,
-    /// The bearer's name, unique in its pair: `node-a`, `node-b`, `witness`.
+    /// The bearer's name, unique in its pair: `node-a`, `node-b`, `witness`, `worker`.
     pub member: String,
 }
 
@@ -115,7 +118,9 @@ impl Identity {
                 return Err(foreign("it names two pairs"));
             }
             if let Some(text) = first.strip_prefix(ROLE_PREFIX) {
-                role = [Role::Node, Role::Witness].into_iter().find(|r| r.as_str() == text);
+                role = [Role::Node, Role::Witness, Role::Worker]
+                    .into_iter()
+                    .find(|r| r.as_str() == text);
             } else if let Some(text) = first.strip_prefix(ID_PREFIX) {
                 id = u64::from_str_radix(text, 16).ok();
             } else {

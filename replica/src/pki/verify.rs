@@ -41,6 +41,12 @@ impl Expect {
         Self { role: Role::Witness, member: None }
     }
 
+    /// A worker of another host.
+    #[must_use]
+    pub fn worker() -> Self {
+        Self { role: Role::Worker, member: None }
+    }
+
     /// Compares an identity that a certificate claims with what is needed here.
     ///
     /// # Errors

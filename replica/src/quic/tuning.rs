@@ -127,7 +127,7 @@ pub(super) fn enlarge_buffers(socket: &UdpSocket) {
 
 /// Connection ids that a restarted node cannot tell from its own. By default it would know that an id
 /// is its predecessor's, and drop the packet instead of answering with a reset.
-struct RandomIds;
+pub(super) struct RandomIds;
 
 impl ConnectionIdGenerator for RandomIds {
     fn generate_cid(&mut self) -> ConnectionId {

@@ -1,0 +1,223 @@
+//! The thread of a remote worker that moves bytes: a connection for each address of each node, kept warm.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use hotpair_replica::quic::remote;
+use hotpair_replica::tls::Credentials;
+use quinn::{Endpoint, RecvStream, SendStream};
+use tokio::sync::Notify;
+use tokio::task::LocalSet;
+use tokio::time::{sleep, timeout};
+
+use super::RemoteConfig;
+use super::session::{PathId, Session};
+use crate::remote::wire::{FRAME_BYTES_MAX, Frames, WireError};
+
+const ATTEMPT: Duration = Duration::from_millis(500);
+const RETRY_MIN: Duration = Duration::from_millis(5);
+const RETRY_MAX: Duration = Duration::from_millis(200);
+/// After a refusal that no retry will cure.
+const RETRY_REFUSED: Duration = Duration::from_secs(2);
+const READ_BYTES: usize = 256 << 10;
+/// How long the last frames may take.
+const LINGER: Duration = Duration::from_millis(200);
+
+/// What a worker and its thread share.
+pub(super) struct Shared {
+    session: Mutex<Session>,
+    /// Something has come for who waits.
+    news: Condvar,
+    writers: Vec<Notify>,
+    stop: Notify,
+}
+
+impl Shared {
+    pub(super) fn new(session: Session, paths: usize) -> Arc<Self> {
+        let writers = (0..paths).map(|_| Notify::new()).collect();
+        Arc::new(Self {
+            session: Mutex::new(session),
+            news: Condvar::new(),
+            writers,
+            stop: Notify::new(),
+        })
+    }
+
+    /// The state machine. What was asked of it is written when the guard of [`with`](Self::with) is gone.
+    fn lock(&self) -> MutexGuard<'_, Session> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something with the state machine, and wakes the writers that have something to do.
+    pub(super) fn with<T>(&self, act: impl FnOnce(&mut Session) -> T) -> T {
+        let (result, speakers) = {
+            let mut session = self.lock();
+            let result = act(&mut session);
+            (result, session.take_speakers())
+        };
+        speakers.into_iter().for_each(|path| self.writers[path].notify_one());
+        result
+    }
+
+    /// Waits until `look` finds something; `None` after `limit`.
+    pub(super) fn wait<T>(
+        &self,
+        limit: Option<Duration>,
+        mut look: impl FnMut(&mut Session) -> Option<T>,
+    ) -> Option<T> {
+        let until = limit.and_then(|limit| Instant::now().checked_add(limit));
+        let mut session = self.lock();
+        loop {
+            let found = look(&mut session);
+            session.take_speakers().into_iter().for_each(|path| self.writers[path].notify_one());
+            if found.is_some() {
+                return found;
+            }
+            let left = match until {
+                Some(until) => until.checked_duration_since(Instant::now())?,
+                None => Duration::from_secs(1),
+            };
+            let waited = self.news.wait_timeout(session, left);
+            session = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Wakes whoever waits.
+    pub(super) fn wake(&self) {
+        self.news.notify_all();
+    }
+
+    /// Ends the thread.
+    pub(super) fn stop(&self) {
+        self.stop.notify_one();
+    }
+}
+
+/// An address, and whose it is.
+#[derive(Clone, Debug)]
+pub(super) struct To {
+    pub(super) member: String,
+    pub(super) address: SocketAddr,
+}
+
+/// The body of the thread.
+pub(super) fn run(config: &RemoteConfig, paths: Vec<To>, shared: &Arc<Shared>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = LocalSet::new();
+    local.block_on(&runtime, async {
+        let mut tasks = Vec::new();
+        let mut endpoints: Vec<Endpoint> = Vec::new();
+        for (path, to) in paths.into_iter().enumerate() {
+            let endpoint = remote::client(source_for(to.address.ip()), &config.credentials)
+                .map_err(|error| io::Error::other(error.to_string()))?;
+            endpoints.push(endpoint.clone());
+            let keeper = Keeper {
+                path,
+                to,
+                endpoint,
+                credentials: config.credentials.clone(),
+                shared: Arc::clone(shared),
+            };
+            tasks.push(tokio::task::spawn_local(keeper.keep()));
+        }
+        shared.stop.notified().await;
+        // What was just given back is written before the connections go.
+        tokio::task::yield_now().await;
+        sleep(Duration::from_millis(2)).await;
+        tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        for endpoint in &endpoints {
+            endpoint.close(0u8.into(), b"the worker stops");
+        }
+        for endpoint in &endpoints {
+            let _ = timeout(LINGER, endpoint.wait_idle()).await;
+        }
+        Ok(())
+    })
+}
+
+/// Any port, of the family and, on loopback, of the host itself.
+fn source_for(to: IpAddr) -> SocketAddr {
+    let any: IpAddr = match to {
+        IpAddr::V4(_) if to.is_loopback() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    SocketAddr::new(any, 0)
+}
+
+/// Keeps one path.
+struct Keeper {
+    path: PathId,
+    to: To,
+    endpoint: Endpoint,
+    credentials: Credentials,
+    shared: Arc<Shared>,
+}
+
+impl Keeper {
+    async fn keep(self) {
+        let this = Rc::new(self);
+        let mut pause = RETRY_MIN;
+        loop {
+            match timeout(ATTEMPT, this.connect()).await {
+                Ok(Ok((connection, send, recv))) => {
+                    pause = RETRY_MIN;
+                    this.shared.with(|session| session.connected(this.path));
+                    let writing = tokio::task::spawn_local(Rc::clone(&this).write(send));
+                    let ended = this.read(recv).await;
+                    writing.abort();
+                    connection.close(0u8.into(), b"");
+                    this.shared.with(|session| session.lost(this.path));
+                    this.shared.wake();
+                    if let Err(error) = ended {
+                        tracing::warn!(gateway = %this.to.address, %error, "the gateway makes no sense");
+                        pause = RETRY_REFUSED;
+                    }
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(gateway = %this.to.address, error, "not connected");
+                    if error.contains("certificate") {
+                        pause = RETRY_REFUSED;
+                    }
+                }
+                Err(_) => {}
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+    }
+
+    async fn connect(&self) -> Result<(quinn::Connection, SendStream, RecvStream), String> {
+        let To { member, address } = &self.to;
+        let connecting = remote::dial(&self.endpoint, &self.credentials, *address, member)
+            .map_err(|error| error.to_string())?;
+        let connection = connecting.await.map_err(|error| error.to_string())?;
+        let (send, recv) = connection.open_bi().await.map_err(|error| error.to_string())?;
+        Ok((connection, send, recv))
+    }
+
+    async fn read(&self, mut recv: RecvStream) -> Result<(), WireError> {
+        let mut frames = Frames::new(FRAME_BYTES_MAX);
+        while let Ok(Some(chunk)) = recv.read_chunk(READ_BYTES, true).await {
+            self.shared.with(|session| {
+                frames.push(&chunk.bytes, |frame| session.handle(self.path, frame))
+            })?;
+            self.shared.wake();
+        }
+        Ok(())
+    }
+
+    async fn write(self: Rc<Self>, mut send: SendStream) {
+        loop {
+            let out = self.shared.with(|session| session.take_out(self.path));
+            if out.is_empty() {
+                self.shared.writers[self.path].notified().await;
+            } else if send.write_chunk(out.into()).await.is_err() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The worker's side: the same calls as [`crate::Space`], [`crate::Worker`] and [`crate::Job`], over the network.
+
+mod io;
+mod job;
+mod session;
+mod worker;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hotpair_replica::tls::Credentials;
+
+pub use job::{RemoteJob, RemoteOther, RemoteOtherJob, RemoteReading};
+pub use session::Counts;
+pub use worker::RemoteWorker;
+
+use crate::error::Error;
+
+/// One of the two nodes, as remote workers reach it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteNode {
+    /// Its name in its certificate: `node-a`, `node-b`.
+    pub member: String,
+    /// Its gateway's addresses, on however many networks. Losing one path is not losing the server.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// What a remote worker needs to know.
+#[derive(Clone, Debug)]
+pub struct RemoteConfig {
+    /// Of a worker.
+    pub credentials: Credentials,
+    /// Both nodes: who knows one of them only loses his work with it.
+    pub nodes: Vec<RemoteNode>,
+    /// Objects that a worker gets ahead of the one in its hands, itself included. At least 1.
+    pub prefetch: u32,
+    /// Commits that [`RemoteWorker::run`] may leave unanswered while it goes on.
+    pub unanswered: u16,
+    /// How long a call waits for an answer: for a failover, and more.
+    pub patience: Duration,
+}
+
+impl RemoteConfig {
+    /// The usual.
+    pub fn new(credentials: Credentials, nodes: Vec<RemoteNode>) -> Self {
+        let patience = Duration::from_secs(30);
+        Self { credentials, nodes, prefetch: 8, unanswered: 16, patience }
+    }
+}
+
+/// The region of whichever node is primary, as workers of other hosts see it.
+#[derive(Clone, Debug)]
+pub struct RemoteSpace {
+    config: RemoteConfig,
+}
+
+impl RemoteSpace {
+    /// Workers of this space connect to both nodes by themselves.
+    pub fn new(config: RemoteConfig) -> RemoteSpace {
+        RemoteSpace { config }
+    }
+
+    /// A worker of the queue `queue`. It claims nothing while no node that it reaches is primary.
+    pub fn worker(&self, queue: &str) -> Result<RemoteWorker, Error> {
+        RemoteWorker::new(self.config.clone(), queue)
+    }
+}
+
+/// What can go wrong for a remote worker besides what can for a local one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoteError {
+    /// The system gives no thread, socket or random bytes.
+    #[error("cannot start a remote worker")]
+    Start(#[source] std::io::Error),
+    /// The commit did not happen and never will; the object is ready for others. The server, or the path to it, was lost
+    /// while the object was in hand.
+    #[error("the commit did not happen: the object was given back when its server was lost")]
+    Stale,
+    /// Nobody has answered for so long. What has become of the commit is not known, and is found out when a node answers.
+    #[error("no node has answered within {waited:?}")]
+    Unanswered {
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// A gateway has given this reason.
+    #[error("the gateway refuses: {text}")]
+    Refused {
+        /// What it says.
+        text: String,
+    },
+}

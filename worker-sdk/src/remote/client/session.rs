@@ -1,0 +1,439 @@
+//! One remote worker as a state machine: which path it works by, what it has in hand, which commits are unanswered. It opens
+//! no socket, reads no clock, starts nothing.
+//!
+//! ```text
+//!   commit:  Free ──► Sent ──────────────────────────► Answered ──► Free
+//!                      │ path or epoch changed             ▲
+//!                      └──► Open ──► Asked (resolve) ──────┘
+//! ```
+//! A commit is sent once. If its answer may be lost, the question what has become of it is sent, on whichever path leads to
+//! the primary by then; never the commit itself.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::super::wire::{
+    Effects, EffectsDraft, Event, JobView, Outcome, Refusal, Request, VERSIONS, encode_request,
+};
+use super::job::OwnedJob;
+
+/// Names a commit of this worker: its place among the unanswered ones, and its number there.
+pub(super) type Ticket = (u16, u64);
+
+/// Names a path: one address of one node.
+pub(super) type PathId = usize;
+
+#[derive(Debug, Default)]
+struct Path {
+    welcomed: bool,
+    attached: bool,
+    serving: Option<u16>,
+    out: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+enum Lane {
+    Free,
+    /// Its answer comes on the path that is active, unless that changes.
+    Sent,
+    /// Nobody has been asked yet what has become of it.
+    Open,
+    Asked,
+    Answered(Outcome, String),
+}
+
+/// The answer to a question about another object.
+#[derive(Debug)]
+pub(super) enum Told {
+    Taken {
+        refusal: Option<Refusal>,
+        slot: u32,
+        value: Vec<u8>,
+    },
+    Value {
+        refusal: Option<Refusal>,
+        value: Option<Vec<u8>>,
+    },
+    /// The path is gone.
+    Lost,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Session {
+    client: [u8; 16],
+    queue: String,
+    prefetch: u32,
+    paths: Vec<Path>,
+    active: Option<PathId>,
+    /// Which activation the present one is: jobs and questions of an earlier one are void.
+    activation: u64,
+    pub(super) queues: Vec<String>,
+    pub(super) ports: Vec<String>,
+    jobs: VecDeque<OwnedJob>,
+    /// Jobs that were asked for and have not come.
+    asked: u32,
+    /// Somebody waits for a job, or has one in hand.
+    busy: bool,
+    /// State, last number, and whether nobody waits for the answer.
+    lanes: Vec<(Lane, u64, bool)>,
+    /// So many of them the gateway allows.
+    usable: u16,
+    asks: HashMap<u32, Option<Told>>,
+    next_ask: u32,
+    /// Paths whose frames are to be written.
+    speak: Vec<PathId>,
+    /// A gateway has said that this worker is not wanted.
+    pub(super) refused: Option<String>,
+    pub(super) counts: Counts,
+}
+
+/// What has happened to this worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// How often it has begun to work by another path, or in another epoch.
+    pub activations: u64,
+    /// Commits whose answer was lost and that had happened.
+    pub already_committed: u64,
+    /// Commits that have not happened and never will.
+    pub stale: u64,
+}
+
+impl Session {
+    pub(super) fn new(
+        client: [u8; 16],
+        queue: &str,
+        paths: usize,
+        lanes: u16,
+        prefetch: u32,
+    ) -> Self {
+        Self {
+            client,
+            queue: queue.to_owned(),
+            prefetch: prefetch.max(1),
+            paths: (0..paths).map(|_| Path::default()).collect(),
+            active: None,
+            activation: 0,
+            queues: Vec::new(),
+            ports: Vec::new(),
+            jobs: VecDeque::new(),
+            asked: 0,
+            busy: false,
+            lanes: vec![(Lane::Free, 0, false); usize::from(lanes.max(1))],
+            usable: lanes.max(1),
+            asks: HashMap::new(),
+            next_ask: 0,
+            speak: Vec::new(),
+            refused: None,
+            counts: Counts::default(),
+        }
+    }
+
+    /// A path leads to a gateway.
+    pub(super) fn connected(&mut self, path: PathId) {
+        self.paths[path] = Path::default();
+        let (oldest, newest) = (*VERSIONS.start(), *VERSIONS.end());
+        self.send(path, &Request::Hello { oldest, newest });
+    }
+
+    /// A path is gone.
+    pub(super) fn lost(&mut self, path: PathId) {
+        self.paths[path] = Path::default();
+        self.choose();
+    }
+
+    /// What is to be written by a path.
+    pub(super) fn take_out(&mut self, path: PathId) -> Vec<u8> {
+        std::mem::take(&mut self.paths[path].out)
+    }
+
+    /// Paths that have got something to be written since the last call.
+    pub(super) fn take_speakers(&mut self) -> Vec<PathId> {
+        std::mem::take(&mut self.speak)
+    }
+
+    /// Whether there is a gateway to work with.
+    pub(super) fn is_active(&self) -> bool {
+        self.active.is_some()
+    }
+
+    /// Whether a job is of the present activation: of an earlier one, the gateway has given it back.
+    pub(super) fn is_current(&self, activation: u64) -> bool {
+        self.active.is_some() && self.activation == activation
+    }
+
+    fn send(&mut self, path: PathId, request: &Request<'_>) {
+        encode_request(&mut self.paths[path].out, request, &[]);
+        self.speak.push(path);
+    }
+
+    fn send_active(&mut self, request: &Request<'_>) {
+        if let Some(path) = self.active {
+            self.send(path, request);
+        }
+    }
+
+    /// Takes a frame of a gateway.
+    pub(super) fn handle(
+        &mut self,
+        path: PathId,
+        frame: &[u8],
+    ) -> Result<(), super::super::wire::WireError> {
+        match Event::decode(frame)? {
+            Event::Welcome { queues, ports, lanes, .. } => {
+                let own = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
+                (self.queues, self.ports) = (own(queues), own(ports));
+                self.usable = lanes.max(1);
+                self.paths[path].welcomed = true;
+            }
+            Event::Role { serving, epoch } => {
+                let before = self.paths[path].serving;
+                self.paths[path].serving = serving.then_some(epoch);
+                if self.active == Some(path) && before.is_some() && before != Some(epoch) {
+                    // The same server in another epoch: what was unanswered may not be part of it.
+                    self.deactivate();
+                }
+                self.choose();
+            }
+            Event::Job(job) if self.active == Some(path) => self.got(&job),
+            Event::Answer { lane, number, outcome, text } if self.active == Some(path) => {
+                self.answered(lane, number, outcome, text);
+            }
+            Event::Revoked { job } if self.active == Some(path) => {
+                self.jobs.retain(|waiting| job != 0 && waiting.job != job);
+                self.ask_for_more();
+            }
+            Event::Taken { ask, refusal, slot, value } => {
+                self.told(ask, Told::Taken { refusal, slot, value: value.to_vec() });
+            }
+            Event::Value { ask, refusal, value } => {
+                let value = value.map(<[u8]>::to_vec);
+                self.told(ask, Told::Value { refusal, value });
+            }
+            Event::Refused { text } => {
+                self.refused = Some(text.to_owned());
+                tracing::warn!(text, "a gateway sends this worker away");
+            }
+            // Of a path that is worked by no more.
+            Event::Job(_) | Event::Answer { .. } | Event::Revoked { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// The path to the primary of the highest epoch; the present one, if it is as good as any.
+    fn choose(&mut self) {
+        let epoch = |path: &Path| path.serving.filter(|_| path.welcomed);
+        let best = self.paths.iter().filter_map(epoch).max();
+        if let Some(active) = self.active {
+            if best.is_some() && epoch(&self.paths[active]) == best {
+                return;
+            }
+            self.deactivate();
+        }
+        let Some(best) = best else { return };
+        let Some(path) = self.paths.iter().position(|path| epoch(path) == Some(best)) else {
+            return;
+        };
+        self.active = Some(path);
+        self.activation += 1;
+        self.counts.activations += 1;
+        if !self.paths[path].attached {
+            self.paths[path].attached = true;
+            let (client, lanes) = (self.client, self.usable.min(self.lanes.len() as u16));
+            let queue = self.queue.clone();
+            self.send(path, &Request::Attach { client, queue: &queue, lanes });
+        }
+        for lane in 0..self.lanes.len() {
+            if matches!(self.lanes[lane].0, Lane::Open) {
+                self.lanes[lane].0 = Lane::Asked;
+                let number = self.lanes[lane].1;
+                self.send(path, &Request::Resolve { lane: lane as u16, number });
+            }
+        }
+        if self.busy {
+            self.ask_for_more();
+        }
+    }
+
+    fn deactivate(&mut self) {
+        self.active = None;
+        self.jobs.clear();
+        self.asked = 0;
+        for (lane, _, _) in &mut self.lanes {
+            if matches!(lane, Lane::Sent | Lane::Asked) {
+                *lane = Lane::Open;
+            }
+        }
+        self.asks.values_mut().filter(|told| told.is_none()).for_each(|told| {
+            *told = Some(Told::Lost);
+        });
+    }
+
+    /// Credit for as many jobs as are missing, to be sent with whatever is sent next.
+    fn missing(&mut self) -> u32 {
+        let more = self.prefetch.saturating_sub(self.asked + self.jobs.len() as u32);
+        self.asked += more;
+        more
+    }
+
+    fn ask_for_more(&mut self) {
+        if self.active.is_some() {
+            let more = self.missing();
+            if more > 0 {
+                self.send_active(&Request::Credit { more, reset: false });
+            }
+        }
+    }
+
+    fn got(&mut self, job: &JobView<'_>) {
+        self.asked = self.asked.saturating_sub(1);
+        if self.busy {
+            self.jobs.push_back(OwnedJob::new(job, self.activation));
+        } else {
+            self.send_active(&Request::GiveBack { job: job.job, failed: false, credit: 0 });
+        }
+    }
+
+    /// A job, if there is one; asks for one otherwise.
+    pub(super) fn next_job(&mut self) -> Option<OwnedJob> {
+        self.busy = true;
+        let job = self.jobs.pop_front();
+        if job.is_none() {
+            self.ask_for_more();
+        }
+        job
+    }
+
+    /// Nobody waits any more: what comes, or has come, is for others.
+    pub(super) fn rest(&mut self) {
+        self.busy = false;
+        while let Some(job) = self.jobs.pop_front() {
+            self.send_active(&Request::GiveBack { job: job.job, failed: false, credit: 0 });
+        }
+        if std::mem::take(&mut self.asked) > 0 {
+            self.send_active(&Request::Credit { more: 0, reset: true });
+        }
+    }
+
+    pub(super) fn give_back(&mut self, job: &OwnedJob, failed: bool) {
+        if self.is_current(job.activation) {
+            let credit = self.missing();
+            self.send_active(&Request::GiveBack { job: job.job, failed, credit });
+        }
+    }
+
+    /// Whether there is room for another commit.
+    pub(super) fn has_lane(&self) -> bool {
+        self.free_lane().is_some()
+    }
+
+    fn free_lane(&self) -> Option<usize> {
+        let mut usable = self.lanes.iter().take(usize::from(self.usable));
+        usable.position(|lane| matches!(lane.0, Lane::Free))
+    }
+
+    /// Sends a commit; `None` if the job is not in hand any more, so that it never happens. There has to be a lane.
+    pub(super) fn commit(
+        &mut self,
+        job: &OwnedJob,
+        effects: &EffectsDraft,
+        forget: bool,
+    ) -> Option<Ticket> {
+        if !self.is_current(job.activation) {
+            self.counts.stale += 1;
+            return None;
+        }
+        let path = self.active?;
+        let lane = self.free_lane()?;
+        let credit = self.missing();
+        let (state, last, forgotten) = &mut self.lanes[lane];
+        (*state, *forgotten) = (Lane::Sent, forget);
+        *last += 1;
+        let (lane, number) = (lane as u16, *last);
+        let request =
+            Request::Commit { lane, number, job: job.job, credit, effects: Effects::none() };
+        encode_request(&mut self.paths[path].out, &request, effects.as_bytes());
+        self.speak.push(path);
+        Some((lane, number))
+    }
+
+    fn answered(&mut self, lane: u16, number: u64, outcome: Outcome, text: &str) {
+        let Some((state, last, forgotten)) = self.lanes.get_mut(usize::from(lane)) else { return };
+        if *last != number || !matches!(state, Lane::Sent | Lane::Asked) {
+            return;
+        }
+        match outcome {
+            Outcome::AlreadyCommitted { .. } => self.counts.already_committed += 1,
+            Outcome::Stale => self.counts.stale += 1,
+            Outcome::Committed { .. } => {}
+            Outcome::Refused(refusal) if *forgotten => {
+                tracing::debug!(lane, number, ?refusal, text, "a commit was refused");
+            }
+            Outcome::Refused(_) => {}
+        }
+        *state = if *forgotten { Lane::Free } else { Lane::Answered(outcome, text.to_owned()) };
+    }
+
+    /// The answer to a commit, once.
+    pub(super) fn take_answer(&mut self, (lane, number): Ticket) -> Option<(Outcome, String)> {
+        let (state, last, _) = self.lanes.get_mut(usize::from(lane))?;
+        if *last != number {
+            return None;
+        }
+        match std::mem::replace(state, Lane::Free) {
+            Lane::Answered(outcome, text) => Some((outcome, text)),
+            other => {
+                *state = other;
+                None
+            }
+        }
+    }
+
+    /// Nobody waits for the answer any more; its lane is free when it comes.
+    pub(super) fn forget(&mut self, (lane, _): Ticket) {
+        if let Some((_, _, forgotten)) = self.lanes.get_mut(usize::from(lane)) {
+            *forgotten = true;
+        }
+    }
+
+    /// Whether every commit is answered.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.lanes.iter().all(|lane| matches!(lane.0, Lane::Free | Lane::Answered(..)))
+    }
+
+    pub(super) fn also(&mut self, job: &OwnedJob, queue: u8, key: &[u8]) -> Option<u32> {
+        if !self.is_current(job.activation) {
+            return None;
+        }
+        let ask = self.begin_ask();
+        self.send_active(&Request::Also { ask, job: job.job, queue, key });
+        Some(ask)
+    }
+
+    pub(super) fn read(&mut self, queue: u8, key: &[u8]) -> Option<u32> {
+        self.active?;
+        let ask = self.begin_ask();
+        self.send_active(&Request::Read { ask, queue, key });
+        Some(ask)
+    }
+
+    fn begin_ask(&mut self) -> u32 {
+        self.next_ask = self.next_ask.wrapping_add(1);
+        self.asks.insert(self.next_ask, None);
+        self.next_ask
+    }
+
+    fn told(&mut self, ask: u32, told: Told) {
+        if let Some(place) = self.asks.get_mut(&ask) {
+            *place = Some(told);
+        }
+    }
+
+    pub(super) fn take_told(&mut self, ask: u32) -> Option<Told> {
+        self.asks.get(&ask)?.as_ref()?;
+        self.asks.remove(&ask).flatten()
+    }
+
+    pub(super) fn forget_ask(&mut self, ask: u32) {
+        self.asks.remove(&ask);
+    }
+}

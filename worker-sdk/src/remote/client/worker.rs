@@ -1,0 +1,182 @@
+//! The remote worker: waiting for ready objects, and a loop that contains panics.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::io::{Shared, To, run};
+use super::job::RemoteJob;
+use super::session::{Counts, Session, Told};
+use super::{RemoteConfig, RemoteError};
+use crate::error::Error;
+use crate::wait::Wait;
+use crate::worker::Stopper;
+
+/// How often a waiting worker looks whether it was stopped.
+const STOP_CHECK: Duration = Duration::from_millis(100);
+
+/// Claims ready objects of one queue, of whichever node is primary.
+pub struct RemoteWorker {
+    shared: Arc<Shared>,
+    patience: Duration,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for RemoteWorker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RemoteWorker").finish_non_exhaustive()
+    }
+}
+
+impl RemoteWorker {
+    pub(super) fn new(config: RemoteConfig, queue: &str) -> Result<RemoteWorker, Error> {
+        let mut client = [0; 16];
+        getrandom::fill(&mut client)
+            .map_err(|error| RemoteError::Start(std::io::Error::other(error.to_string())))?;
+        let paths: Vec<To> = config
+            .nodes
+            .iter()
+            .flat_map(|node| {
+                let to = |&address| To { member: node.member.clone(), address };
+                node.addresses.iter().map(to)
+            })
+            .collect();
+        let session = Session::new(client, queue, paths.len(), config.unanswered, config.prefetch);
+        let shared = Shared::new(session, paths.len());
+        let (theirs, patience) = (Arc::clone(&shared), config.patience);
+        let thread = std::thread::Builder::new()
+            .name("hotpair-remote".to_owned())
+            .spawn(move || {
+                if let Err(error) = run(&config, paths, &theirs) {
+                    let text = format!("its network thread has ended: {error}");
+                    theirs.with(|session| session.refused = Some(text));
+                    theirs.wake();
+                }
+            })
+            .map_err(RemoteError::Start)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        Ok(RemoteWorker { shared, patience, stop, thread: Some(thread) })
+    }
+
+    /// A handle by which other threads stop this worker.
+    pub fn stopper(&self) -> Stopper {
+        Stopper::of(Arc::clone(&self.stop))
+    }
+
+    /// What has happened to it.
+    pub fn counts(&self) -> Counts {
+        self.shared.with(|session| session.counts)
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// The next ready object, whichever it is. `None` when the wait is over or the worker was stopped.
+    ///
+    /// While no node that it reaches is primary this waits. When a server is lost, it goes on with the other.
+    pub fn claim(&mut self, wait: Wait) -> Result<Option<RemoteJob<'_>>, Error> {
+        let begun = Instant::now();
+        loop {
+            if self.stop.load(Ordering::Relaxed) {
+                self.shared.with(Session::rest);
+                return Ok(None);
+            }
+            let left = wait.at_most.map(|limit| limit.saturating_sub(begun.elapsed()));
+            let now = left.map_or(STOP_CHECK, |left| left.min(STOP_CHECK));
+            let found = self.shared.wait(Some(now), |session| match &session.refused {
+                Some(text) if !session.is_active() => {
+                    let text = text.clone();
+                    session.refused = None;
+                    Some(Err(Error::from(RemoteError::Refused { text })))
+                }
+                _ => session.next_job().map(Ok),
+            });
+            match found {
+                Some(Ok(job)) => return Ok(Some(RemoteJob::new(self, job))),
+                Some(Err(error)) => return Err(error),
+                None if left.is_some_and(|left| left <= now) => {
+                    self.shared.with(Session::rest);
+                    return Ok(None);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Works until stopped: `handler` gets each ready object, `Ok` commits it; see [`crate::Worker::run`].
+    ///
+    /// Commits are not waited for one by one: while they travel, the next object is worked on. A commit that does not happen
+    /// leaves its object ready, for whichever worker.
+    pub fn run<E: std::fmt::Display>(
+        &mut self,
+        wait: Wait,
+        mut handler: impl FnMut(&mut RemoteJob<'_>) -> Result<(), E>,
+    ) -> Result<(), Error> {
+        while let Some(mut job) = self.claim(wait)? {
+            let slot = job.slot();
+            // The job is dropped by the unwinding itself, which counts the attempt.
+            let handler = &mut handler;
+            let outcome = catch_unwind(AssertUnwindSafe(move || match handler(&mut job) {
+                Ok(()) => Some(job.commit_unanswered()),
+                Err(error) => {
+                    tracing::warn!(slot, %error, "the handler failed");
+                    job.fail();
+                    None
+                }
+            }));
+            match outcome {
+                // The object is ready again.
+                Ok(Some(Err(error))) => tracing::debug!(slot, %error, "the commit did not happen"),
+                Ok(_) => {}
+                Err(_) => tracing::error!(slot, "the handler panicked"),
+            }
+        }
+        let quiet = |session: &mut Session| session.is_quiet().then_some(());
+        match self.shared.wait(Some(self.patience), quiet) {
+            Some(()) => Ok(()),
+            None => Err(RemoteError::Unanswered { waited: self.patience }.into()),
+        }
+    }
+
+    pub(super) fn wait_told(&self, ask: u32) -> Result<Told, Error> {
+        match self.shared.wait(Some(self.patience), |session| session.take_told(ask)) {
+            Some(told) => Ok(told),
+            None => {
+                self.shared.with(|session| session.forget_ask(ask));
+                Err(RemoteError::Unanswered { waited: self.patience }.into())
+            }
+        }
+    }
+
+    pub(super) fn queue_index(&self, name: &str) -> Result<u8, Error> {
+        let find = |session: &mut Session| index(&session.queues, name);
+        self.shared.with(find).map_err(|known| Error::NoSuchQueue { name: name.to_owned(), known })
+    }
+
+    pub(super) fn port_index(&self, name: &str) -> Result<u8, Error> {
+        let find = |session: &mut Session| index(&session.ports, name);
+        self.shared.with(find).map_err(|known| Error::NoSuchPort { name: name.to_owned(), known })
+    }
+}
+
+fn index(names: &[String], name: &str) -> Result<u8, Vec<String>> {
+    names.iter().position(|known| known == name).map(|at| at as u8).ok_or_else(|| names.to_vec())
+}
+
+impl Drop for RemoteWorker {
+    fn drop(&mut self) {
+        self.shared.with(Session::rest);
+        self.shared.stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join(); // it has no panics to pass on
+        }
+    }
+}

@@ -1,0 +1,691 @@
+//! What a gateway does in the region for its workers. It opens no socket and reads no clock.
+//!
+//! ```text
+//!   frame ──► handle ──► claim, commit, receipt ──► region
+//!                                                     │ released ≥ seq
+//!   frame ◄── out    ◄── turn: role, receipts, answers, claims by turns, leases
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use hotpair_shm::{
+    Bell, Delivered, Delivery, Endpoint, Participant, PortId, QueueId, ReadError, Region,
+    RoleEpoch, Seq,
+};
+
+use super::commit::{Done, also_refusal, carry_out};
+use super::receipt::{self, Receipt};
+use super::session::{Attached, InHand, Lane, Session, SessionId, Wants};
+use super::{Limits, Stats};
+use crate::remote::wire::{Event, JobView, MessageView, Outcome, Refusal, Request, VERSIONS};
+
+/// Frames that wait to be written to one worker, in bytes: beyond it nothing is claimed or read for it.
+const OUT_BYTES_MAX: usize = 1 << 20;
+
+/// An answer that waits for its release.
+#[derive(Debug)]
+struct Answer {
+    seq: Seq,
+    session: SessionId,
+    lane: u16,
+    number: u64,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Committed,
+    Already,
+    Never,
+}
+
+/// The workers of one gateway, and its seat in the region.
+pub(crate) struct Engine {
+    pub(super) seat: Participant,
+    region: Region,
+    receipts: QueueId,
+    bell: PortId,
+    pub(super) limits: Limits,
+    role: RoleEpoch,
+    sessions: BTreeMap<SessionId, Session>,
+    next_session: SessionId,
+    next_job: u64,
+    in_hand: usize,
+    /// Receipts that were made and not withdrawn.
+    receipts_made: u32,
+    /// In order of their seqs.
+    answers: VecDeque<Answer>,
+    /// Whose turn it is to be given something.
+    turns: VecDeque<SessionId>,
+    /// Sessions that have something to be written.
+    pub(super) speak: Vec<SessionId>,
+    pub(crate) stats: Stats,
+}
+
+/// The worker has done what nobody may: its connection ends, with this text.
+#[derive(Debug)]
+pub(crate) struct Broken(pub(crate) String);
+
+impl From<crate::remote::wire::WireError> for Broken {
+    fn from(error: crate::remote::wire::WireError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Engine {
+    /// `first_session` has to differ from that of any other gateway: messages to receipts name sessions.
+    pub(crate) fn new(
+        seat: Participant,
+        receipts: QueueId,
+        bell: PortId,
+        limits: Limits,
+        first_session: SessionId,
+    ) -> Self {
+        let region = seat.region().clone();
+        Self {
+            role: region.role(),
+            seat,
+            region,
+            receipts,
+            bell,
+            limits,
+            sessions: BTreeMap::new(),
+            next_session: first_session,
+            next_job: 1,
+            in_hand: 0,
+            receipts_made: 0,
+            answers: VecDeque::new(),
+            turns: VecDeque::new(),
+            speak: Vec::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// A worker has connected.
+    pub(crate) fn connect(&mut self) -> SessionId {
+        let id = self.next_session;
+        self.next_session = self.next_session.wrapping_add(1);
+        self.sessions.insert(id, Session::default());
+        self.turns.push_back(id);
+        id
+    }
+
+    /// A connection is gone: what it had in hand is ready again at once. What it was working on counts as an attempt.
+    pub(crate) fn disconnect(&mut self, id: SessionId) {
+        self.release_all(id, true);
+        self.sessions.remove(&id);
+        self.turns.retain(|&other| other != id);
+    }
+
+    /// What is to be written to a worker; and whether it is the last.
+    pub(crate) fn take_out(&mut self, id: SessionId) -> Option<(Vec<u8>, bool)> {
+        let session = self.sessions.get_mut(&id)?;
+        Some((std::mem::take(&mut session.out), session.over))
+    }
+
+    /// Whether a worker reads so slowly that nothing more is read from it for the moment.
+    pub(crate) fn is_full(&self, id: SessionId) -> bool {
+        self.sessions.get(&id).is_some_and(|session| session.out.len() > OUT_BYTES_MAX)
+    }
+
+    /// Takes a frame of a worker.
+    pub(crate) fn handle(
+        &mut self,
+        id: SessionId,
+        frame: &[u8],
+        now: Instant,
+    ) -> Result<(), Broken> {
+        let request = Request::decode(frame)?;
+        let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.over) else {
+            return Ok(());
+        };
+        match (&request, session.greeted, session.attached.is_some()) {
+            (Request::Hello { .. }, false, _) | (Request::Attach { .. }, true, false) => {}
+            (Request::Hello { .. } | Request::Attach { .. }, _, _) | (_, _, false) => {
+                return Err(Broken("a request comes at the wrong time".to_owned()));
+            }
+            _ => {}
+        }
+        match request {
+            Request::Hello { oldest, newest } => self.greet(id, oldest, newest)?,
+            Request::Attach { client, queue, lanes } => {
+                self.attach(id, client, queue, lanes, now)?
+            }
+            Request::Credit { more, reset } => self.credit(id, more, reset),
+            Request::GiveBack { job, failed, credit } => {
+                self.give_back(id, job, failed, now);
+                self.credit(id, credit, false);
+            }
+            Request::Commit { lane, number, credit, .. } => {
+                self.credit(id, credit, false);
+                self.want(id, lane, number, Wants::Commit(Vec::new()), frame, now)?;
+            }
+            Request::Resolve { lane, number } => {
+                self.want(id, lane, number, Wants::Resolve(number), frame, now)?;
+            }
+            Request::Also { ask, job, queue, key } => self.also(id, ask, job, queue, key),
+            Request::Read { ask, queue, key } => self.read(id, ask, queue, key),
+        }
+        Ok(())
+    }
+
+    fn greet(&mut self, id: SessionId, oldest: u16, newest: u16) -> Result<(), Broken> {
+        if newest < *VERSIONS.start() || oldest > *VERSIONS.end() {
+            return Err(Broken(format!(
+                "the worker speaks versions {oldest} to {newest}, this gateway {} to {}",
+                VERSIONS.start(),
+                VERSIONS.end()
+            )));
+        }
+        let geometry = self.region.geometry().clone();
+        let (serving, epoch) = (self.role.serves(), self.role.epoch());
+        let lanes = self.limits.lanes;
+        let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+        session.greeted = true;
+        session.tell(&Event::Welcome {
+            version: newest.min(*VERSIONS.end()),
+            lanes,
+            queues: geometry.queues.iter().map(|queue| queue.name.as_str()).collect(),
+            ports: geometry.ports.iter().map(String::as_str).collect(),
+        });
+        session.tell(&Event::Role { serving, epoch });
+        self.speak.push(id);
+        Ok(())
+    }
+
+    fn attach(
+        &mut self,
+        id: SessionId,
+        client: [u8; 16],
+        queue: &str,
+        lanes: u16,
+        now: Instant,
+    ) -> Result<(), Broken> {
+        let Some(queue) = self.region.queue(queue).filter(|&queue| queue != self.receipts) else {
+            return Err(Broken(format!("the region has no queue {queue:?} for workers")));
+        };
+        if lanes > self.limits.lanes {
+            let most = self.limits.lanes;
+            return Err(Broken(format!("a worker has at most {most} lanes, this one {lanes}")));
+        }
+        // The worker has given up its other connection, whether or not that is known here.
+        let same = |session: &Session| {
+            session.attached.as_ref().is_some_and(|attached| attached.client == client)
+        };
+        let older: Vec<_> =
+            self.sessions.iter().filter(|(_, s)| same(s)).map(|(&older, _)| older).collect();
+        for older in older {
+            self.release_all(older, false);
+            self.end(older, "the worker has attached by another connection");
+        }
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.attached = Some(Attached {
+                client,
+                queue,
+                lanes: Default::default(),
+                jobs: BTreeMap::new(),
+                first_since: now,
+                credit: 0,
+            });
+        }
+        Ok(())
+    }
+
+    /// Says why, and nothing more.
+    pub(crate) fn end(&mut self, id: SessionId, text: &str) {
+        if let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.over) {
+            session.tell(&Event::Refused { text });
+            session.over = true;
+            self.speak.push(id);
+        }
+    }
+
+    fn attached(&mut self, id: SessionId) -> Option<&mut Attached> {
+        self.sessions.get_mut(&id)?.attached.as_mut()
+    }
+
+    fn credit(&mut self, id: SessionId, more: u32, reset: bool) {
+        let most = self.limits.claims;
+        if let Some(attached) = self.attached(id) {
+            let before = if reset { 0 } else { attached.credit };
+            attached.credit = before.saturating_add(more).min(most);
+        }
+    }
+
+    fn give_back(&mut self, id: SessionId, job: u64, failed: bool, now: Instant) {
+        let Some(held) = self.attached(id).and_then(|attached| attached.take(job, now)) else {
+            return;
+        };
+        self.in_hand -= 1;
+        let claim = self.seat.resume(held.claim);
+        if failed { claim.fail() } else { claim.give_back() }
+    }
+
+    /// Gives everything back that a worker has. With `died`, what it has had longest counts as an attempt: it was at that.
+    fn release_all(&mut self, id: SessionId, died: bool) {
+        let Some(attached) = self.attached(id) else { return };
+        attached.credit = 0;
+        attached.lanes.clear();
+        let jobs = std::mem::take(&mut attached.jobs);
+        self.in_hand -= jobs.len();
+        for (at, held) in jobs.into_values().enumerate() {
+            let claim = self.seat.resume(held.claim);
+            if died && at == 0 { claim.fail() } else { claim.give_back() }
+        }
+    }
+
+    fn answer(&mut self, id: SessionId, lane: u16, number: u64, outcome: Outcome, text: &str) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.tell(&Event::Answer { lane, number, outcome, text });
+            self.speak.push(id);
+        }
+    }
+
+    /// A commit, or the question what has become of one: at once, or when the lane is open.
+    fn want(
+        &mut self,
+        id: SessionId,
+        lane: u16,
+        number: u64,
+        wants: Wants,
+        frame: &[u8],
+        now: Instant,
+    ) -> Result<(), Broken> {
+        let most = self.limits.lanes;
+        let Some(attached) = self.attached(id) else { return Ok(()) };
+        if lane >= most {
+            return Err(Broken(format!("there are {most} lanes, and this is lane {lane}")));
+        }
+        match (attached.lanes.get(&lane), wants) {
+            (Some(Lane::Opening(_)), _) => {
+                Err(Broken(format!("lane {lane} has an unanswered commit already")))
+            }
+            (Some(&Lane::Open { generation, number: last }), Wants::Commit(_)) => {
+                if number <= last {
+                    return Err(Broken(format!(
+                        "commit {number} of lane {lane} comes after {last}"
+                    )));
+                }
+                self.commit(id, frame, generation, now);
+                Ok(())
+            }
+            (_, wants) => {
+                let wants = match wants {
+                    Wants::Commit(_) => Wants::Commit(frame.to_vec()),
+                    resolve => resolve,
+                };
+                attached.lanes.insert(lane, Lane::Opening(wants));
+                let client = attached.client;
+                self.open(id, &client, lane, number);
+                Ok(())
+            }
+        }
+    }
+
+    /// Asks the receipt of a lane for its next generation.
+    fn open(&mut self, id: SessionId, client: &[u8; 16], lane: u16, number: u64) {
+        let key = receipt::key(client, lane);
+        let to = Delivery { queue: self.receipts, key: Some(&key), priority: 0 };
+        if self.receipts_made >= self.limits.receipts {
+            return self.not_opened(id, lane, number, "there are as many receipts as there may be");
+        }
+        let failed = match self.seat.packet_of(&receipt::opener(id), Endpoint::NONE) {
+            Err(error) => Some(error.to_string()),
+            Ok(packet) => match self.seat.deliver(to, packet) {
+                Ok(delivered) => {
+                    self.receipts_made += u32::from(delivered == Delivered::ToNew);
+                    None
+                }
+                Err((error, packet)) => {
+                    self.seat.discard(packet);
+                    Some(error.to_string())
+                }
+            },
+        };
+        if let Some(text) = failed {
+            self.not_opened(id, lane, number, &text);
+        }
+    }
+
+    /// A commit that was not begun has not happened. A question stays open: the worker connects again and asks again.
+    fn not_opened(&mut self, id: SessionId, lane: u16, number: u64, text: &str) {
+        let was = self.attached(id).and_then(|attached| attached.lanes.remove(&lane));
+        match was {
+            Some(Lane::Opening(Wants::Commit(frame))) => {
+                if let Ok(Request::Commit { job, .. }) = Request::decode(&frame) {
+                    self.give_back(id, job, false, Instant::now());
+                }
+                self.answer(id, lane, number, Outcome::Refused(Refusal::OutOf), text);
+            }
+            _ => self.end(id, text),
+        }
+    }
+
+    fn commit(&mut self, id: SessionId, frame: &[u8], generation: u64, now: Instant) {
+        let Ok(Request::Commit { lane, number, job, effects, .. }) = Request::decode(frame) else {
+            return;
+        };
+        let role = self.region.role();
+        let Some(attached) = self.attached(id) else { return };
+        let client = attached.client;
+        let Some(held) = attached.take(job, now) else {
+            return self.answer(id, lane, number, Outcome::Stale, "");
+        };
+        self.in_hand -= 1;
+        if held.claim.role() != role {
+            self.seat.resume(held.claim).give_back();
+            return self.answer(id, lane, number, Outcome::Stale, "");
+        }
+        let InHand { claim, others, .. } = held;
+        let claim = self.seat.resume(claim);
+        let key = receipt::key(&client, lane);
+        let receipt = (self.receipts, &key[..], Receipt { generation, number });
+        match carry_out(claim, &others, effects, receipt, self.limits.receipts_kept) {
+            Done::Committed(seq) => {
+                self.stats.commits += 1;
+                if let Some(attached) = self.attached(id) {
+                    attached.lanes.insert(lane, Lane::Open { generation, number });
+                }
+                let kind = Kind::Committed;
+                self.answers.push_back(Answer { seq, session: id, lane, number, kind });
+            }
+            Done::Refused(refusal, text) => {
+                self.answer(id, lane, number, Outcome::Refused(refusal), &text);
+            }
+            Done::Stale => {
+                self.stats.stale += 1;
+                if let Some(attached) = self.attached(id) {
+                    attached.lanes.remove(&lane);
+                }
+                self.answer(id, lane, number, Outcome::Stale, "");
+            }
+            Done::Broken(text) => self.end(id, &text),
+        }
+    }
+
+    fn also(&mut self, id: SessionId, ask: u32, job: u64, queue: u8, key: &[u8]) {
+        let receipts = self.receipts;
+        let queue = self.region.queue_at(queue).filter(|&queue| queue != receipts);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let refused = |refusal| Event::Taken { ask, refusal: Some(refusal), slot: 0, value: &[] };
+        let jobs = session.attached.as_mut().map(|attached| &mut attached.jobs);
+        match (queue, jobs.and_then(|jobs| Some((jobs.remove(&job)?, jobs)))) {
+            (Some(queue), Some((mut held, jobs))) => {
+                let mut claim = self.seat.resume(held.claim);
+                let taken = claim.also(queue, key);
+                if let Ok(other) = taken {
+                    held.others.push(other);
+                }
+                let (slot, value) = match taken {
+                    Ok(other) => {
+                        let object = claim.other(other);
+                        (object.slot(), object.value().to_vec())
+                    }
+                    Err(_) => (0, Vec::new()),
+                };
+                held.claim = claim.suspend();
+                jobs.insert(job, held);
+                let refusal = taken.err().map(also_refusal);
+                session.tell(&Event::Taken { ask, refusal, slot, value: &value });
+            }
+            (None, _) => session.tell(&refused(Refusal::Absent)),
+            (_, None) => session.tell(&refused(Refusal::NoJob)),
+        }
+        self.speak.push(id);
+    }
+
+    fn read(&mut self, id: SessionId, ask: u32, queue: u8, key: &[u8]) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        match self.region.queue_at(queue).map(|queue| self.seat.read(queue, key)) {
+            Some(Ok(Some(reading))) => {
+                let value = Some(reading.value());
+                session.tell(&Event::Value { ask, refusal: None, value });
+            }
+            Some(Ok(None)) | None => {
+                session.tell(&Event::Value { ask, refusal: None, value: None });
+            }
+            Some(Err(error)) => {
+                let _: ReadError = error;
+                let refusal = Some(Refusal::Unreadable);
+                session.tell(&Event::Value { ask, refusal, value: None });
+            }
+        }
+        self.speak.push(id);
+    }
+
+    /// Everything that time or others bring. Says when it wants to be called again at the latest.
+    pub(crate) fn turn(&mut self, now: Instant) -> Option<Duration> {
+        self.look_at_role();
+        if self.role.serves() {
+            self.look_at_receipts(now);
+            self.release_answers();
+            self.look_at_leases(now);
+            self.claim_by_turns(now);
+        }
+        (self.in_hand > 0 || !self.answers.is_empty()).then_some(self.limits.look_every())
+    }
+
+    fn look_at_role(&mut self) {
+        let role = self.region.role();
+        if role == self.role {
+            return;
+        }
+        // Claims of an older role do not commit, and whoever changes the role waits for them.
+        let goes_on = role.serves() && role.epoch() == self.role.epoch();
+        self.role = role;
+        if !goes_on {
+            // Whether what they are about is part of the state that is served from now on, only a question can tell.
+            self.answers.clear();
+        }
+        let (serving, epoch) = (role.serves(), role.epoch());
+        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+            let credit = self.attached(id).map_or(0, |attached| attached.credit);
+            let lanes = self.attached(id).map(|attached| std::mem::take(&mut attached.lanes));
+            self.release_all(id, false);
+            if let (true, Some(attached), Some(lanes)) = (goes_on, self.attached(id), lanes) {
+                attached.credit = credit;
+                attached.lanes = lanes;
+            }
+            let Some(session) = self.sessions.get_mut(&id).filter(|session| session.greeted) else {
+                continue;
+            };
+            if session.attached.is_some() {
+                session.tell(&Event::Revoked { job: 0 });
+            }
+            session.tell(&Event::Role { serving, epoch });
+            self.speak.push(id);
+        }
+    }
+
+    /// Receipts that were asked for, or that nobody has asked for in a long time.
+    fn look_at_receipts(&mut self, now: Instant) {
+        let kept = self.limits.receipts_kept;
+        let live: Vec<[u8; 16]> = if self.limits.receipts_kept.is_zero() {
+            Vec::new()
+        } else {
+            let attached = self.sessions.values().filter_map(|session| session.attached.as_ref());
+            attached.map(|attached| attached.client).collect()
+        };
+        loop {
+            let Some(mut claim) = self.seat.claim(self.receipts) else { break };
+            let asking: Vec<SessionId> = claim
+                .messages()
+                .filter_map(|message| receipt::opened_by(message.payload()))
+                .collect();
+            let named = receipt::of_key(claim.key());
+            let is_live = named.is_some_and(|(client, _)| live.contains(&client));
+            if asking.is_empty() && !is_live {
+                claim.withdraw();
+                // Or it is ready again, and is looked at again.
+                let gone = claim.commit().is_ok();
+                self.receipts_made = self.receipts_made.saturating_sub(gone.into());
+                continue;
+            }
+            let before = Receipt::read(claim.value());
+            let after = Receipt { generation: before.generation + 1, ..before };
+            let written = if asking.is_empty() {
+                claim.value_mut().map(drop)
+            } else {
+                claim.set_value(&after.bytes())
+            };
+            claim.set_timer(kept);
+            if written.is_err() {
+                break;
+            }
+            let Ok(seq) = claim.commit() else { break };
+            let Some((_, lane)) = named else { continue };
+            for id in asking {
+                self.opened(id, lane, after, seq, now);
+            }
+        }
+    }
+
+    /// A lane is open: no commit of an earlier session can happen any more.
+    fn opened(&mut self, id: SessionId, lane: u16, receipt: Receipt, seq: Seq, now: Instant) {
+        let Receipt { generation, number: last } = receipt;
+        let Some(attached) = self.attached(id) else { return };
+        let opened = Lane::Open { generation, number: last };
+        let Some(Lane::Opening(wants)) = attached.lanes.insert(lane, opened) else { return };
+        match wants {
+            Wants::Commit(frame) => match Request::decode(&frame) {
+                Ok(Request::Commit { number, .. }) if number <= last => {
+                    self.end(id, &format!("commit {number} of lane {lane} comes after {last}"));
+                }
+                _ => self.commit(id, &frame, generation, now),
+            },
+            // Both answers wait for the release: what is not released may be lost, the new generation too.
+            Wants::Resolve(number) => {
+                self.stats.resolved += 1;
+                let kind = if number == last { Kind::Already } else { Kind::Never };
+                self.answers.push_back(Answer { seq, session: id, lane, number, kind });
+            }
+        }
+    }
+
+    fn release_answers(&mut self) {
+        let released = self.region.released();
+        while let Some(answer) = self.answers.pop_front_if(|answer| answer.seq <= released) {
+            let Answer { seq, session, lane, number, kind } = answer;
+            let seq = seq.to_bits();
+            let outcome = match kind {
+                Kind::Committed => Outcome::Committed { seq },
+                Kind::Already => Outcome::AlreadyCommitted { seq },
+                Kind::Never => Outcome::Stale,
+            };
+            self.answer(session, lane, number, outcome, "");
+        }
+    }
+
+    /// One object each, in turns, until nothing is ready or nobody can take more.
+    fn claim_by_turns(&mut self, now: Instant) {
+        let mut left = self.turns.len();
+        let mut empty = [false; 256];
+        while left > 0 && self.in_hand < self.limits.claims_all as usize {
+            let Some(id) = self.turns.pop_front() else { return };
+            self.turns.push_back(id);
+            left -= 1;
+            let limit = self.limits.claims as usize;
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            let full = session.out.len() > OUT_BYTES_MAX || session.over;
+            let Some(attached) = session.attached.as_mut() else { continue };
+            let (queue, may) = (attached.queue, attached.credit > 0 && attached.jobs.len() < limit);
+            if full || !may || empty[usize::from(queue.index())] {
+                continue;
+            }
+            let Some(claim) = self.seat.claim(queue) else {
+                empty[usize::from(queue.index())] = true;
+                continue;
+            };
+            let job = self.next_job;
+            self.next_job += 1;
+            let messages = claim.messages().map(|message| MessageView {
+                id: message.id(),
+                source: message.source(),
+                payload: message.payload(),
+            });
+            let view = JobView {
+                job,
+                slot: claim.slot(),
+                attempts: claim.attempts(),
+                timer_due: claim.timer_due(),
+                timer: claim.timer(),
+                key: claim.key(),
+                value: claim.value(),
+                messages: messages.collect(),
+            };
+            crate::remote::wire::encode_event(&mut session.out, &Event::Job(view));
+            if attached.jobs.is_empty() {
+                attached.first_since = now;
+            }
+            attached.credit -= 1;
+            let claim = claim.suspend();
+            attached.jobs.insert(job, InHand { claim, others: Vec::new(), since: now });
+            self.in_hand += 1;
+            self.stats.claims += 1;
+            self.speak.push(id);
+            left = self.turns.len();
+        }
+    }
+
+    /// Takes back what a worker does not end. Nobody is asked: a claim that waits here is in this process's hands.
+    fn look_at_leases(&mut self, now: Instant) {
+        let mut late = Vec::new();
+        for (&id, session) in &self.sessions {
+            let Some(attached) = &session.attached else { continue };
+            let own = self.region.policy(attached.queue).lease.map(|lease| lease / 2);
+            for (at, (&job, held)) in attached.jobs.iter().enumerate() {
+                let busy = at == 0 && now - attached.first_since > self.limits.lease;
+                // Beyond the queue's own lease the node would hold this process to account for it.
+                if busy || own.is_some_and(|own| now - held.since > own) {
+                    late.push((id, job, at == 0));
+                }
+            }
+        }
+        for (id, job, was_first) in late {
+            self.stats.leases += 1;
+            tracing::warn!(session = id, job, "a remote worker had an object for too long");
+            self.give_back(id, job, was_first, now);
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.tell(&Event::Revoked { job });
+                self.speak.push(id);
+            }
+        }
+    }
+
+    /// The bells that this gateway is to be woken by.
+    fn bells(&self) -> Vec<Bell> {
+        let mut bells = vec![Bell::Queue(self.receipts)];
+        if !self.answers.is_empty() {
+            bells.push(Bell::Port(self.bell));
+        }
+        let hungry = self.sessions.values().filter_map(|session| session.attached.as_ref());
+        for queue in hungry.filter(|a| a.credit > 0).map(|attached| attached.queue) {
+            if !bells.contains(&Bell::Queue(queue)) {
+                bells.push(Bell::Queue(queue));
+            }
+        }
+        bells
+    }
+
+    /// Announces a sleep. False: there is something to do.
+    pub(crate) fn arm(&mut self) -> bool {
+        let mut quiet = true;
+        for bell in self.bells() {
+            // A queue that is full of work for which all workers here are at their limit is no reason to stay awake.
+            quiet &= self.seat.arm_bell(bell) || self.in_hand >= self.limits.claims_all as usize;
+        }
+        let due = self.answers.front().is_some_and(|first| first.seq <= self.region.released());
+        quiet && !due && self.region.role() == self.role
+    }
+
+    /// Ends the sleep.
+    pub(crate) fn disarm(&mut self) {
+        for queue in 0..self.region.geometry().queues.len() as u8 {
+            if let Some(queue) = self.region.queue_at(queue) {
+                self.seat.cancel_bell(Bell::Queue(queue));
+            }
+        }
+        self.seat.disarm_bell(Bell::Port(self.bell));
+    }
+}

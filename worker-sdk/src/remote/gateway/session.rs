@@ -1,0 +1,79 @@
+//! What a gateway knows of one connection.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
+
+use hotpair_shm::{Other, QueueId, SuspendedClaim};
+
+use crate::remote::wire::{Event, encode_event};
+
+/// Names a connection; never used twice.
+pub(crate) type SessionId = u64;
+
+/// An object that a worker has in its hands.
+#[derive(Debug)]
+pub(super) struct InHand {
+    pub(super) claim: SuspendedClaim,
+    pub(super) others: Vec<Other>,
+    pub(super) since: Instant,
+}
+
+/// What waits for a lane to be open.
+#[derive(Debug)]
+pub(super) enum Wants {
+    /// The whole request, which is read again.
+    Commit(Vec<u8>),
+    Resolve(u64),
+}
+
+/// A lane of a worker: it has at most one unanswered commit.
+#[derive(Debug)]
+pub(super) enum Lane {
+    /// Its receipt has been asked for.
+    Opening(Wants),
+    /// Generation of the receipt, and the last number committed.
+    Open { generation: u64, number: u64 },
+}
+
+/// A worker that has attached.
+#[derive(Debug)]
+pub(super) struct Attached {
+    pub(super) client: [u8; 16],
+    pub(super) queue: QueueId,
+    pub(super) lanes: HashMap<u16, Lane>,
+    /// By number, so that the first is the one that the worker has had longest.
+    pub(super) jobs: BTreeMap<u64, InHand>,
+    /// When the first of them became the first: before, the worker was busy with another.
+    pub(super) first_since: Instant,
+    /// Jobs that it can still take.
+    pub(super) credit: u32,
+}
+
+/// One connection: a worker that is attached, or one that stands by.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    pub(super) greeted: bool,
+    pub(super) attached: Option<Attached>,
+    /// Frames that are to be written.
+    pub(super) out: Vec<u8>,
+    /// Nothing more is read from it.
+    pub(super) over: bool,
+}
+
+impl Session {
+    pub(super) fn tell(&mut self, event: &Event<'_>) {
+        encode_event(&mut self.out, event);
+    }
+}
+
+impl Attached {
+    /// Takes a job out of its hands.
+    pub(super) fn take(&mut self, job: u64, now: Instant) -> Option<InHand> {
+        let first = self.jobs.first_key_value().map(|(&first, _)| first);
+        let found = self.jobs.remove(&job);
+        if first == Some(job) {
+            self.first_since = now;
+        }
+        found
+    }
+}

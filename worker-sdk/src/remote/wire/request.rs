@@ -1,0 +1,149 @@
+//! What a worker asks of a gateway.
+
+use hotpair_shm::KEY_BYTES_MAX;
+
+use super::bytes::{Reader, Writer};
+use super::effects::Effects;
+use super::{NAME_BYTES_MAX, WireError};
+
+const HELLO: u8 = 1;
+const ATTACH: u8 = 2;
+const CREDIT: u8 = 3;
+const COMMIT: u8 = 4;
+const GIVE_BACK: u8 = 5;
+const RESOLVE: u8 = 6;
+const ALSO: u8 = 7;
+const READ: u8 = 8;
+
+/// One message of a worker. The numbers of kinds are the protocol: never reused, never changed.
+#[derive(Clone, Debug)]
+pub(crate) enum Request<'b> {
+    /// The first one: versions that it speaks.
+    Hello { oldest: u16, newest: u16 },
+    /// It works on this connection from now on, and on no other.
+    Attach { client: [u8; 16], queue: &'b str, lanes: u16 },
+    /// It can take so many more jobs. With `reset`, what it could take before counts no more.
+    Credit { more: u32, reset: bool },
+    /// The end of a job.
+    Commit { lane: u16, number: u64, job: u64, credit: u32, effects: Effects<'b> },
+    /// The object is to be ready again.
+    GiveBack { job: u64, failed: bool, credit: u32 },
+    /// What has become of an earlier commit on this lane?
+    Resolve { lane: u16, number: u64 },
+    /// Another object, for the commit of a job.
+    Also { ask: u32, job: u64, queue: u8, key: &'b [u8] },
+    /// A committed value.
+    Read { ask: u32, queue: u8, key: &'b [u8] },
+}
+
+impl<'b> Request<'b> {
+    /// Reads a frame: kind and fields.
+    pub(crate) fn decode(frame: &'b [u8]) -> Result<Self, WireError> {
+        let mut fields = Reader::new(frame);
+        let request = match fields.u8("the kind of a frame")? {
+            HELLO => {
+                Self::Hello { oldest: fields.u16("a version")?, newest: fields.u16("a version")? }
+            }
+            ATTACH => Self::Attach {
+                client: fields.array("the id of a client")?,
+                queue: fields.text(NAME_BYTES_MAX, "a queue")?,
+                lanes: fields.u16("lanes")?,
+            },
+            CREDIT => Self::Credit { more: fields.u32("credit")?, reset: fields.flag("reset")? },
+            COMMIT => {
+                let (lane, number) = (fields.u16("a lane")?, fields.u64("a number")?);
+                let (job, credit) = (fields.u64("a job")?, fields.u32("credit")?);
+                let effects = Effects::new(fields);
+                effects.check()?;
+                return Ok(Self::Commit { lane, number, job, credit, effects });
+            }
+            GIVE_BACK => Self::GiveBack {
+                job: fields.u64("a job")?,
+                failed: fields.flag("failed")?,
+                credit: fields.u32("credit")?,
+            },
+            RESOLVE => {
+                Self::Resolve { lane: fields.u16("a lane")?, number: fields.u64("a number")? }
+            }
+            ALSO => Self::Also {
+                ask: fields.u32("the number of a question")?,
+                job: fields.u64("a job")?,
+                queue: fields.u8("a queue")?,
+                key: fields.bytes(KEY_BYTES_MAX, "a key")?,
+            },
+            READ => Self::Read {
+                ask: fields.u32("the number of a question")?,
+                queue: fields.u8("a queue")?,
+                key: fields.bytes(KEY_BYTES_MAX, "a key")?,
+            },
+            kind => {
+                let (found, max) = (kind.into(), READ.into());
+                return Err(WireError::Value { what: "the kind of a request", found, max });
+            }
+        };
+        fields.end()?;
+        Ok(request)
+    }
+}
+
+/// Appends a frame. Effects are taken as they were collected.
+pub(crate) fn encode_request(out: &mut Vec<u8>, request: &Request<'_>, effects: &[u8]) {
+    match *request {
+        Request::Hello { oldest, newest } => {
+            let mut frame = Writer::frame(out, HELLO);
+            frame.u16(oldest);
+            frame.u16(newest);
+            frame.end();
+        }
+        Request::Attach { client, queue, lanes } => {
+            let mut frame = Writer::frame(out, ATTACH);
+            frame.raw(&client);
+            frame.bytes(queue.as_bytes());
+            frame.u16(lanes);
+            frame.end();
+        }
+        Request::Credit { more, reset } => {
+            let mut frame = Writer::frame(out, CREDIT);
+            frame.u32(more);
+            frame.u8(reset.into());
+            frame.end();
+        }
+        Request::Commit { lane, number, job, credit, .. } => {
+            let mut frame = Writer::frame(out, COMMIT);
+            frame.u16(lane);
+            frame.u64(number);
+            frame.u64(job);
+            frame.u32(credit);
+            frame.raw(effects);
+            frame.end();
+        }
+        Request::GiveBack { job, failed, credit } => {
+            let mut frame = Writer::frame(out, GIVE_BACK);
+            frame.u64(job);
+            frame.u8(failed.into());
+            frame.u32(credit);
+            frame.end();
+        }
+        Request::Resolve { lane, number } => {
+            let mut frame = Writer::frame(out, RESOLVE);
+            frame.u16(lane);
+            frame.u64(number);
+            frame.end();
+        }
+        Request::Also { ask, job, queue, key } => {
+            let mut frame = Writer::frame(out, ALSO);
+            frame.u32(ask);
+            frame.u64(job);
+            frame.u8(queue);
+            frame.bytes(key);
+            frame.end();
+        }
+        Request::Read { ask, queue, key } => {
+            let mut frame = Writer::frame(out, READ);
+            frame.u32(ask);
+            frame.u8(queue);
+            frame.bytes(key);
+            frame.end();
+        }
+    }
+}

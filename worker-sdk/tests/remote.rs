@@ -1,0 +1,426 @@
+//! Workers of another host: a gateway beside each of two regions, of which the second follows the first.
+//!
+//! The test stands in for the nodes: it ships what is committed from the one region into the other and releases what has
+//! arrived there, fences the one and lets the other serve. Sockets, certificates, gateways and workers are the real ones.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use hotpair_replica::pki;
+use hotpair_replica::tls::Credentials;
+use hotpair_shm::{
+    Applier, Delivery, Endpoint, Gatherer, Geometry, Kind, Origin, Participant, QueueSpec, Region,
+};
+use hotpair_worker::remote::gateway::{self, GatewayConfig, GatewayStopper, Limits};
+use hotpair_worker::remote::{
+    Counts, RemoteConfig, RemoteError, RemoteNode, RemoteSpace, RemoteWorker,
+};
+use hotpair_worker::{Error, Space, Wait};
+
+const OBJECTS: u32 = 8;
+/// For what must happen: much longer than it takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A region, its gateway, and a port that messages come by.
+struct Host {
+    member: &'static str,
+    region: Region,
+    path: PathBuf,
+    pki: PathBuf,
+    address: SocketAddr,
+    running: Option<(GatewayStopper, JoinHandle<()>)>,
+}
+
+impl Host {
+    fn new(member: &'static str, pki: &tempfile::TempDir) -> Host {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test.remote.{}.{number}", std::process::id());
+        let path = Region::path_for(&name);
+        let queue = |name: &str| QueueSpec { name: name.to_owned(), lanes: 1 };
+        let geometry = Geometry {
+            queues: vec![queue("work"), queue(gateway::RECEIPTS)],
+            ports: vec!["out".to_owned(), gateway::BELL.to_owned()],
+            ..Geometry::for_objects(2_000)
+        };
+        let region = Region::create(&path, &geometry).expect("room in shared memory");
+        let (pki, address) = (pki.path().to_owned(), SocketAddr::from(([127, 0, 0, 1], 0)));
+        let mut host = Host { member, region, path, pki, address, running: None };
+        host.start();
+        host
+    }
+
+    fn name(&self) -> String {
+        let file = self.path.file_name().expect("a file").to_string_lossy().into_owned();
+        file.trim_start_matches("hotpair.").to_owned()
+    }
+
+    /// Starts the gateway, at the address that it had before.
+    fn start(&mut self) {
+        let config = GatewayConfig {
+            region: self.name(),
+            listen: vec![self.address],
+            credentials: credentials(&self.pki, self.member),
+            limits: Limits::default(),
+        };
+        let stopper = GatewayStopper::default();
+        let (tell, told) = mpsc::channel();
+        let thread = std::thread::spawn({
+            let stopper = stopper.clone();
+            move || {
+                let ready = |addresses: &[SocketAddr]| {
+                    let _ = tell.send(addresses[0]);
+                };
+                gateway::run(&config, &stopper, ready).expect("a gateway");
+            }
+        });
+        self.address = told.recv_timeout(PATIENCE).expect("it listens");
+        self.running = Some((stopper, thread));
+    }
+
+    fn stop(&mut self) {
+        if let Some((stopper, thread)) = self.running.take() {
+            stopper.stop();
+            thread.join().expect("it ends");
+        }
+    }
+
+    fn node(&self) -> RemoteNode {
+        RemoteNode { member: self.member.to_owned(), addresses: vec![self.address] }
+    }
+
+    /// What the objects count, together.
+    fn total(&self) -> u64 {
+        let work = self.region.queue("work").expect("of the geometry");
+        let ours = self.region.objects().filter(|object| object.queue == work);
+        ours.map(|object| object.value.first_chunk().map_or(0, |v| u64::from_le_bytes(*v))).sum()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.stop();
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn credentials(pki: &std::path::Path, member: &str) -> Credentials {
+    Credentials::from_dir(pki, member).expect("just made")
+}
+
+fn certificates() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    pki::create(directory.path(), "test").expect("an empty directory");
+    directory
+}
+
+fn space(pki: &tempfile::TempDir, hosts: &[&Host]) -> RemoteSpace {
+    let nodes = hosts.iter().map(|host| host.node()).collect();
+    let mut config = RemoteConfig::new(credentials(pki.path(), "worker"), nodes);
+    config.patience = PATIENCE;
+    RemoteSpace::new(config)
+}
+
+fn send(port: &mut Participant, object: u32, text: &[u8]) {
+    let queue = port.region().queue("work").expect("of the geometry");
+    let packet = port.packet_of(text, Endpoint::NONE).expect("a free block");
+    let key = object.to_le_bytes();
+    let to = Delivery { queue, key: Some(&key), priority: 0 };
+    port.deliver(to, packet).map_err(|(error, _)| error).expect("room");
+}
+
+/// Does the node's part for a region that has no back-up, or ships what it commits to another one.
+struct Node {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Node {
+    fn alone(region: &Region) -> Node {
+        let region = region.clone();
+        Node::of(move || {
+            region.raise_released(region.commit_seq());
+        })
+    }
+
+    fn shipping(from: &Region, to: &Region) -> Node {
+        to.begin_change(1);
+        to.wipe().expect("randomness");
+        to.become_backup(1);
+        from.set_gathering(true);
+        let (from, to) = (from.clone(), to.clone());
+        let _primary = from.join(Kind::Node, "primary").expect("a seat");
+        let mut seat = to.join(Kind::Node, "back-up").expect("a seat");
+        let (mut gatherer, mut applier) = (Gatherer::new(from.clone()), Applier::new(&to));
+        Node::of(move || {
+            let _keeps_its_seat = &_primary;
+            let turn = gatherer.gather(usize::MAX, |commit| {
+                for change in &commit.changes {
+                    applier
+                        .apply(&mut seat, commit.seq, Origin::Commit, change)
+                        .expect("the same geometry");
+                }
+            });
+            applier.give_back(&mut seat);
+            applier.set_applied(&to, turn.upto);
+            from.raise_released(turn.upto);
+        })
+    }
+
+    fn of(mut turn: impl FnMut() + Send + 'static) -> Node {
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::spawn({
+            let stop = Arc::clone(&stop);
+            move || {
+                while !stop.load(Ordering::Relaxed) {
+                    turn();
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+            }
+        });
+        Node { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the node's part");
+        }
+    }
+}
+
+/// Counts every claim in its object, and how many of its commits it was told have happened.
+fn count(worker: &mut RemoteWorker, told: &AtomicU64, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let claimed = worker.claim(Wait::default().for_at_most(Duration::from_millis(50)));
+        let Some(mut job) = claimed.expect("certificates that fit") else { continue };
+        *job.value_mut::<u64>().expect("a counter") += 1;
+        job.stay_ready();
+        match job.commit() {
+            Ok(_) => {
+                told.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(Error::Remote(RemoteError::Stale) | Error::Commit(_)) => {}
+            Err(error) => panic!("neither done nor never: {error}"),
+        }
+    }
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "waited for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Goal: the calls of a local worker, over the network: messages, value, emit, send, create, timer, fail, and a failure that
+/// counts as an attempt.
+#[test]
+fn a_remote_worker_does_what_a_local_one_does() {
+    let pki = certificates();
+    let host = Host::new("node-a", &pki);
+    host.region.become_primary(1);
+    let _node = Node::alone(&host.region);
+    let mut port = host.region.join(Kind::Port, "in").expect("a seat");
+    let out = host.region.port("out").expect("of the geometry");
+    let mut worker = space(&pki, &[&host]).worker("work").expect("a thread");
+    let wait = Wait::default().for_at_most(PATIENCE);
+
+    send(&mut port, 1, b"one");
+    let mut job = worker.claim(wait).expect("a gateway").expect("a ready object");
+    assert_eq!((job.key(), job.value(), job.attempts()), (&1_u32.to_le_bytes()[..], &b""[..], 0));
+    assert_eq!(job.messages().map(|m| m.payload().to_vec()).collect::<Vec<_>>(), [b"one"]);
+    *job.value_mut::<u64>().expect("an empty value") = 7;
+    job.emit("out", SocketAddr::from(([127, 0, 0, 1], 9)), b"answer").expect("a port");
+    job.send("work", &2_u32.to_le_bytes(), b"letter").expect("a queue");
+    job.create("work", Some(b"made"), b"value").expect("a queue");
+    assert!(job.emit("nowhere", SocketAddr::from(([127, 0, 0, 1], 9)), b"").is_err());
+    job.commit().expect("nobody is in the way");
+    until("the packet", || {
+        port.take_emitted(out).is_some_and(|packet| {
+            let is_it = packet.payload() == b"answer";
+            port.sent(packet);
+            is_it
+        })
+    });
+
+    let job = worker.claim(wait).expect("a gateway").expect("the letter's object");
+    assert_eq!(job.key(), 2_u32.to_le_bytes());
+    job.fail();
+    let mut job = worker.claim(wait).expect("a gateway").expect("ready again");
+    assert_eq!((job.attempts(), job.messages().len()), (1, 1));
+    let read = job.read("work", &1_u32.to_le_bytes()).expect("an answer").expect("it is there");
+    assert_eq!(read.value(), 7_u64.to_le_bytes());
+    job.set_timer(Duration::from_millis(20));
+    drop(job); // given back as it was
+    let mut job = worker.claim(wait).expect("a gateway").expect("ready again");
+    job.withdraw();
+    job.commit().expect("nobody is in the way");
+    let work = host.region.queue("work").expect("of the geometry");
+    assert!(host.region.find(work, &2_u32.to_le_bytes()).is_none(), "withdrawn");
+    assert!(host.region.find(work, b"made").is_some(), "created");
+}
+
+/// Goal: remote and co-located workers take from one queue, and nobody assigned anything.
+#[test]
+fn remote_and_local_workers_share_a_queue() {
+    let pki = certificates();
+    let host = Host::new("node-a", &pki);
+    host.region.become_primary(1);
+    let _node = Node::alone(&host.region);
+    let mut port = host.region.join(Kind::Port, "in").expect("a seat");
+    (0..OBJECTS).for_each(|object| send(&mut port, object, b"go"));
+    let (stop, told, local) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    let space = space(&pki, &[&host]);
+    std::thread::scope(|scope| {
+        scope.spawn(|| count(&mut space.worker("work").expect("a thread"), &told, &stop));
+        scope.spawn(|| {
+            let mut worker =
+                Space::attach(&host.name()).expect("the region").worker("work").expect("a seat");
+            while !stop.load(Ordering::Relaxed) {
+                let wait = Wait::default().for_at_most(Duration::from_millis(50));
+                let Some(mut job) = worker.claim(wait).expect("the region") else { continue };
+                *job.value_mut::<u64>().expect("a counter") += 1;
+                job.stay_ready();
+                std::thread::sleep(Duration::from_millis(1));
+                local.fetch_add(u64::from(job.commit().is_ok()), Ordering::Relaxed);
+            }
+        });
+        let both = || told.load(Ordering::Relaxed) > 50 && local.load(Ordering::Relaxed) > 50;
+        until("both to have worked", both);
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(host.total(), told.into_inner() + local.into_inner());
+}
+
+/// Goal: a gateway that dies again and again costs no commit and doubles none: what the workers were told has happened, and
+/// nothing else has.
+#[test]
+fn a_gateway_that_dies_loses_and_doubles_nothing() {
+    let pki = certificates();
+    let mut host = Host::new("node-a", &pki);
+    host.region.become_primary(1);
+    let _node = Node::alone(&host.region);
+    let mut port = host.region.join(Kind::Port, "in").expect("a seat");
+    (0..OBJECTS).for_each(|object| send(&mut port, object, b"go"));
+    let (stop, told) = (AtomicBool::new(false), AtomicU64::new(0));
+    let counts = Mutex::new(Vec::<Counts>::new());
+    let space = space(&pki, &[&host]);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut worker = space.worker("work").expect("a thread");
+                count(&mut worker, &told, &stop);
+                counts.lock().expect("no panic").push(worker.counts());
+            });
+        }
+        for _ in 0..10 {
+            let before = told.load(Ordering::Relaxed);
+            until("some commits", || told.load(Ordering::Relaxed) > before + 60);
+            host.stop();
+            host.start();
+        }
+        let before = told.load(Ordering::Relaxed);
+        until("some commits", || told.load(Ordering::Relaxed) > before + 60);
+        stop.store(true, Ordering::Relaxed);
+    });
+    println!(
+        "{} commits, {:?}",
+        told.load(Ordering::Relaxed),
+        counts.into_inner().expect("no panic")
+    );
+    assert_eq!(host.total(), told.into_inner());
+}
+
+/// The primary is lost under load: its gateway and whatever it had not shipped. What the workers were told, and what the
+/// back-up that took over has. `knows_both`: the workers know both nodes.
+fn lose_the_primary(knows_both: bool) -> (u64, u64, u64) {
+    let pki = certificates();
+    let (mut a, b) = (Host::new("node-a", &pki), Host::new("node-b", &pki));
+    a.region.become_primary(1);
+    let node = Node::shipping(&a.region, &b.region);
+    let mut port = a.region.join(Kind::Port, "in").expect("a seat");
+    (0..OBJECTS).for_each(|object| send(&mut port, object, b"go"));
+    let (stop, told) = (AtomicBool::new(false), AtomicU64::new(0));
+    let space = if knows_both { space(&pki, &[&a, &b]) } else { space(&pki, &[&a]) };
+    let mut at_loss = 0;
+    // Until the last worker has its answer.
+    let mut nodes = Vec::new();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| count(&mut space.worker("work").expect("a thread"), &told, &stop));
+        }
+        until("some commits", || told.load(Ordering::Relaxed) > 200);
+        // Nothing is shipped any more, and the primary does not know.
+        drop(node);
+        std::thread::sleep(Duration::from_millis(5));
+        a.region.become_fenced(1);
+        a.stop();
+        b.region.begin_change(2);
+        b.region.void_claims();
+        b.region.become_primary(2);
+        at_loss = told.load(Ordering::Relaxed);
+        nodes.push(Node::alone(&b.region));
+        let begun = Instant::now();
+        let goes_on = || told.load(Ordering::Relaxed) > at_loss + 200;
+        if knows_both {
+            until("the workers to go on with the other", goes_on);
+        } else {
+            while !goes_on() && begun.elapsed() < Duration::from_secs(2) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        if !knows_both {
+            // Those that wait for an answer of the lost one would wait for as long as they may.
+            b.region.become_fenced(2);
+            a.region.become_primary(3);
+            nodes.push(Node::alone(&a.region));
+            a.start();
+        }
+    });
+    (at_loss, told.into_inner(), b.total())
+}
+
+/// Goal: no line of a worker's code is about it: the primary is lost, the workers go on with the other node, and what they
+/// were told has happened is there, once.
+#[test]
+fn workers_go_on_with_the_other_node() {
+    for round in 0..3 {
+        let (at_loss, told, total) = lose_the_primary(true);
+        println!("round {round}: {at_loss} told before the loss, {told} in all");
+        assert_eq!(total, told, "round {round}");
+    }
+}
+
+/// Goal: the control. A worker that knows one node only stands still.
+#[test]
+fn a_worker_that_knows_one_node_stands_still() {
+    let (at_loss, told, _) = lose_the_primary(false);
+    assert!(told < at_loss + 200, "{told} after {at_loss}: it went on without a server");
+}
+
+/// Goal: a certificate says what its bearer may do: a node's is no worker's, and a worker's does not reach a node.
+#[test]
+fn certificates_of_another_role_are_refused() {
+    let pki = certificates();
+    let host = Host::new("node-a", &pki);
+    host.region.become_primary(1);
+    let _node = Node::alone(&host.region);
+    let mut port = host.region.join(Kind::Port, "in").expect("a seat");
+    send(&mut port, 1, b"go");
+    for member in ["node-b", "witness"] {
+        let mut config = RemoteConfig::new(credentials(pki.path(), member), vec![host.node()]);
+        config.patience = Duration::from_millis(500);
+        let mut worker = RemoteSpace::new(config).worker("work").expect("a thread");
+        let claimed = worker.claim(Wait::default().for_at_most(Duration::from_millis(500)));
+        assert!(!matches!(claimed, Ok(Some(_))), "{member} works");
+    }
+}
