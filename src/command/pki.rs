@@ -14,7 +14,7 @@ use crate::report::{Failure, Outcome, print_data, print_json};
 /// What can be done.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Action {
-    /// Make an authority and the certificates of both nodes and the witness
+    /// Make an authority and the certificates of both nodes, the witness and remote workers
     Init {
         /// Name of the pair
         #[arg(long, value_name = "PAIR")]

@@ -181,9 +181,9 @@ fn what_is_there_is_listed_with_its_days() {
             Bearer::Authority(name) => name.split(' ').take(2).collect::<Vec<_>>().join(" "),
         })
         .collect();
-    assert_eq!(names, ["node-a", "node-b", "witness", "hotpair demo"]);
+    assert_eq!(names, ["node-a", "node-b", "witness", "worker", "hotpair demo"]);
     assert!(listed.iter().all(|listed| listed.has_key && listed.is_trusted));
-    let (member, authority) = (&listed[0], &listed[3]);
+    let (member, authority) = (&listed[0], &listed[4]);
     assert_eq!(member.state(at, day * 5), State::Good { days_left: 10 });
     assert_eq!(member.state(at, day * 30), State::Soon { days_left: 10 });
     assert_eq!(member.state(at + day * 10, day), State::Soon { days_left: 0 });
