@@ -83,6 +83,8 @@ impl Engine {
         first_session: SessionId,
     ) -> Self {
         let region = seat.region().clone();
+        // Those of a predecessor are receipts as well.
+        let made = region.objects().filter(|object| object.queue == receipts).count();
         Self {
             role: region.role(),
             seat,
@@ -94,7 +96,7 @@ impl Engine {
             next_session: first_session,
             next_job: 1,
             in_hand: 0,
-            receipts_made: 0,
+            receipts_made: made as u32,
             answers: VecDeque::new(),
             turns: VecDeque::new(),
             speak: Vec::new(),
@@ -410,7 +412,9 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let refused = |refusal| Event::Taken { ask, refusal: Some(refusal), slot: 0, value: &[] };
         let jobs = session.attached.as_mut().map(|attached| &mut attached.jobs);
-        match (queue, jobs.and_then(|jobs| Some((jobs.remove(&job)?, jobs)))) {
+        // A job is taken out of its worker's hands only for what is going to happen.
+        let held = jobs.and_then(|jobs| queue.and_then(|_| Some((jobs.remove(&job)?, jobs))));
+        match (queue, held) {
             (Some(queue), Some((mut held, jobs))) => {
                 let mut claim = self.seat.resume(held.claim);
                 let taken = claim.also(queue, key);
