@@ -1,6 +1,7 @@
 //! Files for the length of a bench, and their removal however it ends.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hotpair_shm::Region;
@@ -16,7 +17,10 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     pub(crate) fn new(bench: &str) -> Self {
-        let path = Region::path_for(&format!("bench-{bench}-{}", std::process::id()));
+        // Several at once in one process, as in tests.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = Region::path_for(&format!("bench-{bench}-{}.{number}", std::process::id()));
         // Left by a process of the same pid that was killed.
         remove(&path);
         kept().push(path.clone());
