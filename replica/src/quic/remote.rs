@@ -9,16 +9,15 @@ use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
-    ClientConfig, Connecting, Connection, Endpoint, EndpointConfig, IdleTimeout, ServerConfig,
-    TokioRuntime, TransportConfig, VarInt,
+    ClientConfig, Connecting, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime,
+    TransportConfig, VarInt,
 };
-use rustls::pki_types::CertificateDer;
 
 use super::LinkError;
 use super::socket::Socket;
 use super::tuning;
-use crate::pki::{self, Expect, Identity};
-use crate::tls::{Credentials, peer_of};
+use crate::pki::{self, Expect};
+use crate::tls::Credentials;
 
 /// Names this conversation and its version in the TLS handshake.
 const PROTOCOL: &[u8] = b"hotpair-remote/1";
@@ -81,14 +80,6 @@ pub enum DialError {
     /// The library refuses the address.
     #[error("cannot dial")]
     Dial(#[from] quinn::ConnectError),
-}
-
-/// Who is at the other end.
-#[must_use]
-pub fn peer(connection: &Connection) -> Option<Identity> {
-    let shown = connection.peer_identity()?;
-    let chain = shown.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-    peer_of(Some(&chain)).ok()
 }
 
 fn endpoint(

@@ -10,8 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use hotpair_shm::{
-    Bell, Delivered, Delivery, Endpoint, Participant, PortId, QueueId, ReadError, Region,
-    RoleEpoch, Seq,
+    Bell, Delivered, Delivery, Endpoint, Participant, PortId, QueueId, Region, RoleEpoch, Seq,
 };
 
 use super::commit::{Done, also_refusal, carry_out};
@@ -449,8 +448,7 @@ impl Engine {
             Some(Ok(None)) | None => {
                 session.tell(&Event::Value { ask, refusal: None, value: None });
             }
-            Some(Err(error)) => {
-                let _: ReadError = error;
+            Some(Err(_)) => {
                 let refusal = Some(Refusal::Unreadable);
                 session.tell(&Event::Value { ask, refusal, value: None });
             }
@@ -505,13 +503,10 @@ impl Engine {
     /// Receipts that were asked for, or that nobody has asked for in a long time.
     fn look_at_receipts(&mut self, now: Instant) {
         let kept = self.limits.receipts_kept;
-        let live: Vec<[u8; 16]> = if self.limits.receipts_kept.is_zero() {
-            Vec::new()
-        } else {
-            let attached = self.sessions.values().filter_map(|session| session.attached.as_ref());
-            attached.map(|attached| attached.client).collect()
-        };
+        let attached = self.sessions.values().filter_map(|session| session.attached.as_ref());
+        let live: Vec<[u8; 16]> = attached.map(|attached| attached.client).collect();
         loop {
+            // A `while let` would borrow the seat up to the end of the turn.
             let Some(mut claim) = self.seat.claim(self.receipts) else { break };
             let asking: Vec<SessionId> = claim
                 .messages()

@@ -67,16 +67,16 @@ impl Limits {
 }
 
 /// What a gateway has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stats {
     /// Objects that were handed to workers.
-    pub claims: u64,
+    pub(crate) claims: u64,
     /// Commits that happened.
-    pub commits: u64,
+    pub(crate) commits: u64,
     /// Commits that were refused because a later session had their lane.
-    pub stale: u64,
+    pub(crate) stale: u64,
     /// Questions about earlier commits that were answered.
-    pub resolved: u64,
+    pub(crate) resolved: u64,
     /// Objects that were taken back because a worker had them for too long.
-    pub leases: u64,
+    pub(crate) leases: u64,
 }

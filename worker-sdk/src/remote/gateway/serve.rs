@@ -234,6 +234,8 @@ async fn serve(
         while rung.try_recv(&mut [0; 8]).is_ok() {}
         hub.engine.borrow_mut().disarm();
     }
+    let stats = hub.engine.borrow().stats;
+    tracing::info!(?stats, "the gateway leaves its region");
     accepting.iter().for_each(tokio::task::JoinHandle::abort);
     for connection in hub.connections.borrow_mut().drain(..) {
         connection.close(0u8.into(), b"the gateway stops");
