@@ -1,5 +1,6 @@
 //! What is answered as won survives; who does not belong to the pair, or is slow, gets nothing.
 
+mod frames;
 mod hostile;
 
 use std::fs;
