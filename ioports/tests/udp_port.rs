@@ -275,7 +275,9 @@ fn a_port_holds_what_there_is_no_room_for() {
     }
     until("the port holds", || space.counted(Counter::Held) > 0);
     let seen = port.counters.snapshot();
-    assert!(seen.delivered <= 4 && seen.received <= 8, "the rest waits in the socket: {seen}");
+    // What the inbox took may have come in several batches; what it had no room for is part of one.
+    assert!(seen.delivered <= 4, "no more than the inbox takes: {seen}");
+    assert!(seen.received - seen.delivered <= 8, "the rest waits in the socket: {seen}");
     assert_eq!(seen.dropped_total(), 0, "{seen}");
 
     let mut worker = space.worker();
