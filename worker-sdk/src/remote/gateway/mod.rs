@@ -20,7 +20,7 @@ use std::time::Duration;
 pub use serve::{GatewayConfig, GatewayError, GatewayStopper, run};
 
 /// The queue of the region in which receipts of remote commits are kept. Its objects are the gateway's.
-pub const RECEIPTS: &str = "hotpair.receipts";
+pub const RECEIPTS: &str = hotpair_replica::node::AWAITED_QUEUE;
 
 /// The port of the region whose bell tells a gateway of releases. Nothing is sent by it.
 pub const BELL: &str = "hotpair.gateway";
