@@ -17,7 +17,7 @@ mod run;
 mod sides;
 mod timeline;
 mod verdict;
-mod wire;
+pub(crate) mod wire;
 pub(crate) mod worker;
 
 use clap::ValueEnum;
