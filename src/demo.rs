@@ -19,7 +19,7 @@ mod run;
 mod sides;
 mod timeline;
 mod verdict;
-pub(crate) mod wire;
+mod wire;
 pub(crate) mod worker;
 
 use clap::ValueEnum;

@@ -17,7 +17,6 @@ mod relay;
 mod results;
 mod run;
 mod scenario;
-mod worker;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -39,9 +38,6 @@ pub(crate) enum Action {
     /// Stand in the cable between the nodes
     #[command(hide = true)]
     Relay(relay::Options),
-    /// Serve from a host without a node
-    #[command(hide = true)]
-    Worker(worker::Options),
     /// Stop one thread of a process for a while
     #[command(hide = true)]
     Hold(hold::Options),
@@ -116,7 +112,6 @@ pub(crate) fn run(action: &Action) -> Outcome {
     match action {
         Action::Run(options) => run_all(options),
         Action::Relay(options) => relay::run(options),
-        Action::Worker(options) => worker::run(options),
         Action::Hold(options) => hold::run(options),
     }
 }

@@ -66,6 +66,7 @@ macro_rules! scenarios {
 
 scenarios!(
     address_taken,
+    apart,
     arbiter_answer_lost,
     arbiter_down,
     arbiter_down_backup,

@@ -7,7 +7,7 @@
 mod latency;
 mod ledger;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
@@ -87,8 +87,6 @@ struct Client {
     burst: Option<Burst>,
     killed_side: Option<u8>,
     noted: VecDeque<(u64, u8)>,
-    /// Answers by the side of the worker that gave them.
-    served: BTreeMap<u8, u64>,
     gap: Gap,
     /// At the last round.
     reported: Tally,
@@ -144,7 +142,6 @@ impl Client {
             burst: None,
             killed_side: None,
             noted: VecDeque::new(),
-            served: BTreeMap::new(),
             gap: Gap::default(),
             reported: Tally::default(),
         })
@@ -237,7 +234,6 @@ impl Client {
             self.noted.push_back((now_ns, answer.side()));
         }
         if let Some(answered) = self.ledger.answer(answer) {
-            *self.served.entry(answer.side()).or_default() += 1;
             self.latency.record(answered, now_ns);
         }
     }
@@ -312,11 +308,6 @@ impl Client {
         self.ledger.give_up();
         let tally = self.ledger.tally();
         let (noted, gap_us) = (self.noted(), self.gap_us());
-        let served: serde_json::Map<_, _> = self
-            .served
-            .iter()
-            .map(|(side, count)| (char::from(*side).to_string(), json!(count)))
-            .collect();
         self.say(json!({
             "event": "result",
             "acked": tally.acked, "repeats": tally.repeats, "unanswered": unanswered,
@@ -326,7 +317,7 @@ impl Client {
             "answers_by_worker": self.ledger.by_worker(),
             "latency": self.latency.report(),
             "answers_after_kill": noted,
-            "gap_us": gap_us, "served_by_side": served,
+            "gap_us": gap_us,
         }));
     }
 

@@ -40,11 +40,20 @@ const OUTGOING: u8 = 4;
 const ANSWER: &[u8] = b"HPa1";
 const SERVICE_PORT: u16 = 9000;
 
+/// An answer on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub(super) t_ns: u64,
+    pub(super) host: Member,
+    /// A hash of all that it says and to whom.
+    pub(super) said: u64,
+}
+
 /// What was seen on the cables of both nodes' hosts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
-    /// Answers of the service: when they left, and which host.
-    pub(super) answers: Vec<(u64, Member)>,
+    /// Answers of the service.
+    pub(super) answers: Vec<Sent>,
     /// "The service's address is here."
     pub(super) announcements: Vec<(u64, Member)>,
     /// There were more than are kept, so the rest is not known.
@@ -148,12 +157,15 @@ fn drain(taps: &[Tap], seen: &Mutex<Seen>) {
             let wall_ns = time.tv_sec() * 1_000_000_000 + time.tv_nsec();
             let at_ns = u64::try_from(wall_ns - ahead_ns).unwrap_or(0);
             match what(&frame[..len]) {
-                Some(What::Answer) => {
-                    note(&mut seen, |seen| &mut seen.answers, (at_ns, tap.member), ANSWERS_MAX);
+                Some(What::Answer { said }) => {
+                    let sent = Sent { t_ns: at_ns, host: tap.member, said };
+                    let room = note(&mut seen.answers, sent, ANSWERS_MAX);
+                    seen.cut |= !room;
                 }
                 Some(What::Announcement) => {
                     let noted = (at_ns, tap.member);
-                    note(&mut seen, |seen| &mut seen.announcements, noted, ANNOUNCEMENTS_MAX);
+                    let room = note(&mut seen.announcements, noted, ANNOUNCEMENTS_MAX);
+                    seen.cut |= !room;
                 }
                 None => {}
             }
@@ -161,17 +173,13 @@ fn drain(taps: &[Tap], seen: &Mutex<Seen>) {
     }
 }
 
-fn note(
-    seen: &mut Seen,
-    which: impl Fn(&mut Seen) -> &mut Vec<(u64, Member)>,
-    what: (u64, Member),
-    most: usize,
-) {
-    if which(seen).len() < most {
-        which(seen).push(what);
-    } else {
-        seen.cut = true;
+/// Whether there was room for it.
+fn note<T>(all: &mut Vec<T>, one: T, most: usize) -> bool {
+    let room = all.len() < most;
+    if room {
+        all.push(one);
     }
+    room
 }
 
 /// By how much the wall clock, in which the kernel stamps, is ahead of the clock of events.
@@ -184,7 +192,7 @@ fn wall_ahead_ns() -> i64 {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
-    Answer,
+    Answer { said: u64 },
     Announcement,
 }
 
@@ -219,7 +227,17 @@ fn what(frame: &[u8]) -> Option<What> {
 
 fn answer(datagram: &[u8]) -> Option<What> {
     let of_service = *datagram.get(..2)? == SERVICE_PORT.to_be_bytes();
-    (of_service && datagram.get(8..12)? == ANSWER).then_some(What::Answer)
+    let ours = of_service && datagram.get(8..12)? == ANSWER;
+    // To which port, and all of it but lengths and sums.
+    let said = || hash(datagram[2..4].iter().chain(&datagram[8..]));
+    ours.then(|| What::Answer { said: said() })
+}
+
+/// FNV-1a.
+fn hash<'b>(bytes: impl Iterator<Item = &'b u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
@@ -266,14 +284,15 @@ mod tests {
         let advertisement = |about: Ipv6Addr, kind: u8| {
             [&[kind, 0, 0, 0, 0x20, 0, 0, 0][..], &about.octets(), &[2, 1, 0, 0]].concat()
         };
+        let said = hash(b"\0\0HPa1....".iter());
         #[rustfmt::skip]
         let cases = [
-            ("an answer",              ipv4(service, &udp(9000, b"HPa1....")),         Some(What::Answer)),
+            ("an answer",              ipv4(service, &udp(9000, b"HPa1....")),         Some(What::Answer { said })),
             ("a request",              ipv4(service, &udp(9000, b"HPq1....")),         None),
             ("another port",           ipv4(service, &udp(9001, b"HPa1....")),         None),
             ("another address",        ipv4(other, &udp(9000, b"HPa1....")),           None),
             ("cut",                    ipv4(service, &[0x23]),                         None),
-            ("IPv6",                   ipv6(service6, 17, &udp(9000, b"HPa1....")),    Some(What::Answer)),
+            ("IPv6",                   ipv6(service6, 17, &udp(9000, b"HPa1....")),    Some(What::Answer { said })),
             ("another IPv6 address",   ipv6(other6, 17, &udp(9000, b"HPa1....")),      None),
             ("gratuitous ARP",         arp(service, service),                          Some(What::Announcement)),
             ("an ARP question",        arp(other, service),                            None),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::capture::Seen;
+use super::capture::{Seen, Sent};
 use super::host::Told;
 use crate::config::Member;
 
@@ -46,29 +46,51 @@ fn begins(told: &[Told]) -> Vec<(u64, Member)> {
     epochs.into_values().collect()
 }
 
-/// Once an epoch has begun on one node, the other's host sends no answer.
+/// Once an epoch has begun on one node, the other's host says nothing of its own: a port that stood still with a packet in its
+/// hands may send it when it goes on, and what it says then is what the new primary says too, since nobody told it that the
+/// packet was sent. Anything else would be of the epoch that is over.
 pub(super) fn fenced(told: &[Told], seen: &Seen) -> Vec<String> {
     if seen.cut {
         return vec!["there were more answers than can be noted".to_owned()];
     }
-    let begins = begins(told);
     let mut late: BTreeMap<(&str, u64), (u64, u64)> = BTreeMap::new();
-    for (at_ns, host) in &seen.answers {
-        let now = begins.iter().rfind(|(begin_ns, _)| begin_ns <= at_ns);
-        if let Some((begin_ns, primary)) = now.filter(|(_, primary)| primary != host) {
-            let entry = late.entry((primary.other().letter(), *begin_ns)).or_default();
-            entry.0 += 1;
-            entry.1 = entry.1.max(at_ns - begin_ns);
-        }
+    let begins = begins(told);
+    for sent in late_answers(&begins, seen).filter(|late| !is_said_by(late.now, late.sent, seen)) {
+        let entry = late.entry((sent.now.other().letter(), sent.begin_ns)).or_default();
+        entry.0 += 1;
+        entry.1 = entry.1.max(sent.sent.t_ns - sent.begin_ns);
     }
     late.into_iter()
         .map(|((host, _), (count, last_ns))| {
             format!(
-                "host {host} sent {count} answers after its epoch had ended, the last {} us later",
+                "host {host} sent {count} answers of its own after its epoch had ended, the last {} us later",
                 last_ns / 1_000
             )
         })
         .collect()
+}
+
+/// Answers from a host that is primary no more, whatever they say.
+pub(super) fn late_count(told: &[Told], seen: &Seen) -> usize {
+    late_answers(&begins(told), seen).count()
+}
+
+struct Late<'s> {
+    sent: &'s Sent,
+    /// Who is primary now, and since when.
+    now: Member,
+    begin_ns: u64,
+}
+
+fn late_answers<'s>(begins: &'s [(u64, Member)], seen: &'s Seen) -> impl Iterator<Item = Late<'s>> {
+    seen.answers.iter().filter_map(|sent| {
+        let (begin_ns, now) = *begins.iter().rfind(|(begin_ns, _)| *begin_ns <= sent.t_ns)?;
+        (now != sent.host).then_some(Late { sent, now, begin_ns })
+    })
+}
+
+fn is_said_by(host: Member, sent: &Sent, seen: &Seen) -> bool {
+    seen.answers.iter().any(|other| other.host == host && other.said == sent.said)
 }
 
 /// Who becomes primary under load tells the network where the address is.
@@ -108,9 +130,19 @@ mod tests {
         told(member, t_ms, "primary", json!({ "epoch": epoch }))
     }
 
+    /// Each answer says something else.
     fn seen(answers: &[(u64, Member)], announcements: &[(u64, Member)]) -> Seen {
+        let sent = |(said, (ms, host)): (usize, &(u64, Member))| Sent {
+            t_ns: ms * MS,
+            host: *host,
+            said: said as u64,
+        };
         let at = |list: &[(u64, Member)]| list.iter().map(|(ms, host)| (ms * MS, *host)).collect();
-        Seen { answers: at(answers), announcements: at(announcements), cut: false }
+        Seen {
+            answers: answers.iter().enumerate().map(sent).collect(),
+            announcements: at(announcements),
+            cut: false,
+        }
     }
 
     #[test]
@@ -149,8 +181,12 @@ mod tests {
         let found = fenced(&told, &seen(&[(150, Member::A), (160, Member::A)], &[]));
         assert_eq!(
             found,
-            ["host a sent 2 answers after its epoch had ended, the last 60000 us later"]
+            ["host a sent 2 answers of its own after its epoch had ended, the last 60000 us later"]
         );
+        let mut both = seen(&[(150, Member::A), (120, Member::B)], &[]);
+        both.answers[0].said = both.answers[1].said;
+        assert!(fenced(&told, &both).is_empty(), "the new primary says it too");
+        assert_eq!(late_count(&told, &both), 1);
         let cut = Seen { cut: true, ..Seen::default() };
         assert_eq!(fenced(&told, &cut).len(), 1, "what is not known is not held for good");
     }

@@ -46,6 +46,8 @@ pub(super) struct Findings {
     pub(super) counted: Value,
     /// Answers of the whole run, by where their worker was.
     pub(super) served: Value,
+    /// Answers that a host sent when it was primary no more: true ones, or `wrong` says so.
+    pub(super) late: usize,
     /// What the relay in the pair's cable did to packets.
     pub(super) relay: Option<Value>,
 }
@@ -90,9 +92,16 @@ impl Findings {
         self.told.iter().find(fits).map(|told| told.t_ns)
     }
 
+    /// From when phases count: the fault; of a change on purpose, the moment at which the primary sets about it.
+    fn begun_ns(&self) -> Option<u64> {
+        let fault_ns = self.fault_ns?;
+        let planned = |told: &&Told| told.name == "handing_over" && told.t_ns >= fault_ns;
+        Some(self.told.iter().find(planned).map_or(fault_ns, |told| told.t_ns))
+    }
+
     /// A phase in microseconds, where it took place.
     pub(super) fn phase(&self, phase: &str) -> Option<u64> {
-        let fault_ns = self.fault_ns?;
+        let fault_ns = self.begun_ns()?;
         let micros = |from: u64, to: u64| to.saturating_sub(from) / 1_000;
         if phase == "outage" {
             // One that did not end has no length.
@@ -213,7 +222,8 @@ impl Findings {
             "acked": self.count("acked"), "lost": self.count("lost"),
             "duplicated": self.count("duplicated"), "diverged": self.count("diverged"),
             "unanswered": self.count("unanswered"), "point": self.point(),
-            "served_by_side": self.served, "relay": self.relay,
+            "served": self.served, "relay": self.relay,
+            "late": self.late,
             "whole_after_ms": self.whole_after.map(|after| after.as_millis() as u64),
         })
     }
@@ -239,10 +249,13 @@ impl Findings {
         if let Some(point) = self.point() {
             text.push_str(&format!(", {point}"));
         }
-        if let Some(served) = self.served.as_object().filter(|served| served.len() > 2) {
+        if let Some(served) = self.served.as_object().filter(|served| served.len() > 1) {
             let each: Vec<String> =
-                served.iter().map(|(side, count)| format!("{count} by {side}")).collect();
+                served.iter().map(|(place, count)| format!("{count} by {place}")).collect();
             text.push_str(&format!(", served: {}", each.join(", ")));
+        }
+        if self.late > 0 {
+            text.push_str(&format!(", {} late answers that both said", self.late));
         }
         if let Some(relay) = &self.relay {
             let of = |field: &str| relay[field].as_u64().unwrap_or(0);

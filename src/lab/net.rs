@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   client c ──┐                                ┌─ witness w
-//!   workers d ─┤                                ├─ workers e
+//!   others d ──┤                                ├─ others e
 //!              ├─ switch l ═════ trunk ════ switch r ─┤
 //!   host a ────┘ eth0                      eth0 └─── host b
 //!        eth1 ══════════════ pair ═════════════ eth1
@@ -26,7 +26,8 @@ const NAME: &str = "hplab";
 
 /// Who stands at which switch, and the last part of the address there.
 const ALWAYS: [(&str, &str, u8); 4] = [("a", "l", 1), ("b", "r", 2), ("w", "r", 3), ("c", "l", 4)];
-const WORKERS: [(&str, &str, u8); 2] = [("d", "l", 5), ("e", "r", 6)];
+/// Workers and a port that share no memory with either node.
+const REMOTE: [(&str, &str, u8); 2] = [("d", "l", 5), ("e", "r", 6)];
 const SWITCHES: [&str; 2] = ["l", "r"];
 /// The two ends of the relay: what a sees, and what b sees.
 const RELAY: [&str; 2] = ["x", "y"];
@@ -40,6 +41,8 @@ pub(super) const SERVICE: &str = "10.99.0.10:9000";
 pub(super) const SERVICE_IP6: &str = "fd99::10";
 pub(super) const SERVICE6: &str = "[fd99::10]:9000";
 pub(super) const WITNESS: &str = "10.99.0.3:7400";
+/// The service's, where its port stands on a host of its own.
+pub(super) const REMOTE_SERVICE: &str = "10.99.0.5:9000";
 /// Where a node's gateway listens.
 pub(super) const GATEWAYS: [&str; 2] = ["10.99.0.1:7500", "10.99.0.2:7500"];
 
@@ -57,8 +60,8 @@ impl Net {
             run("nft", &["--version"], "nftables")?;
         }
         let mut hosts = ALWAYS.to_vec();
-        if scenario.pair.remote_workers > 0 {
-            hosts.extend(WORKERS);
+        if scenario.pair.is_remote() {
+            hosts.extend(REMOTE);
         }
         let mut spaces: Vec<&str> = hosts.iter().map(|(host, _, _)| *host).collect();
         spaces.extend(SWITCHES);

@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::capture::Capture;
 use super::checks;
@@ -45,15 +45,19 @@ pub(super) struct Lab<'s> {
     name: String,
     witness: Option<Child>,
     relay: Option<Child>,
-    workers: Vec<Child>,
+    /// Those on hosts without a node, and where.
+    remote: Vec<(&'static str, Child)>,
     client: Option<Child>,
     client_ready: bool,
     client_round: Option<Value>,
     client_result: Option<Value>,
+    /// It has reported its result, and may end.
+    client_done: bool,
     capture: Option<Capture>,
     hosts: [Host; 2],
     same: Option<Member>,
     last_step_ns: Option<u64>,
+    load_ns: u64,
     /// Somebody asked us to stop.
     pub(super) interrupted: bool,
     /// Everything that both nodes have told, since they started.
@@ -85,15 +89,17 @@ impl<'s> Lab<'s> {
             name,
             witness: None,
             relay: None,
-            workers: Vec::new(),
+            remote: Vec::new(),
             client: None,
             client_ready: false,
             client_round: None,
             client_result: None,
+            client_done: false,
             capture: None,
             hosts,
             same: None,
             last_step_ns: None,
+            load_ns: 0,
             interrupted: false,
             told: Vec::new(),
             findings: Findings::default(),
@@ -144,7 +150,7 @@ impl<'s> Lab<'s> {
         }
         self.finish(last_step, in_rounds)?;
         let mut findings = self.end_round();
-        findings.wrong = self.check_all();
+        self.check_all(&mut findings);
         after(findings)
     }
 
@@ -166,9 +172,10 @@ impl<'s> Lab<'s> {
         } else {
             self.must("node b is there", |lab| lab.has_told("connected", 0))?;
         }
-        self.start_workers()?;
+        self.start_remote()?;
         self.start_client()?;
-        self.findings.load_ns = monotonic_ns();
+        self.load_ns = monotonic_ns();
+        self.findings.load_ns = self.load_ns;
         self.tell_client("go");
         Ok(())
     }
@@ -217,7 +224,7 @@ impl<'s> Lab<'s> {
         let Some(result) = self.client_result.take() else {
             return Err(Failure::new("the client did not finish").exit(Exit::TimedOut));
         };
-        self.findings.served = result["served_by_side"].clone();
+        self.findings.served = self.served(&result);
         self.findings.client = match in_rounds {
             false => result,
             // What went wrong after the last round's report came out by the last questions.
@@ -227,18 +234,18 @@ impl<'s> Lab<'s> {
         self.settle(last_step)
     }
 
-    /// What is to be said about the whole run.
-    fn check_all(&self) -> Vec<String> {
+    /// What is to be said about the whole run, noted with its last round.
+    fn check_all(&self, findings: &mut Findings) {
         let seen = self.capture.as_ref().map(Capture::seen).unwrap_or_default();
         let mut told = self.told.clone();
         told.sort_by_key(|told| told.t_ns);
-        let mut wrong = checks::epochs(&told);
-        wrong.extend(checks::digests(&told));
-        if self.scenario.pair.take_over {
-            wrong.extend(checks::fenced(&told, &seen));
-            wrong.extend(checks::announced(&told, &seen, self.findings.load_ns));
+        findings.wrong.extend(checks::epochs(&told));
+        findings.wrong.extend(checks::digests(&told));
+        if self.scenario.pair.moves_address() {
+            findings.late = checks::late_count(&told, &seen);
+            findings.wrong.extend(checks::fenced(&told, &seen));
+            findings.wrong.extend(checks::announced(&told, &seen, self.load_ns));
         }
-        wrong
     }
 
     fn end_round(&mut self) -> Findings {
@@ -308,36 +315,43 @@ impl<'s> Lab<'s> {
         Err(Failure::new("the relay does not answer").exit(Exit::TimedOut))
     }
 
-    fn start_workers(&mut self) -> Result<(), Failure> {
-        let pair = self.scenario.pair;
-        if pair.remote_workers == 0 {
-            return Ok(());
-        }
-        let pki = self.dir.join("pki").to_string_lossy().into_owned();
-        let known = [Member::A, Member::B].into_iter();
-        let known = known.filter(|member| pair.workers_know.is_none_or(|only| only == *member));
-        let nodes: Vec<String> = known
-            .map(|member| format!("{}={}", member.certificate(), net::GATEWAYS[index(member)]))
-            .collect();
-        for (host, count) in
-            [("d", pair.remote_workers.div_ceil(2)), ("e", pair.remote_workers / 2)]
-        {
-            if count == 0 {
-                continue;
+    /// Workers, and a port, on hosts without a node.
+    fn start_remote(&mut self) -> Result<(), Failure> {
+        let config = self.remote_config().to_string_lossy().into_owned();
+        let workers = self.scenario.pair.remote_workers;
+        for (host, count) in [("d", workers.div_ceil(2)), ("e", workers / 2)] {
+            for _ in 0..count {
+                let worker = self.place(host)?.program(&["demo-worker", "--remote", &config]);
+                self.remote.push((host, worker.heard().start()?));
             }
-            let count = count.to_string();
-            let mut arguments =
-                vec!["lab", "worker", "--pki", &pki, "--side", host, "--count", &count];
-            arguments.extend(nodes.iter().map(String::as_str));
-            let worker = self.place(host)?.program(&arguments).heard().start()?;
-            self.workers.push(started(worker, "a remote worker")?);
+        }
+        if self.scenario.pair.remote_port {
+            let port = self.place("d")?.program(&["demo-port", "--remote", &config]);
+            self.remote.push(("port", port.heard().start()?));
         }
         Ok(())
     }
 
+    /// Answers by where their worker was.
+    fn served(&self, result: &Value) -> Value {
+        let mut served = json!({});
+        let counts = result["answers_by_worker"].as_object().into_iter().flatten();
+        for (pid, count) in counts {
+            let remote = self.remote.iter().find(|(_, child)| child.pid().to_string() == *pid);
+            let place = remote.map_or("nodes", |(host, _)| *host);
+            let count = count.as_u64().unwrap_or(0) + served[place].as_u64().unwrap_or(0);
+            served[place] = count.into();
+        }
+        served
+    }
+
     fn start_client(&mut self) -> Result<(), Failure> {
         let load = self.scenario.load;
-        let service = if self.scenario.pair.ipv6 { net::SERVICE6 } else { net::SERVICE };
+        let service = match self.scenario.pair {
+            pair if pair.remote_port => net::REMOTE_SERVICE,
+            pair if pair.ipv6 => net::SERVICE6,
+            _ => net::SERVICE,
+        };
         let seconds = match self.scenario.rounds {
             Some(_) => WITHOUT_END_SECONDS,
             None => load.seconds,
@@ -418,7 +432,8 @@ impl<'s> Lab<'s> {
             self.told.extend(told);
         }
         // A full pipe must not stop them.
-        for child in self.witness.iter_mut().chain(&mut self.workers) {
+        let remote = self.remote.iter_mut().map(|(_, child)| child);
+        for child in self.witness.iter_mut().chain(remote) {
             child.lines();
         }
         let lines = self.client.as_mut().map(Child::lines).unwrap_or_default();
@@ -427,7 +442,10 @@ impl<'s> Lab<'s> {
             match event["event"].as_str() {
                 Some("ready") => self.client_ready = event["unanswered"] == 0,
                 Some("round") => self.client_round = Some(event),
-                Some("result") => self.client_result = Some(event),
+                Some("result") => {
+                    self.client_done = true;
+                    self.client_result = Some(event);
+                }
                 _ => {}
             }
         }
@@ -444,9 +462,9 @@ impl<'s> Lab<'s> {
             }
         }
         let client = self.client.as_mut().and_then(Child::ended);
-        if let Some(status) = client.filter(|_| self.client_result.is_none()) {
+        if let Some(status) = client.filter(|_| !self.client_done) {
             self.hear();
-            if self.client_result.is_none() {
+            if !self.client_done {
                 return Err(Failure::new("the client ended by itself").because(describe(status)));
             }
         }
@@ -456,7 +474,7 @@ impl<'s> Lab<'s> {
     /// Ends everything. Nobody is asked: how a pair stops in order is shown elsewhere.
     pub(super) fn stop(&mut self) {
         self.client = None;
-        self.workers.clear();
+        self.remote.clear();
         for host in &mut self.hosts {
             host.end();
         }
@@ -509,8 +527,6 @@ fn own() -> Result<PathBuf, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     /// Goal: what the last questions bring out is charged to the last round, once.

@@ -63,8 +63,10 @@ pub(super) struct Pair {
     pub(super) remote_workers: u32,
     /// The nodes have no workers: only those of other hosts serve.
     pub(super) local_workers: u32,
-    /// Remote workers know this node alone: the control.
-    pub(super) workers_know: Option<Member>,
+    /// The port stands on a host of its own, which has the service's address for good.
+    pub(super) remote_port: bool,
+    /// Who is remote knows this node alone: the control.
+    pub(super) known: Option<Member>,
 }
 
 impl Default for Pair {
@@ -76,8 +78,21 @@ impl Default for Pair {
             ipv6: false,
             remote_workers: 0,
             local_workers: 2,
-            workers_know: None,
+            remote_port: false,
+            known: None,
         }
+    }
+}
+
+impl Pair {
+    /// Whether somebody comes in by the nodes' gateways.
+    pub(super) fn is_remote(&self) -> bool {
+        self.remote_workers > 0 || self.remote_port
+    }
+
+    /// Whether the service's address moves with the role.
+    pub(super) fn moves_address(&self) -> bool {
+        self.take_over && !self.remote_port
     }
 }
 
@@ -352,6 +367,7 @@ impl Scenario {
 
     fn objection(&self) -> Option<&'static str> {
         let remote = self.pair.remote_workers > 0;
+        let far = self.pair.is_remote();
         match () {
             () if self.rounds == Some(0) => Some("`rounds` is at least 1"),
             () if self.rounds.is_some() && self.step.is_empty() => {
@@ -366,9 +382,13 @@ impl Scenario {
             () if self.pair.remote_workers > 64 || self.pair.local_workers > 8 => {
                 Some("at most 64 remote workers, and 8 on each node")
             }
-            () if !remote && (self.pair.local_workers == 0 || self.pair.workers_know.is_some()) => {
+            () if !remote && self.pair.local_workers == 0 => {
                 Some("somebody has to serve: it needs `remote_workers`")
             }
+            () if !far && self.pair.known.is_some() => Some("nobody is remote"),
+            () if self.pair.remote_port && (self.pair.ipv6 || !self.pair.take_over) => Some(
+                "an address that stays where it is has no `ipv6` and no `take_over` to leave out",
+            ),
             () => None,
         }
     }

@@ -7,6 +7,7 @@ use hotpair_replica::pki;
 use super::{Lab, NAME, own};
 use crate::config::Member;
 use crate::lab::net;
+use crate::lab::scenario::index;
 use crate::report::Failure;
 
 impl Lab<'_> {
@@ -22,7 +23,35 @@ impl Lab<'_> {
                     .map_err(|error| failed().caused_by(&error))?;
             }
         }
-        Ok(())
+        std::fs::write(self.remote_config(), self.remote_configuration())
+            .map_err(|error| failed().caused_by(&error))
+    }
+
+    /// The configuration of hosts without a node.
+    pub(super) fn remote_config(&self) -> PathBuf {
+        self.dir.join("remote.toml")
+    }
+
+    fn remote_configuration(&self) -> String {
+        let pair = self.scenario.pair;
+        let mut text = "[pki]\ndir = \"pki\"\n[nodes]\n".to_owned();
+        for member in [Member::A, Member::B] {
+            if pair.known.is_none_or(|only| only == member) {
+                text.push_str(&format!(
+                    "{} = [\"{}\"]\n",
+                    member.letter(),
+                    net::GATEWAYS[index(member)]
+                ));
+            }
+        }
+        if pair.remote_port {
+            text.push_str(&format!(
+                "[[port]]\nname = \"service\"\nkind = \"udp\"\nbind = \"{}\"\nqueue = \"objects\"\n\
+                 packet_bytes_max = 128\n",
+                net::REMOTE_SERVICE
+            ));
+        }
+        text
     }
 
     /// The configuration of a node: the pair's, or one with certificates of another pair.
@@ -48,6 +77,7 @@ impl Lab<'_> {
         let pair = self.scenario.pair;
         let mode = if pair.replicated { "sync" } else { "local" };
         let (service, bind) = match pair.take_over {
+            true if pair.remote_port => (String::new(), ""),
             true if pair.ipv6 => {
                 (format!("addresses = [\"{}/64 dev eth0\"]", net::SERVICE_IP6), net::SERVICE6)
             }
@@ -60,12 +90,9 @@ impl Lab<'_> {
             }
             false => "",
         };
-        let gateway = match pair.remote_workers {
-            0 => String::new(),
-            _ => format!(
-                "[gateway]\nlisten = [\"{}\"]",
-                net::GATEWAYS[usize::from(member == Member::B)]
-            ),
+        let gateway = match pair.is_remote() {
+            false => String::new(),
+            true => format!("[gateway]\nlisten = [\"{}\"]", net::GATEWAYS[index(member)]),
         };
         let program = own()?;
         let program = program.to_string_lossy();
@@ -75,6 +102,16 @@ impl Lab<'_> {
                 "[[worker]]\nqueue = \"objects\"\n\
                  command = [{program:?}, \"demo-worker\", \"--side\", \"{}\"]\ncount = {count}",
                 member.letter()
+            ),
+        };
+        let port = match pair.remote_port {
+            true => {
+                "[[port]]\nname = \"service\"\nkind = \"udp\"\nqueue = \"objects\"\nremote = true"
+                    .to_owned()
+            }
+            false => format!(
+                "[[port]]\nname = \"service\"\nkind = \"udp\"\nbind = \"{bind}\"\nqueue = \"objects\"\n\
+                 command = [{program:?}, \"demo-port\"]\npacket_bytes_max = 128"
             ),
         };
         let slots = self.scenario.load.objects + 4096;
@@ -106,13 +143,7 @@ blocks = {blocks}
 {gateway}
 [[queue]]
 name = "objects"
-[[port]]
-name = "service"
-kind = "udp"
-bind = "{bind}"
-queue = "objects"
-command = [{program:?}, "demo-port"]
-packet_bytes_max = 128
+{port}
 {workers}
 "#,
             node = member.letter(),
