@@ -43,6 +43,8 @@ pub(super) const SERVICE6: &str = "[fd99::10]:9000";
 pub(super) const WITNESS: &str = "10.99.0.3:7400";
 /// The service's, where its port stands on a host of its own.
 pub(super) const REMOTE_SERVICE: &str = "10.99.0.5:9000";
+/// No host has this address.
+pub(super) const NOBODY: &str = "10.99.0.99:7500";
 /// Where a node's gateway listens.
 pub(super) const GATEWAYS: [&str; 2] = ["10.99.0.1:7500", "10.99.0.2:7500"];
 

@@ -461,6 +461,12 @@ impl<'s> Lab<'s> {
                     .because(describe(status)));
             }
         }
+        for (host, child) in &mut self.remote {
+            if let Some(status) = child.ended() {
+                return Err(Failure::new(format!("a remote process on {host} ended by itself"))
+                    .because(describe(status)));
+            }
+        }
         let client = self.client.as_mut().and_then(Child::ended);
         if let Some(status) = client.filter(|_| !self.client_done) {
             self.hear();

@@ -36,13 +36,10 @@ impl Lab<'_> {
         let pair = self.scenario.pair;
         let mut text = "[pki]\ndir = \"pki\"\n[nodes]\n".to_owned();
         for member in [Member::A, Member::B] {
-            if pair.known.is_none_or(|only| only == member) {
-                text.push_str(&format!(
-                    "{} = [\"{}\"]\n",
-                    member.letter(),
-                    net::GATEWAYS[index(member)]
-                ));
-            }
+            // Who is not known is looked for where nobody is.
+            let known = pair.known.is_none_or(|only| only == member);
+            let at = if known { net::GATEWAYS[index(member)] } else { net::NOBODY };
+            text.push_str(&format!("{} = [\"{at}\"]\n", member.letter()));
         }
         if pair.remote_port {
             text.push_str(&format!(
