@@ -101,3 +101,76 @@ fn log_text(ran: &Ran) -> Result<String, String> {
     }
     String::from_utf8(bytes).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use hdrhistogram::serialization::Deserializer;
+    use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+    use serde_json::json;
+
+    use super::*;
+    use crate::lab::findings::tests::{failover, scenario};
+
+    /// Two runs of a fault, of 12.5 and 30 ms.
+    pub(in crate::lab) fn ran() -> Ran {
+        let mut slow = failover();
+        slow.client["gap_us"] = json!(30_000);
+        Ran {
+            name: "some_fault".to_owned(),
+            scenario: scenario("promotions = 1"),
+            runs: vec![failover(), slow],
+            failed: None,
+            took: Duration::from_secs(3),
+            asked: 2,
+            interrupted: false,
+        }
+    }
+
+    /// Goal: a reader of interval logs finds each phase under its name, with the values that were measured.
+    #[test]
+    fn a_log_is_read_back_as_it_was_written() {
+        let text = log_text(&ran()).expect("a log of two runs");
+        let mut found = Vec::new();
+        for entry in IntervalLogIterator::new(text.as_bytes()) {
+            let LogEntry::Interval(interval) = entry.expect("a log as it should be") else {
+                continue;
+            };
+            let bytes = base64_decoded(interval.encoded_histogram());
+            let histogram: Histogram<u64> =
+                Deserializer::new().deserialize(&mut &bytes[..]).expect("a histogram");
+            let tag = interval.tag().expect("each has a tag").as_str().to_owned();
+            found.push((tag, histogram.len(), histogram.max()));
+        }
+        let names: Vec<&str> = found.iter().map(|(tag, _, _)| tag.as_str()).collect();
+        assert_eq!(names, PHASES);
+        let outage = found.last().expect("there are phases");
+        assert_eq!((outage.1, outage.2 / 1_000), (2, 30));
+    }
+
+    /// The log's own alphabet is the ordinary one.
+    fn base64_decoded(text: &str) -> Vec<u8> {
+        const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let value = |byte: u8| ALPHABET.iter().position(|known| *known == byte);
+        let mut bits = (0_u32, 0_u32);
+        let mut bytes = Vec::new();
+        for six in text.bytes().filter_map(value) {
+            bits = (bits.0 << 6 | six as u32, bits.1 + 6);
+            if bits.1 >= 8 {
+                bits.1 -= 8;
+                bytes.push((bits.0 >> bits.1) as u8);
+                bits.0 &= (1 << bits.1) - 1;
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_summary_has_the_percentiles_and_what_went_wrong() {
+        let ran = ran();
+        let text = summary(&ran.runs, ran.took, Some("no reason"));
+        for part in ["outage             2", "30.0", "took 3.0 s", "NOT run to the end: no reason"]
+        {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}

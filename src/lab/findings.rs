@@ -8,9 +8,10 @@ use super::host::Told;
 use super::scenario::{Scenario, Verdict};
 use crate::config::Member;
 
-/// Names of what is timed, in the order in which it happens. The last is the sum as the client sees it.
-pub(super) const PHASES: [&str; 6] =
-    ["detect", "view", "promote", "address", "first_output", "outage"];
+/// Names of what is timed, in the order in which it happens; `again` is the sum of these. The last is what the client felt, for
+/// whatever reason.
+pub(super) const PHASES: [&str; 7] =
+    ["detect", "view", "promote", "address", "first_output", "again", "outage"];
 
 /// Events between which a fault can fall on purpose: a resync's, a hand-over's.
 const POINTS: [&str; 9] = [
@@ -128,6 +129,7 @@ impl Findings {
             "detect" => Some(micros(fault_ns, detected_ns)),
             "view" => Some(micros(detected_ns, view_ns)),
             "promote" => Some(micros(view_ns, primary_ns)),
+            "again" => output_ns.map(|ns| micros(fault_ns, ns)),
             "address" => address_ns.map(|ns| micros(primary_ns, ns)),
             _ => output_ns.map(|ns| micros(address_ns.unwrap_or(primary_ns), ns)),
         }
@@ -286,4 +288,4 @@ fn undisturbed(scenario: &Scenario, relay: &Value) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

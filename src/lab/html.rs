@@ -9,13 +9,17 @@ use super::machine::Machine;
 use super::plot::{distribution, escape};
 
 /// What each phase means, for people.
-pub(super) const MEANINGS: [(&str, &str); 6] = [
+pub(super) const MEANINGS: [(&str, &str); 7] = [
     ("detect", "from the fault until the survivor suspects its peer"),
     ("view", "until the arbiter has granted it a view without the peer"),
     ("promote", "until its region is primary: claims and commits go on"),
     ("address", "until its host has the service's address"),
     ("first_output", "until the client has its first answer from it"),
-    ("outage", "the longest time without an answer that a client of 1,000 requests a second saw"),
+    ("again", "all of these: from the fault until somebody answers again"),
+    (
+        "outage",
+        "the longest time without an answer that a client of 1,000 requests a second saw, until the pair was whole again",
+    ),
 ];
 
 const HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
@@ -152,4 +156,24 @@ pub(super) fn timeline(run: &Findings) -> String {
             writeln!(text, "{after_ms:>8.3} ms  {}  {} {fields}", told.member.letter(), told.name);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::figures::tests::ran;
+    use crate::lab::machine;
+
+    #[test]
+    fn the_page_shows_figures_plot_and_the_worst_run() {
+        let mut ran = ran();
+        ran.failed = Some("<broken>".to_owned());
+        let page = page(&[ran], &machine::describe());
+        let parts = ["some_fault", "<svg", "30.00 ms", "the longest gap was 30", "&lt;broken&gt;"];
+        for part in parts {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+        assert_eq!(page.matches("http").count(), 1, "the SVG's name; nothing is fetched");
+        assert_eq!(page.matches("<circle").count(), 2, "each run is a point");
+    }
 }

@@ -431,7 +431,7 @@ impl Step {
             }
             () if self.act == Act::Flap && self.every.is_none() => Some("it needs an `every`"),
             () if self.act == Act::Stop && self.process.is_none() => Some("it needs a `process`"),
-            () if self.act == Act::Burst && !self.times.is_some_and(|times| times <= 1_000) => {
+            () if self.act == Act::Burst && self.times.is_none_or(|times| times > 1_000) => {
                 Some("it needs `times`, at most 1000")
             }
             () if self.act == Act::Disturb && self.disturb.is_none() => {
