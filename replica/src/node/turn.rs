@@ -382,8 +382,12 @@ impl Turns {
                     // The region remembers it for the next process.
                     self.reported = Tick::ZERO;
                 }
-                if let Event::PeerConnected { .. } = event
-                    && self.is_primary
+                // A peer that was cut off and is heard again may have held our address over there, also where its connection
+                // has outlived the cut. Who is alone by a view is nobody's predecessor.
+                let alone = core.status().view.is_some_and(|view| view.is_solo());
+                if self.is_primary
+                    && (matches!(event, Event::PeerConnected { .. })
+                        || (alone && matches!(event, Event::PeerHeard)))
                 {
                     self.following.confirmed();
                 }
