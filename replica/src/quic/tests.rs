@@ -44,6 +44,7 @@ impl Addresses {
             dials: true,
             launch,
             mtu: None,
+            several: false,
         };
         Link::start(config, &pair.of("node-a")).expect("a free port")
     }
@@ -56,6 +57,7 @@ impl Addresses {
             dials: false,
             launch,
             mtu: None,
+            several: false,
         };
         Link::start(config, &pair.of("node-b")).expect("a free port")
     }
