@@ -15,7 +15,7 @@ pub mod gateway;
 mod wire;
 
 pub use client::{
-    Counts, RemoteConfig, RemoteError, RemoteJob, RemoteNode, RemoteOther, RemoteOtherJob,
-    RemoteReading, RemoteSpace, RemoteWorker,
+    Counts, Leaving, PortCounts, RemoteConfig, RemoteError, RemoteJob, RemoteNode, RemoteOther,
+    RemoteOtherJob, RemotePort, RemoteReading, RemoteSpace, RemoteWorker,
 };
 pub use wire::WireError;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::net::UnixDatagram;
 use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -31,16 +32,23 @@ pub(super) struct Shared {
     session: Mutex<Session>,
     /// Something has come for who waits.
     news: Condvar,
+    /// The same, for who waits in `poll`: one end is readable then.
+    bell: Option<(UnixDatagram, UnixDatagram)>,
     writers: Vec<Notify>,
     stop: Notify,
 }
 
 impl Shared {
-    pub(super) fn new(session: Session, paths: usize) -> Arc<Self> {
+    pub(super) fn new(
+        session: Session,
+        paths: usize,
+        bell: Option<(UnixDatagram, UnixDatagram)>,
+    ) -> Arc<Self> {
         let writers = (0..paths).map(|_| Notify::new()).collect();
         Arc::new(Self {
             session: Mutex::new(session),
             news: Condvar::new(),
+            bell,
             writers,
             stop: Notify::new(),
         })
@@ -88,6 +96,14 @@ impl Shared {
     /// Wakes whoever waits.
     pub(super) fn wake(&self) {
         self.news.notify_all();
+        if let Some((ringing, _)) = &self.bell {
+            let _ = ringing.send(&[1]); // full: it is readable already
+        }
+    }
+
+    /// Readable after [`wake`](Self::wake), until it is read.
+    pub(super) fn bell(&self) -> Option<&UnixDatagram> {
+        self.bell.as_ref().map(|(_, rung)| rung)
     }
 
     /// Ends the thread.

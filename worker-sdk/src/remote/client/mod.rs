@@ -2,6 +2,8 @@
 
 mod io;
 mod job;
+mod network;
+mod port;
 mod session;
 mod worker;
 
@@ -11,6 +13,7 @@ use std::time::Duration;
 use hotpair_replica::tls::Credentials;
 
 pub use job::{RemoteJob, RemoteOther, RemoteOtherJob, RemoteReading};
+pub use port::{Leaving, PortCounts, RemotePort};
 pub use session::Counts;
 pub use worker::RemoteWorker;
 
@@ -63,6 +66,12 @@ impl RemoteSpace {
     /// A worker of the queue `queue`. It claims nothing while no node that it reaches is primary.
     pub fn worker(&self, queue: &str) -> Result<RemoteWorker, Error> {
         RemoteWorker::new(self.config.clone(), queue)
+    }
+
+    /// The port `port`, whose packets are for objects of `queue`. One program at a time is this port; another one stands by, and takes
+    /// over when that is gone.
+    pub fn port(&self, port: &str, queue: &str) -> Result<RemotePort, Error> {
+        RemotePort::new(self.config.clone(), port, queue)
     }
 }
 

@@ -14,14 +14,20 @@ const GIVE_BACK: u8 = 5;
 const RESOLVE: u8 = 6;
 const ALSO: u8 = 7;
 const READ: u8 = 8;
+const ACT: u8 = 9;
+const ATTACH_PORT: u8 = 10;
+const SENT: u8 = 11;
+const LAST: u8 = SENT;
 
 /// One message of a worker. The numbers of kinds are the protocol: never reused, never changed.
 #[derive(Clone, Debug)]
 pub(crate) enum Request<'b> {
     /// The first one: versions that it speaks.
     Hello { oldest: u16, newest: u16 },
-    /// It works on this connection from now on, and on no other.
+    /// It works on this connection from now on, and on no other. Without a queue it gets no jobs.
     Attach { client: [u8; 16], queue: &'b str, lanes: u16 },
+    /// The same, for who takes packets in and sends those that are emitted to `port`.
+    AttachPort { client: [u8; 16], port: &'b str, lanes: u16 },
     /// It can take so many more jobs. With `reset`, what it could take before counts no more.
     Credit { more: u32, reset: bool },
     /// The end of a job.
@@ -34,6 +40,10 @@ pub(crate) enum Request<'b> {
     Also { ask: u32, job: u64, queue: u8, key: &'b [u8] },
     /// A committed value.
     Read { ask: u32, queue: u8, key: &'b [u8] },
+    /// A commit without a job: messages that are sent, objects that are put.
+    Act { lane: u16, number: u64, effects: Effects<'b> },
+    /// The oldest packets that were handed to it on this connection have left.
+    Sent { count: u32 },
 }
 
 impl<'b> Request<'b> {
@@ -76,8 +86,20 @@ impl<'b> Request<'b> {
                 queue: fields.u8("a queue")?,
                 key: fields.bytes(KEY_BYTES_MAX, "a key")?,
             },
+            ACT => {
+                let (lane, number) = (fields.u16("a lane")?, fields.u64("a number")?);
+                let effects = Effects::new(fields);
+                effects.check()?;
+                return Ok(Self::Act { lane, number, effects });
+            }
+            ATTACH_PORT => Self::AttachPort {
+                client: fields.array("the id of a client")?,
+                port: fields.text(NAME_BYTES_MAX, "a port")?,
+                lanes: fields.u16("lanes")?,
+            },
+            SENT => Self::Sent { count: fields.u32("a count")? },
             kind => {
-                let (found, max) = (kind.into(), READ.into());
+                let (found, max) = (kind.into(), LAST.into());
                 return Err(WireError::Value { what: "the kind of a request", found, max });
             }
         };
@@ -99,6 +121,13 @@ pub(crate) fn encode_request(out: &mut Vec<u8>, request: &Request<'_>, effects: 
             let mut frame = Writer::frame(out, ATTACH);
             frame.raw(&client);
             frame.bytes(queue.as_bytes());
+            frame.u16(lanes);
+            frame.end();
+        }
+        Request::AttachPort { client, port, lanes } => {
+            let mut frame = Writer::frame(out, ATTACH_PORT);
+            frame.raw(&client);
+            frame.bytes(port.as_bytes());
             frame.u16(lanes);
             frame.end();
         }
@@ -143,6 +172,18 @@ pub(crate) fn encode_request(out: &mut Vec<u8>, request: &Request<'_>, effects: 
             frame.u32(ask);
             frame.u8(queue);
             frame.bytes(key);
+            frame.end();
+        }
+        Request::Act { lane, number, .. } => {
+            let mut frame = Writer::frame(out, ACT);
+            frame.u16(lane);
+            frame.u64(number);
+            frame.raw(effects);
+            frame.end();
+        }
+        Request::Sent { count } => {
+            let mut frame = Writer::frame(out, SENT);
+            frame.u32(count);
             frame.end();
         }
     }
