@@ -122,6 +122,8 @@ pub(crate) enum Output {
     Send { link: usize, connection: ConnectionId, frame: SharedFrame },
     /// No more of this connection; another one after a pause.
     Close { link: usize, connection: ConnectionId, again_after: Duration },
+    /// There is no connection on this link, and is to be none before a pause is over.
+    Pause { link: usize, again_after: Duration },
 }
 
 /// One connection on a link.
@@ -600,7 +602,11 @@ impl Bundle {
     ) {
         let Some(talk) = self.conversation.take() else { return };
         for link in (0..self.paths.len()).filter(|link| Some(*link) != except) {
-            self.close(link, again_after);
+            if self.paths[link].live.is_some() {
+                self.close(link, again_after);
+            } else if !again_after.is_zero() {
+                self.outputs.push_back(Output::Pause { link, again_after });
+            }
         }
         self.founding = None;
         if let Some(reason) = reason {

@@ -383,6 +383,13 @@ impl Link {
         self.reconnect_after(retry_after);
     }
 
+    /// Makes no connection before `retry_after` is over, if there is none.
+    fn pause(&mut self, retry_after: Duration) {
+        if self.live.is_none() {
+            self.reconnect_after(retry_after);
+        }
+    }
+
     /// Ends the connection and tells the peer, who would otherwise find out by a timeout.
     pub async fn close(mut self) {
         self.connecting.abort();

@@ -61,6 +61,7 @@ struct Core {
     ends: Vec<ConversationEnd>,
     lost: Vec<(usize, LinkLoss)>,
     in_use: Vec<(usize, usize)>,
+    pauses: Vec<(usize, Duration)>,
 }
 
 struct World {
@@ -230,6 +231,10 @@ impl World {
                 core.ends.push(reason);
             }
             Output::Joined { .. } => {}
+            Output::Pause { link, again_after } => {
+                assert!(!self.nets[link].open[end]);
+                core.pauses.push((link, again_after));
+            }
             Output::Lost { link, loss } => core.lost.push((link, loss)),
             Output::InUse { link, again } => core.in_use.push((link, again)),
             Output::Write { link, connection, frame } => {
@@ -454,6 +459,17 @@ fn what_was_sent_before_a_conversation_is_given_up_is_delivered() {
     (0..2).for_each(|link| world.connect(link));
     world.settle();
     assert!(world.cores.iter().all(|core| core.conversation.is_some()));
+}
+
+#[test]
+fn a_pause_is_kept_by_links_that_have_no_connection_as_well() {
+    let mut world = World::joined(2);
+    world.kill(1);
+    let conversation = world.cores[A].conversation.take().expect("it is up");
+    world.bundles[A].give_up(conversation, Duration::from_secs(5));
+    world.pump();
+    assert_eq!(world.cores[A].pauses, [(1, Duration::from_secs(5))]);
+    assert!(!world.nets[0].open[A]);
 }
 
 /// Goal: one side has given the conversation up and the other has not heard of it when a link comes back.

@@ -150,6 +150,16 @@ impl Links {
         }
     }
 
+    /// Closes the connection of one link, as if the network had.
+    #[cfg(test)]
+    pub(super) fn close_one(&mut self, link: usize) {
+        if let Kind::Several(several) = &mut self.kind
+            && let Some(live) = &several.links[link].live
+        {
+            live.quic.close(0u8.into(), b"");
+        }
+    }
+
     /// How each link is.
     #[must_use]
     pub fn report(&self) -> Vec<LinkReport> {
@@ -275,6 +285,7 @@ impl Several {
                 Output::Close { link, connection, again_after } => {
                     self.links[link].disconnect(connection, again_after);
                 }
+                Output::Pause { link, again_after } => self.links[link].pause(again_after),
             }
         }
     }

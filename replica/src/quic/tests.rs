@@ -1,6 +1,7 @@
 //! Two links over loopback.
 
 mod hostile;
+mod several;
 
 use std::net::UdpSocket;
 use std::time::Duration;

@@ -5,6 +5,7 @@ mod job;
 mod network;
 mod port;
 mod session;
+mod silence;
 mod worker;
 
 use std::net::SocketAddr;
