@@ -41,7 +41,7 @@ use crate::wire::{SharedFrame, WireError};
 pub const LINKS_MAX: usize = 4;
 /// So many probes in a row that did not come back, while those of another link did, are silence.
 const MISSED_MAX: u32 = 3;
-/// A new link has so many ticks for its first round trip.
+/// A new link has so many ticks for its first round trip, before it is compared with others.
 const GRACE_TICKS: u32 = 20;
 /// What may be kept for want of receipts: the window of the core, a transfer beside it, and as much again.
 const KEPT_BYTES_MAX: usize = 128 << 20;
@@ -318,7 +318,7 @@ impl Bundle {
             }
             if std::mem::take(&mut live.is_back) {
                 live.missed = 0;
-            } else if is_any_back && live.ticks > GRACE_TICKS {
+            } else if is_any_back && (live.echoed > 0 || live.ticks > GRACE_TICKS) {
                 live.missed += 1;
             }
             silent[link] = live.missed >= MISSED_MAX;
