@@ -755,8 +755,9 @@ fn cut_one_network_after_the_other(cables: usize) -> (Vec<Duration>, Counts) {
 fn a_worker_goes_on_by_another_network() {
     let (outages, counts) = cut_one_network_after_the_other(2);
     println!("without a commit for {outages:?}; {counts:?}");
-    // The first activation, and one for each network that was in use when it was cut: the second is, since nobody goes back.
-    assert_eq!(counts.activations, 3, "{counts:?}");
+    // The first activation, and one more at least: on a machine so busy that one network's packets wait for long, the worker
+    // may have left it before it was cut.
+    assert!(counts.activations >= 2, "{counts:?}");
 }
 
 /// Goal: the control. With one network the worker stands still while it is cut.
