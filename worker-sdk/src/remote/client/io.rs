@@ -1,5 +1,6 @@
 //! The thread of a remote worker that moves bytes: a connection for each address of each node, kept warm.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::net::UnixDatagram;
@@ -16,6 +17,7 @@ use tokio::time::{sleep, timeout, timeout_at};
 
 use super::RemoteConfig;
 use super::session::{PathId, Session};
+use super::silence::{LOOK_EVERY, Silence};
 use crate::remote::wire::{FRAME_BYTES_MAX, Frames, WireError};
 
 const ATTEMPT: Duration = Duration::from_millis(500);
@@ -128,6 +130,8 @@ pub(super) fn run(config: &RemoteConfig, paths: Vec<To>, shared: &Arc<Shared>) -
         let mut tasks = Vec::new();
         let (stop, stopped) = watch::channel(false);
         let mut endpoints: Vec<Endpoint> = Vec::new();
+        let silence = Silence::new(paths.iter().map(|to| to.member.clone()).collect());
+        let connections: Connections = Rc::new(RefCell::new(vec![None; paths.len()]));
         for (path, to) in paths.into_iter().enumerate() {
             let endpoint = remote::client(source_for(to.address.ip()), &config.credentials)
                 .map_err(|error| io::Error::other(error.to_string()))?;
@@ -139,8 +143,14 @@ pub(super) fn run(config: &RemoteConfig, paths: Vec<To>, shared: &Arc<Shared>) -
                 credentials: config.credentials.clone(),
                 shared: Arc::clone(shared),
                 stopped: stopped.clone(),
+                connections: Rc::clone(&connections),
+                keep_alive: silence.has_sibling(path).then_some(LOOK_EVERY),
             };
             tasks.push(tokio::task::spawn_local(keeper.keep()));
+        }
+        // It looks for ever: it ends with the runtime.
+        if silence.is_of_use() {
+            drop(tokio::task::spawn_local(leave_silent_paths(silence, connections)));
         }
         shared.stop.notified().await;
         // What was just given back is written, and the gateway has taken it, before the connections go.
@@ -159,6 +169,30 @@ pub(super) fn run(config: &RemoteConfig, paths: Vec<To>, shared: &Arc<Shared>) -
         }
         Ok(())
     })
+}
+
+/// Of each path, the connection.
+type Connections = Rc<RefCell<Vec<Option<quinn::Connection>>>>;
+
+/// Closes connections by which nothing comes while another one to the same node is heard: neither end speaks on them again, so
+/// what the gateway says there of this program's new connection is not heard as if it were meant for that.
+async fn leave_silent_paths(mut silence: Silence, connections: Connections) {
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let connections = connections.borrow();
+        let of = |connection: &Option<quinn::Connection>| {
+            connection.as_ref().map(|connection| connection.stats().udp_rx.datagrams)
+        };
+        let datagrams: Vec<Option<u64>> = connections.iter().map(of).collect();
+        for path in silence.look(&datagrams) {
+            if let Some(connection) = &connections[path] {
+                tracing::debug!(gateway = %connection.remote_address(), "a silent path is left");
+                connection.close(0u8.into(), b"silent");
+            }
+        }
+    }
 }
 
 /// Any port, of the family and, on loopback, of the host itself.
@@ -192,6 +226,9 @@ struct Keeper {
     shared: Arc<Shared>,
     /// The worker stops.
     stopped: watch::Receiver<bool>,
+    connections: Connections,
+    /// Shorter than usual, where the path is one of several to its node.
+    keep_alive: Option<Duration>,
 }
 
 impl Keeper {
@@ -206,10 +243,12 @@ impl Keeper {
             };
             let refused = match connected {
                 Ok(Ok((connection, send, recv))) => {
+                    this.connections.borrow_mut()[this.path] = Some(connection.clone());
                     this.shared.with(|session| session.connected(this.path));
                     let writing = tokio::task::spawn_local(Rc::clone(&this).write(send));
                     let ended = this.read(recv).await;
                     writing.abort();
+                    this.connections.borrow_mut()[this.path] = None;
                     connection.close(0u8.into(), b"");
                     let (welcomed, mut refused) =
                         this.shared.with(|session| session.lost(this.path));
@@ -257,8 +296,9 @@ impl Keeper {
 
     async fn connect(&self) -> Result<(quinn::Connection, SendStream, RecvStream), String> {
         let To { member, address } = &self.to;
-        let connecting = remote::dial(&self.endpoint, &self.credentials, *address, member)
-            .map_err(|error| error.to_string())?;
+        let connecting =
+            remote::dial(&self.endpoint, &self.credentials, *address, member, self.keep_alive)
+                .map_err(|error| error.to_string())?;
         let connection = connecting.await.map_err(|error| error.to_string())?;
         let (send, recv) = connection.open_bi().await.map_err(|error| error.to_string())?;
         Ok((connection, send, recv))

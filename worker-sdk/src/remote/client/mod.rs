@@ -7,6 +7,7 @@ mod job;
 mod network;
 mod port;
 mod session;
+mod silence;
 mod worker;
 
 use std::net::SocketAddr;
