@@ -104,6 +104,7 @@ scenarios!(
     port_stopped,
     power_off,
     primary_isolated,
+    primary_isolated_without_gate,
     rolling_restart,
     stale_arp,
     steady,

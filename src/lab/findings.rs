@@ -145,6 +145,18 @@ impl Findings {
 
     /// Why this is not what was to be shown; nothing if it is.
     pub(super) fn objections(&self, scenario: &Scenario) -> Vec<String> {
+        let mut wrong = self.blames(scenario);
+        if let Some(words) = &scenario.expect.blamed {
+            let before = wrong.len();
+            wrong.retain(|blame| !blame.contains(words));
+            if wrong.len() == before {
+                wrong.push(format!("it was not blamed for `{words}`"));
+            }
+        }
+        wrong
+    }
+
+    fn blames(&self, scenario: &Scenario) -> Vec<String> {
         let mut wrong = Vec::new();
         let expect = &scenario.expect;
         if self.verdict() != expect.verdict {
@@ -257,7 +269,7 @@ impl Findings {
             text.push_str(&format!(", served: {}", each.join(", ")));
         }
         if self.late > 0 {
-            text.push_str(&format!(", {} late answers that both said", self.late));
+            text.push_str(&format!(", {} late answers", self.late));
         }
         if let Some(relay) = &self.relay {
             let of = |field: &str| relay[field].as_u64().unwrap_or(0);

@@ -63,6 +63,8 @@ pub(super) struct Pair {
     pub(super) remote_workers: u32,
     /// The nodes have no workers: only those of other hosts serve.
     pub(super) local_workers: u32,
+    /// Answers leave without waiting for the back-up: a control.
+    pub(super) open_gate: bool,
     /// The port stands on a host of its own, which has the service's address for good.
     pub(super) remote_port: bool,
     /// Who is remote knows this node alone: the control.
@@ -78,6 +80,7 @@ impl Default for Pair {
             ipv6: false,
             remote_workers: 0,
             local_workers: 2,
+            open_gate: false,
             remote_port: false,
             known: None,
         }
@@ -289,6 +292,8 @@ pub(super) struct Expect {
     pub(super) promotions_max: Option<u32>,
     /// Events that some node reports after the fault: names, or a name and a text of its line (`hook_ended: killed`).
     pub(super) events: Vec<String>,
+    /// What the run must be blamed for, in part of its words: the control of a check.
+    pub(super) blamed: Option<String>,
     /// Events that no node reports after the fault.
     pub(super) never: Vec<String>,
     /// The longest that the client may have waited between two answers.
@@ -303,6 +308,7 @@ impl Default for Expect {
             verdict: Verdict::Ok,
             promotions: None,
             promotions_max: None,
+            blamed: None,
             never: Vec::new(),
             events: Vec::new(),
             outage_max: None,

@@ -83,6 +83,17 @@ fn a_control_that_loses_nothing_is_blamed() {
 }
 
 #[test]
+fn a_control_of_a_check_must_be_blamed_by_it() {
+    let expect = scenario("blamed = \"of its own\"");
+    assert_eq!(failover().objections(&expect), ["it was not blamed for `of its own`"]);
+    let mut run = failover();
+    run.wrong.push("host a sent 3 answers of its own".to_owned());
+    assert!(run.objections(&expect).is_empty());
+    run.wrong.push("something else".to_owned());
+    assert_eq!(run.objections(&expect), ["something else"]);
+}
+
+#[test]
 fn an_event_before_the_fault_does_not_count() {
     let mut run = failover();
     run.fault_ns = Some(105 * MS);

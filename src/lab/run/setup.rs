@@ -91,6 +91,7 @@ impl Lab<'_> {
             false => String::new(),
             true => format!("[gateway]\nlisten = [\"{}\"]", net::GATEWAYS[index(member)]),
         };
+        let control = if pair.open_gate { "[control]\nopen_gate = true" } else { "" };
         let program = own()?;
         let program = program.to_string_lossy();
         let workers = match pair.local_workers {
@@ -138,6 +139,7 @@ blocks = {blocks}
 {service}
 {hooks}
 {gateway}
+{control}
 [[queue]]
 name = "objects"
 {port}
