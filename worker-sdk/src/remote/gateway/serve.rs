@@ -181,6 +181,7 @@ impl Hub {
         self.bytes_max.set(self.bytes_max.get().max(bytes));
         Stats {
             connections: door.inside(),
+            handshakes: door.entered(),
             turned_away: door.turned_away(),
             bytes,
             bytes_max: self.bytes_max.get(),
@@ -383,6 +384,11 @@ impl Reader<'_> {
                     )
                 })?;
                 rest = &rest[taken..];
+                if self.hub.engine.borrow_mut().has_lone_commit() {
+                    // The node has been rung. Where it shares this core, what it ships is on its way before the next object is
+                    // looked for. Of many commits at once it had better ship many.
+                    std::thread::yield_now();
+                }
                 held.set(frames.held());
                 self.hub.speak();
                 self.hub.work.notify_one();
