@@ -75,8 +75,6 @@ pub(crate) struct Engine {
     /// Sessions that have something to be written.
     pub(super) speak: Vec<SessionId>,
     stats: Stats,
-    /// As of the last call of [`has_lone_commit`](Self::has_lone_commit).
-    commits_seen: u64,
 }
 
 /// The worker has done what nobody may: its connection ends, with this text.
@@ -121,7 +119,6 @@ impl Engine {
             receipts_later: None,
             speak: Vec::new(),
             stats: Stats::default(),
-            commits_seen: 0,
         }
     }
 
@@ -150,12 +147,6 @@ impl Engine {
     pub(crate) fn take_out(&mut self, id: SessionId) -> Option<(Vec<u8>, bool)> {
         let session = self.sessions.get_mut(&id)?;
         Some((std::mem::take(&mut session.out), session.over))
-    }
-
-    /// Whether there was a commit since the last call, and nobody waits for another.
-    pub(crate) fn has_lone_commit(&mut self) -> bool {
-        let before = std::mem::replace(&mut self.commits_seen, self.stats.commits);
-        before != self.stats.commits && self.answers.len() == 1
     }
 
     /// What this gateway has, and has done.

@@ -384,11 +384,6 @@ impl Reader<'_> {
                     )
                 })?;
                 rest = &rest[taken..];
-                if self.hub.engine.borrow_mut().has_lone_commit() {
-                    // The node has been rung. Where it shares this core, what it ships is on its way before the next object is
-                    // looked for. Of many commits at once it had better ship many.
-                    std::thread::yield_now();
-                }
                 held.set(frames.held());
                 self.hub.speak();
                 self.hub.work.notify_one();
