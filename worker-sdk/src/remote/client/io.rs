@@ -211,7 +211,8 @@ fn unwanted(reason: &ConnectionError) -> Option<String> {
     const ALERTS: std::ops::Range<u64> = 0x100..0x200;
     match reason {
         ConnectionError::ConnectionClosed(close) => {
-            ALERTS.contains(&u64::from(close.error_code)).then(|| reason.to_string())
+            let alert = ALERTS.contains(&u64::from(close.error_code));
+            alert.then(|| format!("it does not accept this worker's certificate ({reason})"))
         }
         _ => None,
     }
@@ -249,6 +250,8 @@ impl Keeper {
                     let ended = this.read(recv).await;
                     writing.abort();
                     this.connections.borrow_mut()[this.path] = None;
+                    // Closing it makes this the reason.
+                    let reason = connection.close_reason();
                     connection.close(0u8.into(), b"");
                     let (welcomed, mut refused) =
                         this.shared.with(|session| session.lost(this.path));
@@ -256,9 +259,7 @@ impl Keeper {
                         pause = RETRY_MIN;
                     }
                     // A gateway judges certificates when its worker believes to be connected already.
-                    if let Some(text) =
-                        connection.close_reason().and_then(|reason| unwanted(&reason))
-                    {
+                    if let Some(text) = reason.as_ref().and_then(unwanted) {
                         this.shared.with(|session| session.unwanted(this.path, &text));
                         refused = true;
                     }
@@ -307,10 +308,13 @@ impl Keeper {
     async fn read(&self, mut recv: RecvStream) -> Result<(), WireError> {
         let mut frames = Frames::new(FRAME_BYTES_MAX);
         while let Ok(Some(chunk)) = recv.read_chunk(READ_BYTES, true).await {
-            self.shared.with(|session| {
-                frames.push(&chunk.bytes, |frame| session.handle(self.path, frame))
+            let news = self.shared.with(|session| {
+                frames.push(&chunk.bytes, |frame| session.handle(self.path, frame))?;
+                Ok::<_, WireError>(session.take_news())
             })?;
-            self.shared.wake();
+            if news {
+                self.shared.wake();
+            }
         }
         Ok(())
     }
