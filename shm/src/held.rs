@@ -11,6 +11,9 @@ use crate::region::Region;
 use crate::value::{set_placing, value_block};
 use crate::words::SlotWord;
 
+/// The longest timer, 146 years: whoever adds a clock to what is left does not overflow.
+const TIMER_MAX_NS: u64 = u64::MAX >> 2;
+
 /// What becomes of the object's timer.
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Timer {
@@ -77,7 +80,8 @@ impl Held {
     }
 
     pub(crate) fn set_timer(&mut self, after: Duration) {
-        self.timer = Timer::At((monotonic_ns() + after.as_nanos() as u64).max(1));
+        let after = u64::try_from(after.as_nanos()).unwrap_or(TIMER_MAX_NS).min(TIMER_MAX_NS);
+        self.timer = Timer::At((monotonic_ns() + after).max(1));
     }
 
     /// The lane from this commit on.

@@ -15,7 +15,7 @@ pub mod gateway;
 mod wire;
 
 pub use client::{
-    Counts, RemoteConfig, RemoteError, RemoteJob, RemoteNode, RemoteOther, RemoteOtherJob,
-    RemoteReading, RemoteSpace, RemoteWorker,
+    Counts, RemoteClient, RemoteConfig, RemoteError, RemoteJob, RemoteNode, RemoteOther,
+    RemoteOtherJob, RemoteReading, RemoteSpace, RemoteWatch, RemoteWorker, Seen,
 };
 pub use wire::WireError;

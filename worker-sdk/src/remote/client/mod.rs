@@ -2,6 +2,8 @@
 
 mod io;
 mod job;
+mod looking;
+mod outside;
 mod session;
 mod worker;
 
@@ -11,6 +13,8 @@ use std::time::Duration;
 use hotpair_replica::tls::Credentials;
 
 pub use job::{RemoteJob, RemoteOther, RemoteOtherJob, RemoteReading};
+pub use looking::Seen;
+pub use outside::{RemoteClient, RemoteWatch};
 pub use session::Counts;
 pub use worker::RemoteWorker;
 
@@ -82,6 +86,13 @@ pub enum RemoteError {
     Unanswered {
         /// How long was waited.
         waited: Duration,
+    },
+    /// The commit did not happen: the region has no block or slot for it, or no block is so large. A local worker learns it from
+    /// the call that asks for the block ([`Error::OutOf`]).
+    #[error("there is no room: {text}")]
+    NoRoom {
+        /// What the gateway says.
+        text: String,
     },
     /// A gateway has given this reason.
     #[error("the gateway refuses: {text}")]

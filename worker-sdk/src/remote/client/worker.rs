@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::io::{Shared, To, run};
+use super::io::{Shared, start};
 use super::job::RemoteJob;
 use super::session::{Counts, Session, Told};
 use super::{RemoteConfig, RemoteError};
@@ -33,30 +33,11 @@ impl std::fmt::Debug for RemoteWorker {
 
 impl RemoteWorker {
     pub(super) fn new(config: RemoteConfig, queue: &str) -> Result<RemoteWorker, Error> {
-        let mut client = [0; 16];
-        getrandom::fill(&mut client)
-            .map_err(|error| RemoteError::Start(std::io::Error::other(error.to_string())))?;
-        let paths: Vec<To> = config
-            .nodes
-            .iter()
-            .flat_map(|node| {
-                let to = |&address| To { member: node.member.clone(), address };
-                node.addresses.iter().map(to)
-            })
-            .collect();
-        let session = Session::new(client, queue, paths.len(), config.unanswered, config.prefetch);
-        let shared = Shared::new(session, paths.len());
-        let (theirs, patience) = (Arc::clone(&shared), config.patience);
-        let thread = std::thread::Builder::new()
-            .name("hotpair-remote".to_owned())
-            .spawn(move || {
-                if let Err(error) = run(&config, paths, &theirs) {
-                    let text = format!("its network thread has ended: {error}");
-                    theirs.with(|session| session.refused = Some(text));
-                    theirs.wake();
-                }
-            })
-            .map_err(RemoteError::Start)?;
+        if queue.is_empty() {
+            return Err(Error::NoSuchQueue { name: String::new(), known: Vec::new() });
+        }
+        let patience = config.patience;
+        let (shared, thread) = start(config, queue)?;
         let stop = Arc::new(AtomicBool::new(false));
         Ok(RemoteWorker { shared, patience, stop, thread: Some(thread) })
     }
@@ -81,7 +62,8 @@ impl RemoteWorker {
 
     /// The next ready object, whichever it is. `None` when the wait is over or the worker was stopped.
     ///
-    /// While no node that it reaches is primary this waits. When a server is lost, it goes on with the other.
+    /// While no node that it reaches is primary this waits. When a server is lost, it goes on with the other. That there is no
+    /// such queue is found out here, when a gateway has been reached.
     pub fn claim(&mut self, wait: Wait) -> Result<Option<RemoteJob<'_>>, Error> {
         let begun = Instant::now();
         loop {
@@ -97,12 +79,25 @@ impl RemoteWorker {
                     session.refused = None;
                     Some(Err(Error::from(RemoteError::Refused { text })))
                 }
-                _ => session.next_job().map(Ok),
+                _ => match session.lacks_queue() {
+                    Some(known) => {
+                        let name = session.queue().to_owned();
+                        Some(Err(Error::NoSuchQueue { name, known }))
+                    }
+                    None => session.next_job().map(Ok),
+                },
             });
             match found {
                 Some(Ok(job)) => return Ok(Some(RemoteJob::new(self, job))),
                 Some(Err(error)) => return Err(error),
                 None if left.is_some_and(|left| left <= now) => {
+                    // However short the wait was: what is ready is seen. It takes a round trip, or ends with the path.
+                    let last = self.shared.with(Session::ask_for_last).and_then(|asked| {
+                        self.shared.wait(None, |session| session.last_job(asked)).flatten()
+                    });
+                    if let Some(job) = last {
+                        return Ok(Some(RemoteJob::new(self, job)));
+                    }
                     self.shared.with(Session::rest);
                     return Ok(None);
                 }
@@ -167,8 +162,13 @@ impl RemoteWorker {
     }
 }
 
-fn index(names: &[String], name: &str) -> Result<u8, Vec<String>> {
-    names.iter().position(|known| known == name).map(|at| at as u8).ok_or_else(|| names.to_vec())
+/// The place of a name, or the names that there are. Those of the gateway itself are nobody else's.
+pub(super) fn index(names: &[String], name: &str) -> Result<u8, Vec<String>> {
+    let ours = |known: &&String| !known.starts_with("hotpair.");
+    match names.iter().position(|known| known == name && ours(&known)) {
+        Some(at) => Ok(at as u8),
+        None => Err(names.iter().filter(ours).cloned().collect()),
+    }
 }
 
 impl Drop for RemoteWorker {

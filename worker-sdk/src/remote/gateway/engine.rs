@@ -10,17 +10,19 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use hotpair_shm::{
-    Bell, Delivered, Delivery, Endpoint, Participant, PortId, QueueId, Region, RoleEpoch, Seq,
+    AlsoError, Bell, Delivered, Delivery, Endpoint, OTHERS_PER_CLAIM, Participant, PortId, QueueId,
+    Region, RoleEpoch, Seq,
 };
 
 use super::commit::{Done, also_refusal, carry_out};
 use super::receipt::{self, Receipt};
 use super::session::{Attached, InHand, Lane, Session, SessionId, Wants};
+use super::watch::Looks;
 use super::{Limits, Stats};
 use crate::remote::wire::{Event, JobView, MessageView, Outcome, Refusal, Request, VERSIONS};
 
 /// Frames that wait to be written to one worker, in bytes: beyond it nothing is claimed or read for it.
-const OUT_BYTES_MAX: usize = 1 << 20;
+pub(super) const OUT_BYTES_MAX: usize = 1 << 20;
 
 /// An answer that waits for its release.
 #[derive(Debug)]
@@ -42,12 +44,12 @@ enum Kind {
 /// The workers of one gateway, and its seat in the region.
 pub(crate) struct Engine {
     pub(super) seat: Participant,
-    region: Region,
-    receipts: QueueId,
+    pub(super) region: Region,
+    pub(super) receipts: QueueId,
     bell: PortId,
     pub(super) limits: Limits,
-    role: RoleEpoch,
-    sessions: BTreeMap<SessionId, Session>,
+    pub(super) role: RoleEpoch,
+    pub(super) sessions: BTreeMap<SessionId, Session>,
     next_session: SessionId,
     next_job: u64,
     in_hand: usize,
@@ -55,6 +57,7 @@ pub(crate) struct Engine {
     receipts_made: u32,
     /// In order of their seqs.
     answers: VecDeque<Answer>,
+    pub(super) looks: Looks,
     /// Whose turn it is to be given something.
     turns: VecDeque<SessionId>,
     /// Sessions that have something to be written.
@@ -97,6 +100,7 @@ impl Engine {
             in_hand: 0,
             receipts_made: made as u32,
             answers: VecDeque::new(),
+            looks: Looks::default(),
             turns: VecDeque::new(),
             speak: Vec::new(),
             stats: Stats::default(),
@@ -112,10 +116,12 @@ impl Engine {
         id
     }
 
-    /// A connection is gone: what it had in hand is ready again at once. What it was working on counts as an attempt.
-    pub(crate) fn disconnect(&mut self, id: SessionId) {
-        self.release_all(id, true);
+    /// A connection is gone: what it had in hand is ready again at once. If it was lost (`died`), what it was working on
+    /// counts as an attempt.
+    pub(crate) fn disconnect(&mut self, id: SessionId, died: bool) {
+        self.release_all(id, died);
         self.sessions.remove(&id);
+        self.looks.forget(id);
         self.turns.retain(|&other| other != id);
     }
 
@@ -143,6 +149,8 @@ impl Engine {
         };
         match (&request, session.greeted, session.attached.is_some()) {
             (Request::Hello { .. }, false, _) | (Request::Attach { .. }, true, false) => {}
+            // Who only looks is not attached.
+            (Request::Get { .. } | Request::Watch { .. } | Request::Unwatch { .. }, true, _) => {}
             (Request::Hello { .. } | Request::Attach { .. }, _, _) | (_, _, false) => {
                 return Err(Broken("a request comes at the wrong time".to_owned()));
             }
@@ -167,6 +175,14 @@ impl Engine {
             }
             Request::Also { ask, job, queue, key } => self.also(id, ask, job, queue, key),
             Request::Read { ask, queue, key } => self.read(id, ask, queue, key),
+            Request::Get { ask, queue, key } => self.begin_look(id, ask, (queue, key), true)?,
+            Request::Watch { ask, queue, key } => self.begin_look(id, ask, (queue, key), false)?,
+            Request::Unwatch { ask } => self.end_look(id, ask),
+            Request::Rest => {
+                if let Some(attached) = self.attached(id) {
+                    attached.rests = attached.rests.saturating_add(1);
+                }
+            }
         }
         Ok(())
     }
@@ -228,6 +244,7 @@ impl Engine {
                 jobs: BTreeMap::new(),
                 first_since: now,
                 credit: 0,
+                rests: 0,
             });
         }
         Ok(())
@@ -266,7 +283,7 @@ impl Engine {
     /// Gives everything back that a worker has. With `died`, what it has had longest counts as an attempt: it was at that.
     fn release_all(&mut self, id: SessionId, died: bool) {
         let Some(attached) = self.attached(id) else { return };
-        attached.credit = 0;
+        (attached.credit, attached.rests) = (0, 0);
         attached.lanes.clear();
         let jobs = std::mem::take(&mut attached.jobs);
         self.in_hand -= jobs.len();
@@ -416,7 +433,11 @@ impl Engine {
         match (queue, held) {
             (Some(queue), Some((mut held, jobs))) => {
                 let mut claim = self.seat.resume(held.claim);
-                let taken = claim.also(queue, key);
+                // One place is the receipt's.
+                let taken = match held.others.len() + 1 < OTHERS_PER_CLAIM {
+                    true => claim.also(queue, key),
+                    false => Err(AlsoError::TooMany),
+                };
                 if let Ok(other) = taken {
                     held.others.push(other);
                 }
@@ -459,13 +480,18 @@ impl Engine {
     /// Everything that time or others bring. Says when it wants to be called again at the latest.
     pub(crate) fn turn(&mut self, now: Instant) -> Option<Duration> {
         self.look_at_role();
+        let mut soon = None;
         if self.role.serves() {
             self.look_at_receipts(now);
             self.release_answers();
+            soon = self.look(now);
             self.look_at_leases(now);
             self.claim_by_turns(now);
+            self.answer_rests();
         }
-        (self.in_hand > 0 || !self.answers.is_empty()).then_some(self.limits.look_every())
+        let watchful = self.in_hand > 0 || !self.answers.is_empty();
+        let look_every = watchful.then_some(self.limits.look_every());
+        [soon, look_every].into_iter().flatten().min()
     }
 
     fn look_at_role(&mut self) {
@@ -479,6 +505,7 @@ impl Engine {
         if !goes_on {
             // Whether what they are about is part of the state that is served from now on, only a question can tell.
             self.answers.clear();
+            self.looks.clear();
         }
         let (serving, epoch) = (role.serves(), role.epoch());
         for id in self.sessions.keys().copied().collect::<Vec<_>>() {
@@ -564,6 +591,10 @@ impl Engine {
 
     fn release_answers(&mut self) {
         let released = self.region.released();
+        if self.region.role() != self.role {
+            // What another epoch has released says nothing about the commits of this one.
+            return;
+        }
         while let Some(answer) = self.answers.pop_front_if(|answer| answer.seq <= released) {
             let Answer { seq, session, lane, number, kind } = answer;
             let seq = seq.to_bits();
@@ -627,6 +658,20 @@ impl Engine {
         }
     }
 
+    /// Whoever wants no more than what was ready has got it.
+    fn answer_rests(&mut self) {
+        for (&id, session) in &mut self.sessions {
+            let Some(attached) = session.attached.as_mut().filter(|a| a.rests > 0) else {
+                continue;
+            };
+            attached.credit = 0;
+            for _ in 0..std::mem::take(&mut attached.rests) {
+                session.tell(&Event::Rested);
+            }
+            self.speak.push(id);
+        }
+    }
+
     /// Takes back what a worker does not end. Nobody is asked: a claim that waits here is in this process's hands.
     fn look_at_leases(&mut self, now: Instant) {
         let mut late = Vec::new();
@@ -655,7 +700,7 @@ impl Engine {
     /// The bells that this gateway is to be woken by.
     fn bells(&self) -> Vec<Bell> {
         let mut bells = vec![Bell::Queue(self.receipts)];
-        if !self.answers.is_empty() {
+        if !self.answers.is_empty() || self.looks.listen() {
             bells.push(Bell::Port(self.bell));
         }
         let hungry = self.sessions.values().filter_map(|session| session.attached.as_ref());
@@ -674,7 +719,9 @@ impl Engine {
             // A queue that is full of work for which all workers here are at their limit is no reason to stay awake.
             quiet &= self.seat.arm_bell(bell) || self.in_hand >= self.limits.claims_all as usize;
         }
-        let due = self.answers.front().is_some_and(|first| first.seq <= self.region.released());
+        let released = self.region.released();
+        let due = self.answers.front().is_some_and(|first| first.seq <= released)
+            || self.looks.is_due(released);
         quiet && !due && self.region.role() == self.role
     }
 

@@ -9,6 +9,7 @@ mod engine;
 mod receipt;
 mod serve;
 mod session;
+mod watch;
 
 use std::time::Duration;
 
@@ -41,6 +42,10 @@ pub struct Limits {
     pub receipts_kept: Duration,
     /// Largest request.
     pub frame_bytes: usize,
+    /// Objects that one client watches.
+    pub watches: u32,
+    /// Objects that all of them watch; one that two watch counts twice.
+    pub watches_all: u32,
 }
 
 impl Default for Limits {
@@ -55,6 +60,8 @@ impl Default for Limits {
             receipts: 16 * 1024,
             receipts_kept: receipt::KEPT,
             frame_bytes: 4 << 20,
+            watches: 256,
+            watches_all: 4096,
         }
     }
 }

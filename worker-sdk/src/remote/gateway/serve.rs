@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use hotpair_replica::quic::{LinkError, remote};
 use hotpair_replica::tls::Credentials;
 use hotpair_shm::{JoinError, Kind, Region, SLEEP_MAX};
-use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream};
+use quinn::{Connection, ConnectionError, Endpoint, Incoming, RecvStream, SendStream};
 use tokio::net::UnixDatagram;
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
@@ -243,7 +243,7 @@ async fn serve(
     hub.work.notify_waiters();
     let ids: Vec<_> = hub.writers.borrow_mut().drain().collect();
     for (id, writer) in ids {
-        hub.engine.borrow_mut().disconnect(id);
+        hub.engine.borrow_mut().disconnect(id, false);
         writer.notify_one();
     }
     Ok(())
@@ -266,7 +266,7 @@ async fn answer(hub: Rc<Hub>, incoming: Incoming, limits: Limits) {
         let connection = incoming.await?;
         hub.connections.borrow_mut().push(connection.clone());
         let streams = connection.accept_bi().await?;
-        Ok::<_, quinn::ConnectionError>((connection, streams))
+        Ok::<_, ConnectionError>((connection, streams))
     };
     let (connection, (send, recv)) = match timeout(HANDSHAKE_MAX, handshake).await {
         Ok(Ok(established)) => established,
@@ -290,7 +290,9 @@ async fn answer(hub: Rc<Hub>, incoming: Incoming, limits: Limits) {
         writing.abort();
     }
     hub.writers.borrow_mut().remove(&id);
-    hub.engine.borrow_mut().disconnect(id);
+    // Who takes his leave has not died of what he had in hand.
+    let left = matches!(connection.close_reason(), Some(ConnectionError::ApplicationClosed(_)));
+    hub.engine.borrow_mut().disconnect(id, !left);
     hub.work.notify_one();
     connection.close(0u8.into(), b"");
 }

@@ -15,6 +15,8 @@ const REVOKED: u8 = 5;
 const TAKEN: u8 = 6;
 const VALUE: u8 = 7;
 const REFUSED: u8 = 8;
+const STATE: u8 = 16;
+const RESTED: u8 = 17;
 
 const NO_TIMER: u64 = u64::MAX;
 
@@ -37,6 +39,11 @@ pub(crate) enum Event<'b> {
     Value { ask: u32, refusal: Option<Refusal>, value: Option<&'b [u8]> },
     /// Nothing more is said: the worker has done what nobody may.
     Refused { text: &'b str },
+    /// The answer to `Get` and `Watch`: a released state of the object; `None`: there is no such object. Of two states that are
+    /// told of one object, the one with the higher seq is the later one.
+    State { ask: u32, refusal: Option<Refusal>, seq: u64, value: Option<&'b [u8]> },
+    /// The answer to `Rest`: no job comes any more that was asked for before it.
+    Rested,
 }
 
 /// What has become of a commit. Never a guess.
@@ -169,8 +176,17 @@ impl<'b> Event<'b> {
                 Self::Value { ask, refusal, value: found.then_some(value) }
             }
             REFUSED => Self::Refused { text: fields.text(TEXT_BYTES_MAX, "a text")? },
+            STATE => {
+                let ask = fields.u32("the number of a question")?;
+                let refusal = Refusal::read(&mut fields)?;
+                let seq = fields.u64("a seq")?;
+                let found = fields.flag("found")?;
+                let value = fields.bytes(PAYLOAD_BYTES_MAX, "a value")?;
+                Self::State { ask, refusal, seq, value: found.then_some(value) }
+            }
+            RESTED => Self::Rested,
             kind => {
-                let (found, max) = (kind.into(), REFUSED.into());
+                let (found, max) = (kind.into(), RESTED.into());
                 return Err(WireError::Value { what: "the kind of an event", found, max });
             }
         };
@@ -299,5 +315,15 @@ pub(crate) fn encode_event(out: &mut Vec<u8>, event: &Event<'_>) {
             frame.bytes(cut(text));
             frame.end();
         }
+        Event::State { ask, refusal, seq, value } => {
+            let mut frame = Writer::frame(out, STATE);
+            frame.u32(*ask);
+            frame.u8(reason(*refusal));
+            frame.u64(*seq);
+            frame.u8(value.is_some().into());
+            frame.bytes(value.unwrap_or(&[]));
+            frame.end();
+        }
+        Event::Rested => Writer::frame(out, RESTED).end(),
     }
 }

@@ -14,6 +14,10 @@ const GIVE_BACK: u8 = 5;
 const RESOLVE: u8 = 6;
 const ALSO: u8 = 7;
 const READ: u8 = 8;
+const GET: u8 = 16;
+const WATCH: u8 = 17;
+const UNWATCH: u8 = 18;
+const REST: u8 = 19;
 
 /// One message of a worker. The numbers of kinds are the protocol: never reused, never changed.
 #[derive(Clone, Debug)]
@@ -34,6 +38,14 @@ pub(crate) enum Request<'b> {
     Also { ask: u32, job: u64, queue: u8, key: &'b [u8] },
     /// A committed value.
     Read { ask: u32, queue: u8, key: &'b [u8] },
+    /// The released state of an object, once.
+    Get { ask: u32, queue: u8, key: &'b [u8] },
+    /// The released state of an object, now and after each change.
+    Watch { ask: u32, queue: u8, key: &'b [u8] },
+    /// No more of what `Get` or `Watch` has asked for under this number.
+    Unwatch { ask: u32 },
+    /// It takes no more jobs than those that are ready now. The answer comes behind them.
+    Rest,
 }
 
 impl<'b> Request<'b> {
@@ -76,8 +88,20 @@ impl<'b> Request<'b> {
                 queue: fields.u8("a queue")?,
                 key: fields.bytes(KEY_BYTES_MAX, "a key")?,
             },
+            GET => Self::Get {
+                ask: fields.u32("the number of a question")?,
+                queue: fields.u8("a queue")?,
+                key: fields.bytes(KEY_BYTES_MAX, "a key")?,
+            },
+            WATCH => Self::Watch {
+                ask: fields.u32("the number of a question")?,
+                queue: fields.u8("a queue")?,
+                key: fields.bytes(KEY_BYTES_MAX, "a key")?,
+            },
+            UNWATCH => Self::Unwatch { ask: fields.u32("the number of a question")? },
+            REST => Self::Rest,
             kind => {
-                let (found, max) = (kind.into(), READ.into());
+                let (found, max) = (kind.into(), REST.into());
                 return Err(WireError::Value { what: "the kind of a request", found, max });
             }
         };
@@ -138,12 +162,22 @@ pub(crate) fn encode_request(out: &mut Vec<u8>, request: &Request<'_>, effects: 
             frame.bytes(key);
             frame.end();
         }
-        Request::Read { ask, queue, key } => {
-            let mut frame = Writer::frame(out, READ);
+        Request::Read { ask, queue, key } => question(out, READ, ask, queue, key),
+        Request::Get { ask, queue, key } => question(out, GET, ask, queue, key),
+        Request::Watch { ask, queue, key } => question(out, WATCH, ask, queue, key),
+        Request::Unwatch { ask } => {
+            let mut frame = Writer::frame(out, UNWATCH);
             frame.u32(ask);
-            frame.u8(queue);
-            frame.bytes(key);
             frame.end();
         }
+        Request::Rest => Writer::frame(out, REST).end(),
     }
+}
+
+fn question(out: &mut Vec<u8>, kind: u8, ask: u32, queue: u8, key: &[u8]) {
+    let mut frame = Writer::frame(out, kind);
+    frame.u32(ask);
+    frame.u8(queue);
+    frame.bytes(key);
+    frame.end();
 }
