@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::command;
-use crate::config::Config;
+use crate::config::{Config, FarConfig};
 use crate::demo;
 use crate::lab;
 use crate::process;
@@ -39,13 +39,16 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Run one I/O port of a node (the node does this by itself)
+    /// Run one I/O port of a node (the node does this by itself), or one on a host of its own
     Port {
         #[command(flatten)]
         config: ConfigFile,
         /// Name of the port in the configuration
         #[arg(long)]
         port: String,
+        /// Through the gateways of both nodes; docs/hotpair-remote.toml shows such a host's configuration
+        #[arg(long)]
+        remote: bool,
     },
     /// Run the gateway of a node, by which workers of other hosts come in (the node does this by itself)
     Gateway {
@@ -139,7 +142,7 @@ enum Command {
     #[command(hide = true)]
     DemoWorker(demo::worker::Options),
     #[command(hide = true)]
-    DemoPort,
+    DemoPort(demo::port::Options),
     #[command(hide = true)]
     BenchHelper { arguments: Vec<String> },
 }
@@ -175,7 +178,10 @@ pub(crate) fn run(cli: Cli) -> Outcome {
     match cli.command {
         Command::Demo(options) => demo::run(&options),
         Command::Node { config, json } => supervisor::run(&config.load()?, json),
-        Command::Port { config, port } => command::port::run(&config.load()?, &port),
+        Command::Port { config, port, remote: false } => command::port::run(&config.load()?, &port),
+        Command::Port { config, port, remote: true } => {
+            command::port::run_far(&FarConfig::load(&config.config)?, &port)
+        }
         Command::Gateway { config } => command::gateway::run(&config.load()?),
         Command::Witness(options) => command::witness::run(&options),
         Command::Hold { at, sockets } => command::hold::run(&at, &sockets),
@@ -198,7 +204,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Under { parent, argv } => process::under(parent, &argv),
         Command::DemoClient(options) => demo::client::run(&options),
         Command::DemoWorker(options) => demo::worker::run(&options),
-        Command::DemoPort => demo::port::run(),
+        Command::DemoPort(options) => demo::port::run(&options),
         Command::BenchHelper { arguments } => command::bench::help(&arguments),
     }
 }

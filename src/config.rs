@@ -1,5 +1,6 @@
 //! The configuration of one node: read, checked as a whole, and blamed by line and column.
 
+mod far;
 mod file;
 mod mode;
 mod units;
@@ -12,6 +13,7 @@ use hotpair_ioports::{ParseAddressError, ServiceAddress};
 use hotpair_replica::protocol::Timing;
 use hotpair_shm::{Geometry, Lock, Pages, QueuePolicy, QueueSpec, Shares, SizeClass};
 
+pub(crate) use far::FarConfig;
 pub(crate) use file::{ArbiterKind, File, FsyncPolicy, HugePages, Key, Member, Mlock, Mode, Port};
 pub(crate) use units::Span;
 
@@ -280,6 +282,10 @@ fn check(file: &File) -> Result<(), Wrong> {
     for port in &file.port {
         check_queue(file, &port.queue)?;
         check_port(port)?;
+        if port.remote && file.gateway.listen.is_empty() {
+            let why = "a remote port comes in by the gateway: [gateway] needs `listen`";
+            return Err(Wrong::at(port.name.span(), why));
+        }
     }
     for worker in &file.worker {
         check_queue(file, &worker.queue)?;
@@ -431,9 +437,14 @@ fn check_queue(file: &File, name: &toml::Spanned<String>) -> Result<(), Wrong> {
 }
 
 fn check_port(port: &Port) -> Result<(), Wrong> {
-    if port.bind.is_some() == port.holder.is_some() {
-        let why = "a port has either `bind` (an address) or `holder` (a path)";
+    let sockets = u8::from(port.bind.is_some()) + u8::from(port.holder.is_some());
+    if sockets + u8::from(port.remote) != 1 {
+        let why = "a port has either `bind` (an address) or `holder` (a path), or is `remote`";
         return Err(Wrong::at(port.name.span(), why));
+    }
+    if let (true, Some(command)) = (port.remote, &port.command) {
+        let why = "a remote port is started on its own host";
+        return Err(Wrong::at(command.span(), why));
     }
     if let Key::Bytes([from, to]) = *port.key.get_ref()
         && (from >= to || to - from > hotpair_shm::KEY_BYTES_MAX)

@@ -8,8 +8,10 @@
 //!    ├ demo-client           open loop, checks every answer
 //!    └ demo-worker           joins in the middle
 //! ```
+//! With `--remote` the nodes have gateways instead, and port and workers are children of the demo that know both.
 
 pub(crate) mod client;
+mod far;
 mod plan;
 pub(crate) mod port;
 mod print;
@@ -48,6 +50,9 @@ pub(crate) struct Options {
     /// When an answer may leave: when the back-up has it, or at once (the control, which loses)
     #[arg(long, value_enum, default_value_t = Commit::Sync)]
     commit: Commit,
+    /// Port and workers on the other side of a network: they share memory with neither node, and know both
+    #[arg(long)]
+    remote: bool,
     /// Makes each region so many GiB larger than it need be: a death must be noticed as fast
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=64))]
     region_gib: u32,

@@ -11,7 +11,12 @@ use support::{Ended, HOTPAIR, Running, bound, eventually, family, hotpair, regio
 
 /// Runs a short demo that must end well.
 fn demo(victim: &str) -> serde_json::Value {
-    let ended = hotpair(["demo", "--json", "--seconds=3", "--rate=1000", "--kill", victim]);
+    demo_of(&["--kill", victim])
+}
+
+fn demo_of(arguments: &[&str]) -> serde_json::Value {
+    let usual = ["demo", "--json", "--seconds=3", "--rate=1000"];
+    let ended = hotpair(usual.iter().chain(arguments));
     ended.exits(0);
     let json = ended.json();
     assert_eq!(json["verdict"], "ok", "{json:#}");
@@ -74,6 +79,43 @@ fn the_port_dies() {
     let json = demo("port");
     failed_over(&json, false);
     assert!(json["restarted_us"].is_u64(), "{json:#}");
+}
+
+/// Runs a short demo whose port and workers share memory with neither node, and that must end well.
+fn far_demo(victim: &str) -> serde_json::Value {
+    demo_of(&["--remote", "--kill", victim])
+}
+
+/// Goal: port and workers of another host carry on with whichever node is left; nothing is lost, nothing doubled.
+#[test]
+fn a_port_and_workers_of_another_host_outlive_the_primary() {
+    let json = far_demo("primary");
+    failed_over(&json, true);
+    assert!(json["protected_again_us"].is_u64(), "the lost side came back: {json:#}");
+    let json = far_demo("node");
+    failed_over(&json, true);
+}
+
+#[test]
+fn a_port_and_workers_of_another_host_outlive_the_backup() {
+    let json = far_demo("backup");
+    failed_over(&json, false);
+}
+
+/// Goal: they die themselves, and what they had in hand is done by others, once.
+#[test]
+fn workers_and_port_of_another_host_die() {
+    far_demo("worker");
+    far_demo("port");
+}
+
+/// Goal: the control. What leaves before the other node has it is lost with the primary, far away as well.
+#[test]
+fn without_replication_a_far_port_tells_of_what_is_gone() {
+    let arguments = ["demo", "--json", "--seconds=3", "--rate=1000", "--remote", "--commit=local"];
+    let ended = hotpair(arguments);
+    ended.exits(1);
+    assert_eq!(ended.json()["verdict"], "lost", "{:#}", ended.json());
 }
 
 /// A demo that would run for an hour, stopped once its load runs.

@@ -4,6 +4,7 @@
 //! packet becomes an object of its own) or none at all (counted under a reason and dropped).
 
 use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use hotpair_shm::KEY_BYTES_MAX;
 
@@ -81,6 +82,16 @@ impl<F: FnMut(&[u8], SocketAddr) -> Classified> Classifier for F {
     fn classify(&mut self, packet: &[u8], source: SocketAddr) -> Classified {
         self(packet, source)
     }
+}
+
+/// The application's function sees what the network sends: a panic costs the packet, not the port.
+pub(crate) fn contained(
+    classifier: &mut dyn Classifier,
+    packet: &[u8],
+    source: SocketAddr,
+) -> Classified {
+    catch_unwind(AssertUnwindSafe(|| classifier.classify(packet, source)))
+        .unwrap_or(Classified::Drop("the classifier panicked"))
 }
 
 /// One object per peer: the key is the sender's address and port (6 or 18 bytes, network order).

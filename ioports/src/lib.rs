@@ -57,6 +57,8 @@ mod descriptor;
 mod holder;
 mod mmsg;
 mod owner;
+#[cfg(feature = "remote")]
+mod remote;
 mod sockaddr;
 mod source;
 mod stop;
@@ -72,6 +74,8 @@ pub use descriptor::keep_over_exec;
 pub use holder::{Holder, HolderError, NAME_BYTES_MAX, PathError, RequestError, Serving, request};
 pub use mmsg::{BATCH_MAX, Datagram, Receiver, SendError, Sender};
 pub use owner::{Owner, owner_of};
+#[cfg(feature = "remote")]
+pub use remote::{RemoteRunError, run_remote};
 pub use sockaddr::{Family, WrongFamily};
 pub use source::{OpenError, ParseSourceError, SocketSource};
 pub use stop::Stop;

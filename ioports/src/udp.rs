@@ -47,8 +47,12 @@ use crate::descriptor::kernel_drops;
 use crate::mmsg::BATCH_MAX;
 use crate::source::{OpenError, SocketSource};
 use crate::stop::Stop;
+#[cfg(feature = "remote")]
+pub(crate) use egress::reason_of;
 use egress::{Egress, Held};
 use ingress::Ingress;
+#[cfg(feature = "remote")]
+pub(crate) use ingress::{TOO_LONG, passing};
 use seat::Seat;
 pub use seat::SeatError;
 
@@ -105,6 +109,18 @@ impl PortConfig {
             packet_bytes_max: 1984, // what a block of 2,048 has left behind the sender's address
             wait: Wait::Sleep,
         }
+    }
+
+    /// Refuses batch sizes that make no sense.
+    pub(crate) fn check(&self) -> Result<(), RunError> {
+        for (what, value) in
+            [("receive_batch", self.receive_batch), ("send_batch", self.send_batch)]
+        {
+            if !(1..=BATCH_MAX).contains(&value) {
+                return Err(RunError::Batch { what, value });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -166,13 +182,7 @@ pub fn run(
     counters: &Counters,
     stop: &Stop,
 ) -> Result<(), RunError> {
-    for (what, value) in
-        [("receive_batch", config.receive_batch), ("send_batch", config.send_batch)]
-    {
-        if !(1..=BATCH_MAX).contains(&value) {
-            return Err(RunError::Batch { what, value });
-        }
-    }
+    config.check()?;
     let socket = config
         .socket
         .open()
@@ -381,13 +391,13 @@ impl Port<'_> {
 }
 
 /// `poll(2)` that takes a signal for a wake-up.
-fn sleep(fds: &mut [PollFd<'_>], millis: u16) -> Result<(), RunError> {
+pub(crate) fn sleep(fds: &mut [PollFd<'_>], millis: u16) -> Result<(), RunError> {
     match poll(fds, PollTimeout::from(millis)) {
         Ok(_) | Err(Errno::EINTR) => Ok(()),
         Err(errno) => Err(os("sleep")(errno.into())),
     }
 }
 
-fn os(action: &'static str) -> impl Fn(io::Error) -> RunError {
+pub(crate) fn os(action: &'static str) -> impl Fn(io::Error) -> RunError {
     move |source| RunError::Os { action, source }
 }

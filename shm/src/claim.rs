@@ -143,9 +143,8 @@ impl Participant {
             let priority = (first + step) % lanes;
             // Each hint is taken once, so this ends with the lane.
             while let Some(slot) = self.region.map.lane(queue.0, priority).and_then(|l| l.pop()) {
-                if let Some((before, word)) = self.claim_slot(role, queue, slot)
-                    && self.take_work(slot, before, word)
-                {
+                let Some((before, word)) = self.claim_slot(role, queue, slot) else { continue };
+                if self.take_work(role, slot, before, word) {
                     let hint = self.next_hint;
                     self.next_hint = hint.wrapping_add(1);
                     return Some(ReadyObject { slot, before, word, role, hint });
@@ -212,6 +211,10 @@ impl Participant {
             return None;
         }
         if !region.is_ready(slot, seen) {
+            if seen.is(SlotState::Queued) && seen.block().is_none() {
+                // For `take_work` to end.
+                return self.take_slot(row, slot, self.next_hint, seen).map(|mine| (seen, mine));
+            }
             if seen.is(SlotState::Queued) {
                 // ORDER ready/3 SeqCst, pairs with ready/1 and ready/2. Its hint is gone now: whoever gives it
                 // something to do must see that.
@@ -246,7 +249,7 @@ impl Participant {
 
     /// Takes what waits for a slot just claimed. False if that was nothing, and it was given back.
     #[inline]
-    fn take_work(&mut self, slot: u32, before: SlotWord, word: SlotWord) -> bool {
+    fn take_work(&mut self, role: RoleEpoch, slot: u32, before: SlotWord, word: SlotWord) -> bool {
         self.taken.clear();
         let map: &Map = &self.region.map;
         let Some(row) = map.slot(slot) else { return false };
@@ -254,22 +257,38 @@ impl Participant {
         if head.newest().is_some() {
             self.take_chain(slot, head);
         }
-        !self.taken.is_empty() || before.is(SlotState::Ready) || self.is_due(slot, word)
+        !self.taken.is_empty() || before.is(SlotState::Ready) || self.is_due(role, slot, word)
     }
 
     /// Without a message only a timer is left: or the hint was about what is gone, as copies of letters are that were
     /// read before. What is in the inbox even so is for the claim to find out.
-    fn is_due(&self, slot: u32, word: SlotWord) -> bool {
+    fn is_due(&mut self, role: RoleEpoch, slot: u32, word: SlotWord) -> bool {
         if self.region.timer_is_due(word) {
             return true;
         }
         inbox::prune(&self.region.map, slot);
         let found = inbox::has_waiting(&self.region.map, slot);
-        if !found {
+        if !found && word.block().is_none() {
+            self.end_unreachable(role, slot, word);
+        } else if !found {
             give_back(&self.region, slot, word, false, false);
             self.forget_claims(self.next_hint, 0);
         }
         found
+    }
+
+    /// Withdraws a claimed object that has neither key nor value, and for which nothing waits: nobody can reach it any more. Its
+    /// packet was lost with the server that had received it, or was dropped.
+    #[cold]
+    fn end_unreachable(&mut self, role: RoleEpoch, slot: u32, word: SlotWord) {
+        let Some(row) = self.region.map.slot(slot) else { return };
+        let held = Held::new(&self.region, row, slot, word, false);
+        // The caller goes on under the role that it has entered, which the end of this claim would leave.
+        self.suspended += 1;
+        let mut claim = Claim::again(self, role, held, self.next_hint, false);
+        claim.withdraw();
+        let _ = claim.commit(); // or it is given back as it was
+        self.suspended -= 1;
     }
 
     /// Takes the oldest waiting messages, oldest first.

@@ -65,21 +65,39 @@ pub(crate) fn original(message: &BlockRow) -> Option<(u32, u32)> {
     Some((slot, (named >> 32) as u32))
 }
 
-/// A letter as its value holds it: the payload first, which keeps its alignment, then the key, then the key's length.
+/// In the last byte of a letter: it is from an address, which stands before that byte.
+const HAS_SOURCE: u8 = 0x80;
+
+/// A letter as its value holds it: the payload first, which keeps its alignment, then the key, then the address that it is
+/// from if there is one, then a byte: the key's length less one, and whether there is an address.
 pub(crate) struct Letter {
     value: Vec<u8>,
     payload: usize,
+    key: usize,
+    source: Endpoint,
 }
 
 impl Letter {
-    fn write(key: &[u8], payload: &[u8]) -> Vec<u8> {
-        [payload, key, &[key.len() as u8]].concat()
+    /// The key is of 1 to [`KEY_BYTES_MAX`] bytes.
+    fn write(key: &[u8], payload: &[u8], source: Endpoint) -> Vec<u8> {
+        const { assert!(KEY_BYTES_MAX <= HAS_SOURCE as usize) };
+        let last = (key.len() - 1) as u8;
+        match source {
+            Endpoint::NONE => [payload, key, &[last]].concat(),
+            source => [payload, key, &source.to_bytes(), &[last | HAS_SOURCE]].concat(),
+        }
     }
 
     pub(crate) fn read(value: Vec<u8>) -> Option<Letter> {
-        let key = usize::from(*value.last()?);
-        let payload = value.len().checked_sub(1 + key)?;
-        (1..=KEY_BYTES_MAX).contains(&key).then_some(Letter { value, payload })
+        let (&last, mut rest) = value.split_last()?;
+        let mut source = Endpoint::NONE;
+        if last & HAS_SOURCE != 0 {
+            let (before, address) = rest.split_last_chunk::<{ Endpoint::BYTES }>()?;
+            (rest, source) = (before, Endpoint::from_bytes(address));
+        }
+        let key = usize::from(last & !HAS_SOURCE) + 1;
+        let payload = rest.len().checked_sub(key)?;
+        Some(Letter { value, payload, key, source })
     }
 
     pub(crate) fn payload(&self) -> &[u8] {
@@ -87,7 +105,7 @@ impl Letter {
     }
 
     pub(crate) fn key(&self) -> &[u8] {
-        &self.value[self.payload..self.value.len() - 1]
+        &self.value[self.payload..][..self.key]
     }
 }
 
@@ -103,6 +121,17 @@ impl Claim<'_> {
         key: &[u8],
         payload: &[u8],
     ) -> Result<(), CreateObjectError> {
+        self.send_from(queue, key, payload, Endpoint::NONE)
+    }
+
+    /// The same, as a message that has come from `source`: a packet that shall not be lost with this server.
+    pub fn send_from(
+        &mut self,
+        queue: QueueId,
+        key: &[u8],
+        payload: &[u8],
+        source: Endpoint,
+    ) -> Result<(), CreateObjectError> {
         if key.is_empty() || key.len() > KEY_BYTES_MAX {
             return Err(CreateObjectError::KeyLength { bytes: key.len() });
         }
@@ -117,7 +146,8 @@ impl Claim<'_> {
         let reserved =
             reserve_object(self.participant, queue, LETTER, region.key_hash(queue.0, &[]))?;
         let placing = placing_of(queue, LETTER);
-        let (value, supply) = (Letter::write(key, payload), &mut self.participant.supply);
+        let value = Letter::write(key, payload, source);
+        let supply = &mut self.participant.supply;
         let block = value_block(&region, supply, &[], &value, placing, reserved.incarnation)
             .inspect_err(|_| release_reserved(&region, reserved.slot, reserved.word))?;
         self.participant.work.creates.push(Create {
@@ -181,7 +211,7 @@ impl Participant {
         letter: &Letter,
     ) -> bool {
         let (queue, priority) = lane_of(row.placing.load(Ordering::Relaxed));
-        let Ok(packet) = self.packet_of(letter.payload(), Endpoint::NONE) else { return false };
+        let Ok(packet) = self.packet_of(letter.payload(), letter.source) else { return false };
         let to = Delivery { queue: QueueId(queue), key: Some(letter.key()), priority };
         let named = u64::from(incarnation) << 32 | u64::from(slot + 1);
         match self.deliver_copy(role, to, packet, named) {

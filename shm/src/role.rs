@@ -276,6 +276,22 @@ impl Region {
                 give_back(self, slot, seen, false, false);
                 inbox::prune(&self.map, slot);
             }
+            // Neither key nor value: its packet was with the server that is gone. Whoever claims it ends it.
+            let seen = SlotWord(row.word.load(Ordering::SeqCst));
+            if seen.is(SlotState::Idle)
+                && seen.block().is_none()
+                && !inbox::has_waiting(&self.map, slot)
+            {
+                let queued = seen.next(SlotState::Queued, 0, None);
+                // ORDER slot/1 SeqCst, pairs with slot/1. The region is quiet.
+                if row
+                    .word
+                    .compare_exchange(seen.0, queued.0, Ordering::SeqCst, Ordering::Relaxed)
+                    .is_ok()
+                {
+                    self.hint(slot, row);
+                }
+            }
         }
     }
 }

@@ -132,6 +132,51 @@ fn a_backup_holds_every_change_and_carries_on_after_promotion() {
     assert!(seq > Seq::new(2, 0));
 }
 
+/// Goal: messages are not shipped, so an object that was made for a packet and has neither key nor value is nothing on the other
+/// side: nobody can reach it, and it does not stay for ever. One that was made ready on purpose does.
+#[test]
+fn an_object_that_nobody_can_reach_ends_after_a_promotion() {
+    let (a, b) = (TestRegion::new(&small()), TestRegion::new(&small()));
+    let work = a.region.queue("work").expect("queue");
+    let mut port = a.region.join(Kind::Port, "in").expect("a seat");
+    let mut worker = a.region.join(Kind::Worker, "worker").expect("a seat");
+    let mut far = b.region.join(Kind::Worker, "far").expect("a seat");
+    let _node = a.region.join(Kind::Node, "primary").expect("a seat");
+    let mut pair = Pair::new(&a, &b);
+    send(&mut port, Some(b"maker"), b"go");
+    let mut claim = worker.claim(work).expect("ready");
+    claim.create(work, None, b"", true).expect("room");
+    claim.create(work, None, b"value", false).expect("room");
+    claim.commit().expect("alone");
+    for number in 0..5 {
+        send(&mut port, None, &[number]);
+    }
+    let upto = pair.ship();
+    assert_eq!(b.region.objects().count(), 3 + 5, "they are objects there");
+
+    b.region.begin_change(2);
+    b.region.void_claims();
+    b.region.become_primary(2);
+    b.region.raise_released(upto);
+    let mut claims = 0;
+    while let Some(mut claim) = far.claim(work) {
+        assert_eq!(
+            (claim.key(), claim.value()),
+            (&b""[..], &b""[..]),
+            "the one that was made ready"
+        );
+        claim.withdraw();
+        claim.commit().expect("alone");
+        claims += 1;
+    }
+    assert_eq!(claims, 1);
+    let left: Vec<_> = b.region.objects().map(|object| object.value).collect();
+    assert_eq!(left.len(), 2, "the maker, and the one with a value: {left:?}");
+    let mut changes = 0;
+    Gatherer::new(b.region.clone()).gather(usize::MAX, |commit| changes += commit.changes.len());
+    assert!(changes >= 6, "a back-up of this one would hear of it: {changes}");
+}
+
 #[test]
 fn older_changes_do_not_overwrite_newer_ones() {
     let (a, b) = (TestRegion::new(&small()), TestRegion::new(&small()));

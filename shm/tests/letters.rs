@@ -2,10 +2,12 @@
 
 mod common;
 
+use std::net::SocketAddr;
+
 use common::{TestRegion, send, small};
 use hotpair_shm::{
-    Applier, Claim, CommitError, CreateObjectError, Gatherer, Kind, ObjectState, Origin, OutOf,
-    Participant, QueueId, Region, Sweeper,
+    Applier, Claim, CommitError, CreateObjectError, Endpoint, Gatherer, KEY_BYTES_MAX, Kind,
+    Message, ObjectState, Origin, OutOf, Participant, QueueId, Region, Sweeper,
 };
 
 fn payloads(claim: &Claim<'_>) -> Vec<String> {
@@ -54,6 +56,41 @@ fn a_commit_sends_to_an_object_and_to_one_that_is_yet_to_come() {
     assert_eq!(letters_in(&test.region), 0, "read");
     drop((port, worker));
     assert!(test.region.status().blocks_in_use() <= before, "no block is left behind");
+}
+
+/// Goal: a letter that stands for a packet tells whom the answer is for, and the longest key leaves room for it.
+#[test]
+fn a_letter_keeps_the_address_that_it_came_from() {
+    let test = TestRegion::new(&small());
+    let work = test.region.queue("work").expect("queue");
+    let mut port = test.region.join(Kind::Port, "port").expect("a seat");
+    let mut worker = test.region.join(Kind::Worker, "worker").expect("a seat");
+    send(&mut port, Some(b"a"), b"go");
+    let longest = [7; KEY_BYTES_MAX];
+    let sources = ["192.0.2.1:5060", "[2001:db8::1%3]:9"]
+        .map(|text| Endpoint::from(text.parse::<SocketAddr>().expect("a literal address")));
+    let mut claim = worker.claim(work).expect("ready");
+    claim.send_from(work, b"b", b"from afar", sources[0]).expect("room");
+    claim.send_from(work, &longest, b"", sources[1]).expect("room");
+    claim.send(work, &longest, b"from here").expect("room");
+    claim.commit().expect("alone");
+    let mut seen = Vec::new();
+    while let Some(claim) = worker.claim(work) {
+        let of = |m: Message<'_>| (claim.key().to_vec(), m.payload().to_vec(), m.source());
+        seen.extend(claim.messages().map(of));
+        claim.commit().expect("alone");
+    }
+    seen.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+    let long = longest.to_vec();
+    assert_eq!(
+        seen,
+        [
+            (long.clone(), b"".to_vec(), sources[1]),
+            (long, b"from here".to_vec(), Endpoint::NONE),
+            (b"b".to_vec(), b"from afar".to_vec(), sources[0]),
+        ]
+    );
+    assert_eq!(letters_in(&test.region), 0, "read");
 }
 
 #[test]

@@ -70,6 +70,7 @@ fn show(config: &Config) -> Result<serde_json::Value, Failure> {
             json!({
                 "name": port.name.get_ref(), "queue": port.queue.get_ref(),
                 "bind": port.bind.map(|address| address.to_string()), "holder": port.holder,
+                "remote": port.remote,
                 "mode": port.mode.get_ref().to_json(), "busy_poll": port.busy_poll, "packet_bytes_max": port.packet_bytes_max,
             })
         })

@@ -1,66 +1,133 @@
 //! `hotpair port`: the generic UDP port, with one of the ready-made classifiers.
 
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use hotpair_ioports::{
-    AllKeyless, ByBytes, ByPeer, Classifier, Counters, PortConfig, SocketSource, Stop, Wait,
+    AllKeyless, ByBytes, ByPeer, Classifier, Counters, PortConfig, RemoteRunError, SocketSource,
+    Stop, Wait,
 };
 use hotpair_shm::Region;
 
-use crate::config::{Config, Key, Port};
+use crate::config::{Config, FarConfig, Key, Port};
 use crate::exit::Exit;
 use crate::process::{Signals, wait};
 use crate::report::{Failure, Outcome};
 
-/// Runs the port called `name` until a signal asks to stop.
+/// Runs the port called `name` beside its region until a signal asks to stop.
 pub(crate) fn run(config: &Config, name: &str) -> Outcome {
     let port = find(config, name)?;
+    serve(config, port, &mut *classifier(port))
+}
+
+/// The same on another host, through the gateways of both nodes.
+pub(crate) fn run_far(config: &FarConfig, name: &str) -> Outcome {
+    let port = find_far(config, name)?;
+    serve_far(config, port, &mut *classifier(port))
+}
+
+fn classifier(port: &Port) -> Box<dyn Classifier> {
     match *port.key.get_ref() {
-        Key::Peer => serve(config, port, ByPeer),
-        Key::None => serve(config, port, AllKeyless),
-        Key::Bytes([from, to]) => serve(config, port, ByBytes { range: from..to }),
+        Key::Peer => Box::new(ByPeer),
+        Key::None => Box::new(AllKeyless),
+        Key::Bytes([from, to]) => Box::new(ByBytes { range: from..to }),
     }
 }
 
 /// The port called `name`.
 pub(crate) fn find<'c>(config: &'c Config, name: &str) -> Result<&'c Port, Failure> {
-    config.port(name).ok_or_else(|| {
-        let names: Vec<&str> =
-            config.file.port.iter().map(|port| port.name.get_ref().as_str()).collect();
-        Failure::new(format!("cannot run port {name}"))
-            .because(format!(
-                "{} has no such [[port]]; it has: {}",
-                config.path.display(),
-                names.join(", ")
-            ))
-            .exit(Exit::Config)
-    })
+    let names = || config.file.port.iter().map(|port| port.name.get_ref().as_str()).collect();
+    config.port(name).ok_or_else(|| unknown(name, &config.path, names()))
+}
+
+/// The port called `name`.
+pub(crate) fn find_far<'c>(config: &'c FarConfig, name: &str) -> Result<&'c Port, Failure> {
+    config.port(name).ok_or_else(|| unknown(name, &config.path, config.port_names()))
+}
+
+fn unknown(name: &str, path: &Path, names: Vec<&str>) -> Failure {
+    let has = names.join(", ");
+    Failure::new(format!("cannot run port {name}"))
+        .because(format!("{} has no such [[port]]; it has: {has}", path.display()))
+        .exit(Exit::Config)
 }
 
 /// Runs `port` with any classifier until a signal asks to stop.
-pub(crate) fn serve(config: &Config, port: &Port, mut classifier: impl Classifier) -> Outcome {
+pub(crate) fn serve(config: &Config, port: &Port, classifier: &mut dyn Classifier) -> Outcome {
     let signals = Signals::listen()?;
     let name = port.name.get_ref();
-    let failed = || Failure::new(format!("cannot run port {name}"));
+    let moves = port.bind.is_some_and(|address| config.is_service_address(address.ip()));
+    let settings = settings(port, moves)?;
+    let stop = stop_at(signals, name)?;
+    let counters = Counters::default();
+    let path = Region::path_for(config.region_name());
+    hotpair_ioports::run(&path, &settings, classifier, &counters, &stop)
+        .map_err(|error| helped(failed(name).caused_by(&error), error.help()))?;
+    Ok(Exit::Ok)
+}
+
+/// The same through the gateways of both nodes.
+pub(crate) fn serve_far(
+    config: &FarConfig,
+    port: &Port,
+    classifier: &mut dyn Classifier,
+) -> Outcome {
+    let signals = Signals::listen()?;
+    let name = port.name.get_ref();
+    let settings = settings(port, false)?;
+    let stop = stop_at(signals, name)?;
+    let space = config.space()?;
+    let counters = Counters::default();
+    hotpair_ioports::run_remote(&space, &settings, classifier, &counters, &stop).map_err(
+        |error| {
+            let help = match &error {
+                RemoteRunError::Local(error) => error.help(),
+                _ => None,
+            };
+            helped(failed(name).caused_by(&error), help)
+        },
+    )?;
+    Ok(Exit::Ok)
+}
+
+fn failed(name: &str) -> Failure {
+    Failure::new(format!("cannot run port {name}"))
+}
+
+fn helped(failure: Failure, help: Option<String>) -> Failure {
+    match help {
+        Some(help) => failure.help(help),
+        None => failure,
+    }
+}
+
+fn settings(port: &Port, moves: bool) -> Result<PortConfig, Failure> {
+    let name = port.name.get_ref();
     let socket = match (&port.bind, &port.holder) {
-        (Some(address), _) if config.is_service_address(address.ip()) => {
-            SocketSource::Service(*address)
-        }
+        (Some(address), _) if moves => SocketSource::Service(*address),
         (Some(address), _) => SocketSource::Bind(*address),
         (None, Some(path)) => SocketSource::Holder { path: path.clone(), name: name.clone() },
-        (None, None) => return Err(failed().because("it has neither `bind` nor `holder`")),
+        (None, None) => {
+            return Err(failed(name)
+                .because("it is a port of another host: its node does not run it")
+                .help("run it there, with `hotpair port --remote`")
+                .exit(Exit::Config));
+        }
     };
     let mut settings = PortConfig::new(name, port.queue.get_ref(), socket);
     settings.packet_bytes_max = port.packet_bytes_max;
     if port.busy_poll {
         settings.wait = Wait::BusyPoll;
     }
-    let stop = Stop::new().map_err(|error| failed().caused_by(&error))?;
+    Ok(settings)
+}
+
+/// A thread for the signals: the port's own loop belongs to packets.
+fn stop_at(signals: Signals, name: &str) -> Result<Stop, Failure> {
+    let stop = Stop::new().map_err(|error| failed(name).caused_by(&error))?;
     let listener = stop.clone();
-    // A thread for the signals: the port's own loop belongs to packets.
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
@@ -69,15 +136,6 @@ pub(crate) fn serve(config: &Config, port: &Port, mut classifier: impl Classifie
             }
             listener.stop();
         })
-        .map_err(|error| failed().caused_by(&error))?;
-    let counters = Arc::new(Counters::default());
-    let path = Region::path_for(config.region_name());
-    hotpair_ioports::run(&path, &settings, &mut classifier, &counters, &stop).map_err(|error| {
-        let failure = failed().caused_by(&error);
-        match error.help() {
-            Some(help) => failure.help(help),
-            None => failure,
-        }
-    })?;
-    Ok(Exit::Ok)
+        .map_err(|error| failed(name).caused_by(&error))?;
+    Ok(stop)
 }

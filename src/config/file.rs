@@ -307,6 +307,8 @@ pub(crate) struct Port {
     pub(crate) kind: PortKind,
     pub(crate) bind: Option<SocketAddr>,
     pub(crate) holder: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) remote: bool,
     pub(crate) queue: Spanned<String>,
     #[serde(default = "default_key")]
     pub(crate) key: Spanned<Key>,

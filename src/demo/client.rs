@@ -242,6 +242,7 @@ impl Client {
             "lost": tally.lost, "duplicated": tally.duplicated, "diverged": tally.diverged,
             "added": tally.added, "withdrawn": tally.withdrawn,
             "objects_served_by_several": self.ledger.served_by_several(),
+            "answers_by_worker": self.ledger.by_worker(),
             "latency": self.latency.report(),
             "answers_after_kill": noted,
         }));

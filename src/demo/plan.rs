@@ -20,6 +20,8 @@ pub(super) const PORT: &str = "service";
 pub(super) const QUEUE: &str = "objects";
 /// Blocks that nobody uses, for a region that is to be large.
 const BALLAST_BYTES: u32 = 64 << 10;
+/// What clients of gateways need besides: a receipt a lane, a letter a packet.
+const RECEIPTS_AND_LETTERS: u32 = 2048;
 /// Objects without a key that may be waiting to be handled.
 const KEYLESS_AT_ONCE: u32 = 4096;
 
@@ -65,12 +67,19 @@ impl Plan {
             let text = plan.configuration(options, member, &addresses)?;
             fs::write(plan.config(member), text).map_err(|error| failed().caused_by(&error))?;
         }
+        fs::write(plan.far_config(), far_configuration(&addresses))
+            .map_err(|error| failed().caused_by(&error))?;
         Ok(plan)
     }
 
     /// Configuration file of a side.
     pub(super) fn config(&self, member: Member) -> PathBuf {
         self.dir.join(format!("{}.toml", member.letter()))
+    }
+
+    /// Configuration file of the host without a region.
+    pub(super) fn far_config(&self) -> PathBuf {
+        self.dir.join("far.toml")
     }
 
     /// Name of a side's region.
@@ -111,7 +120,10 @@ impl Plan {
         }
         let ack_wait =
             options.ack_wait.map_or_else(String::new, |wait| format!("ack_wait = \"{wait}\""));
-        let slots = options.objects + KEYLESS_AT_ONCE;
+        let mut slots = options.objects + KEYLESS_AT_ONCE;
+        if options.remote {
+            slots += RECEIPTS_AND_LETTERS;
+        }
         let mut blocks = 0;
         blocks += slots; // values
         blocks += slots; // the messages that brought them about
@@ -123,6 +135,18 @@ impl Plan {
                 let blocks = u64::from(gib) * (1 << 30) / u64::from(BALLAST_BYTES);
                 format!("[[region.class]]\npayload_bytes = {BALLAST_BYTES}\nblocks = {blocks}\n")
             }
+        };
+        let gateway = addresses.gateway(member);
+        let (port, own_workers) = if options.remote {
+            (format!("remote = true\n[gateway]\nlisten = [\"{gateway}\"]\n"), String::new())
+        } else {
+            let port = format!("holder = \"service.sock\"\ncommand = [{own:?}, \"demo-port\"]\n");
+            let letter = member.letter();
+            let worker = format!(
+                "[[worker]]\nqueue = \"{QUEUE}\"\n\
+                 command = [{own:?}, \"demo-worker\", \"--side\", \"{letter}\"]\ncount = 2\n"
+            );
+            (port, worker)
         };
         Ok(format!(
             r#"[pair]
@@ -150,15 +174,9 @@ name = "{QUEUE}"
 [[port]]
 name = "{PORT}"
 kind = "udp"
-holder = "service.sock"
 queue = "{QUEUE}"
-command = [{own:?}, "demo-port"]
 packet_bytes_max = 128
-[[worker]]
-queue = "{QUEUE}"
-command = [{own:?}, "demo-worker", "--side", "{node}"]
-count = 2
-[control]
+{port}{own_workers}[control]
 {control}"#,
             node = member.letter(),
             witness = addresses.witness,
@@ -175,6 +193,24 @@ impl Drop for Plan {
         let _ = fs::remove_dir_all(self.store());
         let _ = fs::remove_dir_all(&self.dir);
     }
+}
+
+fn far_configuration(addresses: &Addresses) -> String {
+    let (a, b) = (addresses.gateway(Member::A), addresses.gateway(Member::B));
+    format!(
+        r#"[pki]
+dir = "pki"
+[nodes]
+a = ["{a}"]
+b = ["{b}"]
+[[port]]
+name = "{PORT}"
+kind = "udp"
+holder = "service.sock"
+queue = "{QUEUE}"
+packet_bytes_max = 128
+"#
+    )
 }
 
 fn store(name: &str) -> PathBuf {
@@ -228,6 +264,16 @@ struct Addresses {
 }
 
 impl Addresses {
+    /// Where a side's gateway listens.
+    fn gateway(&self, member: Member) -> SocketAddr {
+        let (mut own, offset) = match member {
+            Member::A => (self.a, 5),
+            Member::B => (self.b, 5),
+        };
+        own.set_port(own.port() + offset);
+        own
+    }
+
     fn find() -> Result<Addresses, Failure> {
         for attempt in 0..20 {
             let [x, y, z, ..] = random().to_le_bytes();
@@ -238,7 +284,7 @@ impl Addresses {
             };
             let at = |offset: u16| SocketAddr::new(IpAddr::V4(ip), base + offset);
             let addresses = Addresses { a: at(10), b: at(20), witness: at(0), service: at(30) };
-            if [0, 10, 11, 12, 20, 21, 22, 30].iter().all(|offset| is_free(at(*offset))) {
+            if [0, 10, 11, 12, 15, 20, 21, 22, 25, 30].iter().all(|offset| is_free(at(*offset))) {
                 return Ok(addresses);
             }
         }

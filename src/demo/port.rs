@@ -7,14 +7,28 @@ use std::path::PathBuf;
 
 use hotpair_ioports::Classified;
 
+use super::plan::PORT;
 use super::wire::Request;
-use crate::command::port::{find, serve};
-use crate::config::Config;
+use crate::command::port::{find, find_far, serve, serve_far};
+use crate::config::{Config, FarConfig};
 use crate::exit::Exit;
 use crate::report::{Failure, Outcome};
 
-/// Runs the port that the environment names.
-pub(crate) fn run() -> Outcome {
+/// What the port is told.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Configuration of a host without a region; without it the node that started this says what there is
+    #[arg(long, value_name = "FILE")]
+    remote: Option<PathBuf>,
+}
+
+/// Runs the port that the environment names, or the demo's through the gateways.
+pub(crate) fn run(options: &Options) -> Outcome {
+    let mut classifier = |packet: &[u8], _: SocketAddr| classify(packet);
+    if let Some(path) = &options.remote {
+        let config = FarConfig::load(path)?;
+        return serve_far(&config, find_far(&config, PORT)?, &mut classifier);
+    }
     let (Some(path), Ok(name)) =
         (std::env::var_os("HOTPAIR_CONFIG"), std::env::var("HOTPAIR_PORT"))
     else {
@@ -23,7 +37,7 @@ pub(crate) fn run() -> Outcome {
             .exit(Exit::Usage));
     };
     let config = Config::load(&PathBuf::from(path))?;
-    serve(&config, find(&config, &name)?, |packet: &[u8], _: SocketAddr| classify(packet))
+    serve(&config, find(&config, &name)?, &mut classifier)
 }
 
 fn classify(packet: &[u8]) -> Classified {

@@ -7,12 +7,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::plan::Plan;
+use super::far::Far;
+use super::plan::{Plan, QUEUE};
 use super::print::{Progress, Report};
 use super::sides::{Side, Sign};
 use super::timeline::Timeline;
 use super::verdict::{Findings, Verdict, WorkerCommits};
 use super::{Options, Victim, interrupted};
+use hotpair_worker::remote::gateway::RECEIPTS;
+
 use crate::clock::monotonic_ns;
 use crate::config::Member;
 use crate::exit::Exit;
@@ -44,6 +47,8 @@ pub(super) struct Demo<'o> {
     client_ready: bool,
     result: Option<Value>,
     joiner: Option<Child>,
+    /// Port and workers, where they share memory with neither side.
+    far: Far,
     timeline: Timeline,
     killed: Option<Member>,
     /// Processes that were killed.
@@ -55,6 +60,8 @@ pub(super) struct Demo<'o> {
 #[derive(Debug)]
 struct Look {
     blocks_in_use: u64,
+    /// Objects of the demo's queue.
+    objects: u64,
     workers: Vec<WorkerCommits>,
     ports: usize,
 }
@@ -73,6 +80,7 @@ impl<'o> Demo<'o> {
             client_ready: false,
             result: None,
             joiner: None,
+            far: Far::default(),
             timeline: Timeline::default(),
             killed: None,
             dying: Vec::new(),
@@ -127,6 +135,10 @@ impl<'o> Demo<'o> {
         self.must("node a is primary", |demo| demo.sides[0].primary_epoch.is_some())?;
         self.sides[1].start(&self.plan)?;
         self.must("node b is in step", |demo| demo.sides[0].protected)?;
+        if self.options.remote {
+            self.far.start(&self.plan.far_config(), WORKERS)?;
+            return self.must_see("the far port is attached", Member::A, |look| look.ports >= 1);
+        }
         for member in [Member::A, Member::B] {
             self.must_see("its port and workers are attached", member, |look| {
                 look.workers.len() >= WORKERS && look.ports >= 1
@@ -156,7 +168,11 @@ impl<'o> Demo<'o> {
         };
         let primary_side = &self.sides[usize::from(primary == Member::B)];
         let backup_side = &self.sides[usize::from(primary == Member::A)];
+        let far_port = self.far.port.iter().map(Child::pid).collect();
+        let far_worker = self.far.workers.iter().map(Child::pid).take(1).collect();
         let (victim, pids) = match self.options.kill {
+            Victim::Worker if self.options.remote => (primary, far_worker),
+            Victim::Port if self.options.remote => (primary, far_port),
             Victim::Primary | Victim::Frozen => (primary, primary_side.all_pids()),
             Victim::Node => (primary, primary_side.pids("node")),
             Victim::Backup => (primary.other(), backup_side.all_pids()),
@@ -169,6 +185,7 @@ impl<'o> Demo<'o> {
             _ => (Signal::SIGKILL, "kill -9"),
         };
         self.killed = Some(victim);
+        self.far.expect_the_end_of(&pids);
         let killed_ns = monotonic_ns();
         for pid in &pids {
             // Gone already is as dead as can be.
@@ -224,6 +241,10 @@ impl<'o> Demo<'o> {
             self.mishaps.push("nobody is primary".to_owned());
             return Ok(());
         };
+        if self.options.remote {
+            self.progress.say("a third worker joins on the far host");
+            return self.far.start_worker(&self.plan.far_config());
+        }
         let arguments = [
             "demo-worker".to_owned(),
             format!("--side={}", primary.letter()),
@@ -260,10 +281,14 @@ impl<'o> Demo<'o> {
         let serving = self.primary().unwrap_or(Member::A);
         let until = Instant::now() + SETTLE_PATIENCE;
         let mut look = self.look(serving);
+        let (remote, objects) = (self.options.remote, self.options.objects);
         // What was killed may still be on its way back.
         let is_settled = |look: &Result<Look, String>| {
             look.as_ref().is_ok_and(|look| {
-                Some(look.blocks_in_use) == blocks_start && look.workers.len() > WORKERS
+                let workers = if remote { WORKERS + 1 } else { look.workers.len() };
+                Some(look.blocks_in_use) == blocks_start
+                    && look.objects == u64::from(objects)
+                    && workers > WORKERS
             })
         };
         while !is_settled(&look) && Instant::now() < until {
@@ -272,7 +297,11 @@ impl<'o> Demo<'o> {
         }
         let result = self.result.take().unwrap_or_default();
         let count = |field: &str| result[field].as_u64().unwrap_or(0);
+        let objects_end = look.as_ref().ok().map(|look| look.objects);
         let (blocks_end, workers) = match look {
+            Ok(look) if remote => {
+                (Some(look.blocks_in_use), self.far.commits(&result["answers_by_worker"]))
+            }
             Ok(look) => (Some(look.blocks_in_use), look.workers),
             Err(why) => {
                 self.mishaps.push(why);
@@ -290,6 +319,7 @@ impl<'o> Demo<'o> {
             added: count("added"),
             withdrawn: count("withdrawn"),
             blocks_in_use: blocks_start.zip(blocks_end),
+            objects_end,
             workers,
             workers_expected: WORKERS + 1,
             failover_expected: self.options.kill.fails_over(),
@@ -325,6 +355,8 @@ impl<'o> Demo<'o> {
         let mut running: Vec<Child> = Vec::new();
         running.extend(self.client.take());
         running.extend(self.joiner.take());
+        running.append(&mut self.far.workers);
+        running.extend(self.far.port.take());
         running.extend(self.sides.iter_mut().filter_map(|side| side.supervisor.take()));
         running.extend(self.witness.take());
         for child in &mut running {
@@ -396,8 +428,17 @@ impl<'o> Demo<'o> {
             let pid = i32::try_from(worker["pid"].as_i64()?).ok()?;
             Some(WorkerCommits { pid, commits: worker["commits"].as_u64()? })
         });
+        // A receipt a lane: as many as the far programs have needed at once.
+        let queues = status["queues"].as_array().into_iter().flatten();
+        let receipts = queues.filter(|queue| queue["name"] == RECEIPTS);
+        let receipts: u64 = receipts.filter_map(|queue| queue["objects"].as_u64()).sum();
+        let blocks = status["blocks_in_use"].as_u64().unwrap_or(0);
+        let queues = status["queues"].as_array().into_iter().flatten();
+        let ours = queues.filter(|queue| queue["name"] == QUEUE);
+        let objects = ours.filter_map(|queue| queue["objects"].as_u64()).sum();
         Ok(Look {
-            blocks_in_use: status["blocks_in_use"].as_u64().unwrap_or(0),
+            objects,
+            blocks_in_use: blocks.saturating_sub(receipts),
             workers: workers.collect(),
             ports: status["ports"].as_array().map_or(0, Vec::len),
         })
@@ -548,6 +589,7 @@ impl<'o> Demo<'o> {
                 return Err(Failure::new("the client ended by itself").because(describe(status)));
             }
         }
+        self.far.bury(&self.plan.far_config(), &mut self.mishaps)?;
         if let Some(status) = ended(&mut self.joiner) {
             self.joiner = None;
             self.mishaps.push(format!("the third worker ended by itself: {}", describe(status)));

@@ -55,6 +55,8 @@ pub(crate) struct Findings {
     pub(crate) withdrawn: u64,
     /// Blocks in use before the load, and after it.
     pub(crate) blocks_in_use: Option<(u64, u64)>,
+    /// Objects in the queue at the end: those with a key.
+    pub(crate) objects_end: Option<u64>,
     /// Workers alive at the end, on the side that serves.
     pub(crate) workers: Vec<WorkerCommits>,
     /// Workers that have to be alive then.
@@ -101,6 +103,9 @@ pub(crate) fn judge(findings: &Findings) -> (Verdict, Vec<String>) {
             failed.push(format!("{start} blocks were in use before the load, {end} after it"));
         }
         None => failed.push("the blocks in use are not known".to_owned()),
+    }
+    if let Some(end) = findings.objects_end.filter(|end| *end != findings.objects) {
+        failed.push(format!("{end} objects are left, there should be {}", findings.objects));
     }
     if findings.workers.len() < findings.workers_expected {
         failed.push(format!(

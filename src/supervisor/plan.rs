@@ -18,7 +18,8 @@ pub(crate) fn others(config: &Config) -> Result<Vec<Supervised>, Failure> {
     let path = config.path.as_os_str();
     let dir = config.path.parent().unwrap_or(Path::new("/"));
     let mut all = Vec::new();
-    for port in &config.file.port {
+    // A remote one is started on its own host.
+    for port in config.file.port.iter().filter(|port| !port.remote) {
         let name = port.name.get_ref();
         let called = format!("port {name}");
         let program = match &port.command {

@@ -17,7 +17,8 @@ use hotpair_shm::{
 };
 use hotpair_worker::remote::gateway::{self, GatewayConfig, GatewayStopper, Limits};
 use hotpair_worker::remote::{
-    Counts, RemoteConfig, RemoteError, RemoteNode, RemoteSpace, RemoteWorker,
+    Counts, PortCounts, RemoteConfig, RemoteError, RemoteNode, RemotePort, RemoteSpace,
+    RemoteWorker,
 };
 use hotpair_worker::{Error, Space, Wait};
 
@@ -142,7 +143,7 @@ struct Node {
 impl Node {
     fn alone(region: &Region) -> Node {
         let region = region.clone();
-        Node::of(move || {
+        Node::of(move |_| {
             region.raise_released(region.commit_seq());
         })
     }
@@ -156,13 +157,24 @@ impl Node {
         let _primary = from.join(Kind::Node, "primary").expect("a seat");
         let mut seat = to.join(Kind::Node, "back-up").expect("a seat");
         let (mut gatherer, mut applier) = (Gatherer::new(from.clone()), Applier::new(&to));
-        Node::of(move || {
+        Node::of(move |over| {
             let _keeps_its_seat = &_primary;
+            if over {
+                // What may not have left is sent again by the other node.
+                applier.hand_over(&to);
+                return;
+            }
             let turn = gatherer.gather(usize::MAX, |commit| {
                 for change in &commit.changes {
                     applier
                         .apply(&mut seat, commit.seq, Origin::Commit, change)
                         .expect("the same geometry");
+                }
+                for emit in &commit.emits {
+                    let (port, to) = (emit.port, emit.endpoint);
+                    applier
+                        .emit(&mut seat, commit.seq, emit.ordinal, port, to, emit.payload)
+                        .expect("a free block");
                 }
             });
             applier.give_back(&mut seat);
@@ -171,15 +183,17 @@ impl Node {
         })
     }
 
-    fn of(mut turn: impl FnMut() + Send + 'static) -> Node {
+    /// Calls it again and again, and with `true` at last.
+    fn of(mut turn: impl FnMut(bool) + Send + 'static) -> Node {
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::spawn({
             let stop = Arc::clone(&stop);
             move || {
                 while !stop.load(Ordering::Relaxed) {
-                    turn();
+                    turn(false);
                     std::thread::sleep(Duration::from_micros(200));
                 }
+                turn(true);
             }
         });
         Node { stop, thread: Some(thread) }
@@ -423,4 +437,191 @@ fn certificates_of_another_role_are_refused() {
         let claimed = worker.claim(Wait::default().for_at_most(Duration::from_millis(500)));
         assert!(!matches!(claimed, Ok(Some(_))), "{member} works");
     }
+}
+
+/// Appends the numbers of its messages to each object, and answers each with its number, until it is stopped.
+fn collect(space: &RemoteSpace, stop: &AtomicBool) {
+    let mut worker = space.worker("work").expect("a thread");
+    while !stop.load(Ordering::Relaxed) {
+        let wait = Wait::default().for_at_most(Duration::from_millis(50));
+        let Some(mut job) = worker.claim(wait).expect("certificates that fit") else { continue };
+        let packets: Vec<_> = job
+            .messages()
+            .map(|packet| (packet.payload().to_vec(), packet.source().expect("a packet's")))
+            .collect();
+        let mut value = job.value().to_vec();
+        packets.iter().for_each(|(number, _)| value.extend_from_slice(number));
+        job.set_value(&value).expect("room");
+        for (number, source) in &packets {
+            job.emit("out", *source, number).expect("a port");
+        }
+        match job.commit() {
+            Ok(_) | Err(Error::Remote(RemoteError::Stale) | Error::Commit(_)) => {}
+            Err(error) => panic!("neither done nor never: {error}"),
+        }
+    }
+}
+
+fn peer(number: u32) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 1], 1000 + (number % 1000) as u16))
+}
+
+/// Brings `count` packets in by a port that knows `space`, and loses the primary when some have been answered. The numbers that
+/// were answered, in order; and what the port counted. Gives up after `patience`.
+fn lose_the_primary_of_a_port(
+    space: &RemoteSpace,
+    count: u32,
+    patience: Duration,
+    mut lose: impl FnMut(),
+) -> (Vec<u32>, PortCounts) {
+    let mut port = space.port("out", "work").expect("a thread");
+    let (mut next, mut answered, mut lost) = (0, Vec::new(), false);
+    let begun = Instant::now();
+    while answered.len() < count as usize && begun.elapsed() < patience {
+        port.turn().expect("a port of the geometry");
+        if next < count && port.has_room() {
+            let batch: Vec<_> = (next..count.min(next + 7)).collect();
+            let bytes: Vec<_> = batch.iter().map(|n| (n % OBJECTS, n.to_le_bytes())).collect();
+            let keys: Vec<_> = bytes.iter().map(|(object, _)| object.to_le_bytes()).collect();
+            let packets = batch.iter().zip(&keys).zip(&bytes);
+            port.take_in(
+                packets.map(|((n, key), (_, payload))| (Some(&key[..]), peer(*n), &payload[..])),
+            )
+            .expect("a queue of the geometry");
+            next += batch.len() as u32;
+        }
+        let leaving: Vec<u32> = port
+            .leaving()
+            .map(|packet| {
+                let number = u32::from_le_bytes(packet.payload.try_into().expect("a number"));
+                assert_eq!(packet.to, Some(peer(number)), "where it came from");
+                number
+            })
+            .collect();
+        port.left(leaving.len());
+        answered.extend(leaving);
+        if !lost && answered.len() > 150 {
+            lost = true;
+            lose();
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    if answered.len() == count as usize {
+        until("the last batch to be acknowledged", || {
+            port.turn().expect("a port of the geometry");
+            port.unanswered() == 0
+        });
+    }
+    (answered, port.counts())
+}
+
+/// The numbers in all objects.
+fn numbers(region: &Region) -> Vec<u32> {
+    let work = region.queue("work").expect("of the geometry");
+    let mut all: Vec<u32> = region
+        .objects()
+        .filter(|object| object.queue == work && !object.letter)
+        .flat_map(|object| {
+            let (numbers, _) = object.value.as_chunks();
+            numbers.iter().map(|number| u32::from_le_bytes(*number)).collect::<Vec<_>>()
+        })
+        .collect();
+    all.sort_unstable();
+    all
+}
+
+/// Goal: a port of another host loses its primary in the middle: each packet that came in is applied once, each answer leaves
+/// once, although the other node hands out again what it does not know to have left.
+#[test]
+fn a_port_of_another_host_goes_on_with_the_other_node() {
+    const COUNT: u32 = 600;
+    for round in 0..3 {
+        let pki = certificates();
+        let (mut a, b) = (Host::new("node-a", &pki), Host::new("node-b", &pki));
+        a.region.become_primary(1);
+        let mut nodes = vec![Node::shipping(&a.region, &b.region)];
+        let space = space(&pki, &[&a, &b]);
+        let stop = AtomicBool::new(false);
+        let (answered, counts) = std::thread::scope(|scope| {
+            (0..2).for_each(|_| drop(scope.spawn(|| collect(&space, &stop))));
+            let seen = lose_the_primary_of_a_port(&space, COUNT, PATIENCE, || {
+                nodes.clear();
+                std::thread::sleep(Duration::from_millis(3));
+                a.region.become_fenced(1);
+                a.stop();
+                b.region.begin_change(2);
+                b.region.void_claims();
+                b.region.become_primary(2);
+                nodes.push(Node::alone(&b.region));
+            });
+            stop.store(true, Ordering::Relaxed);
+            seen
+        });
+        println!("round {round}: {counts:?}");
+        let mut once = answered.clone();
+        once.sort_unstable();
+        assert_eq!(once, (0..COUNT).collect::<Vec<_>>(), "each answer once, round {round}");
+        assert_eq!(numbers(&b.region), once, "each packet once, round {round}");
+        assert_eq!(counts.delivered, u64::from(COUNT));
+        assert!(counts.known > 0, "what had left was handed out again: {counts:?}");
+    }
+}
+
+/// Goal: the control. A port that knows one node only stands still without it.
+#[test]
+fn a_port_that_knows_one_node_stands_still() {
+    let pki = certificates();
+    let (mut a, b) = (Host::new("node-a", &pki), Host::new("node-b", &pki));
+    a.region.become_primary(1);
+    let mut nodes = vec![Node::shipping(&a.region, &b.region)];
+    let (both, one) = (space(&pki, &[&a, &b]), space(&pki, &[&a]));
+    let stop = AtomicBool::new(false);
+    let (answered, _) = std::thread::scope(|scope| {
+        scope.spawn(|| collect(&both, &stop));
+        let seen = lose_the_primary_of_a_port(&one, 600, Duration::from_secs(2), || {
+            nodes.clear();
+            a.region.become_fenced(1);
+            a.stop();
+            b.region.begin_change(2);
+            b.region.void_claims();
+            b.region.become_primary(2);
+            nodes.push(Node::alone(&b.region));
+        });
+        stop.store(true, Ordering::Relaxed);
+        seen
+    });
+    assert!(answered.len() < 600, "it went on without its server");
+}
+
+/// Goal: a second program that says it is a port stands by while the first one serves, and takes over when that is gone.
+#[test]
+fn one_program_at_a_time_is_a_port() {
+    let pki = certificates();
+    let host = Host::new("node-a", &pki);
+    host.region.become_primary(1);
+    let _node = Node::alone(&host.region);
+    let space = space(&pki, &[&host]);
+    let serves = |port: &mut RemotePort| {
+        port.turn().expect("a port of the geometry");
+        port.has_room()
+    };
+    let mut first = space.port("out", "work").expect("a thread");
+    until("the first to serve", || serves(&mut first));
+    let mut second = space.port("out", "work").expect("a thread");
+    for number in 0..50 {
+        let key = 1_u32.to_le_bytes();
+        first.take_in([(Some(&key[..]), peer(number), &b"x"[..])]).expect("a queue");
+        until("its packet to be taken", || serves(&mut first) && first.unanswered() == 0);
+        assert!(!serves(&mut second), "there is one");
+    }
+    drop(first);
+    until("the second to serve", || serves(&mut second));
+    let key = 2_u32.to_le_bytes();
+    second.take_in([(Some(&key[..]), peer(2), &b"y"[..])]).expect("a queue");
+    until("its packet to be taken", || serves(&mut second) && second.unanswered() == 0);
+
+    let mut wrong = space.port("nowhere", "work").expect("a thread");
+    until("a port that there is not to be refused", || {
+        wrong.turn().is_err_and(|error| error.to_string().contains("no port \"nowhere\""))
+    });
 }

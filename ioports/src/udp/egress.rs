@@ -157,7 +157,7 @@ impl Egress {
     }
 }
 
-fn reason_of(code: Option<i32>) -> &'static str {
+pub(crate) fn reason_of(code: Option<i32>) -> &'static str {
     match code {
         None => "wrong address family",
         Some(libc::EMSGSIZE) => "too long",

@@ -10,16 +10,15 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::os::fd::AsFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use hotpair_shm::{Counter, DeliverError, Delivered, Delivery, Endpoint, InboundPacket, Overload};
 
 use super::PortConfig;
 use super::seat::Seat;
-use crate::classify::{Classified, Classifier, PacketKey};
+use crate::classify::{Classified, Classifier, PacketKey, contained};
 use crate::counters::Counters;
 use crate::mmsg::{Datagram, Receiver};
 
@@ -29,7 +28,7 @@ const SCRATCH_BYTES: usize = 1;
 /// How long a packet is held that there is no room for.
 const HOLD_MAX: Duration = Duration::from_secs(1);
 
-const TOO_LONG: &str = "too long";
+pub(crate) const TOO_LONG: &str = "too long";
 const OUT_OF_MEMORY: &str = "no free block or slot";
 const NOT_PRIMARY: &str = "not primary any more";
 
@@ -168,7 +167,7 @@ impl Ingress {
             match datagram.source {
                 Some(source) => {
                     let payload = &block.buffer_mut()[..datagram.len];
-                    let classified = classify(classifier, payload, source);
+                    let classified = contained(classifier, payload, source);
                     block.fill(datagram.len, Endpoint::from(source));
                     classified
                 }
@@ -280,7 +279,7 @@ impl Ingress {
 
 /// Errors of a read that say nothing about the next one: nothing there, a signal, or the echo of
 /// an earlier send to a peer that is gone.
-fn passing(error: io::Error) -> io::Result<bool> {
+pub(crate) fn passing(error: io::Error) -> io::Result<bool> {
     match error.raw_os_error() {
         Some(libc::EAGAIN | libc::EINTR) => Ok(false),
         Some(libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EHOSTDOWN) => {
@@ -288,12 +287,6 @@ fn passing(error: io::Error) -> io::Result<bool> {
         }
         _ => Err(error),
     }
-}
-
-/// The application's function sees what the network sends: a panic costs the packet, not the port.
-fn classify(classifier: &mut dyn Classifier, packet: &[u8], source: SocketAddr) -> Classified {
-    catch_unwind(AssertUnwindSafe(|| classifier.classify(packet, source)))
-        .unwrap_or(Classified::Drop("the classifier panicked"))
 }
 
 /// The reason, and the region's counter for it if the delivery has not counted it.

@@ -14,7 +14,7 @@
 //! Takes times as arguments and does no input or output: everything here can be tested by table.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 
 use crate::demo::wire::{Answer, History, KEYLESS, Request};
 
@@ -96,6 +96,7 @@ pub(crate) struct Ledger {
     repeats: BinaryHeap<Reverse<(u64, Ticket)>>,
     random: u64,
     tally: Tally,
+    by_worker: BTreeMap<u32, u64>,
 }
 
 impl Ledger {
@@ -109,6 +110,7 @@ impl Ledger {
             repeats: BinaryHeap::new(),
             random: seed,
             tally: Tally::default(),
+            by_worker: BTreeMap::new(),
         }
     }
 
@@ -197,6 +199,7 @@ impl Ledger {
         object.flight = None;
         object.served_by_several |= object.served_by.is_some_and(|pid| pid != answer.pid());
         object.served_by = Some(answer.pid());
+        *self.by_worker.entry(answer.pid()).or_default() += 1;
         self.judge(answer.history(), expected);
         self.tally.acked += 1;
         self.start_next(answer.object());
@@ -223,6 +226,11 @@ impl Ledger {
     /// Objects that at least two processes served.
     pub(crate) fn served_by_several(&self) -> u64 {
         self.objects.iter().filter(|object| object.served_by_several).count() as u64
+    }
+
+    /// Requests for objects with a key that each process has answered.
+    pub(crate) fn by_worker(&self) -> &BTreeMap<u32, u64> {
+        &self.by_worker
     }
 
     /// The counts so far.

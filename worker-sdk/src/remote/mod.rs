@@ -15,7 +15,8 @@ pub mod gateway;
 mod wire;
 
 pub use client::{
-    Counts, RemoteClient, RemoteConfig, RemoteError, RemoteJob, RemoteNode, RemoteOther,
-    RemoteOtherJob, RemoteReading, RemoteSpace, RemoteWatch, RemoteWorker, Seen,
+    Counts, Leaving, PortCounts, RemoteClient, RemoteConfig, RemoteError, RemoteJob, RemoteNode,
+    RemoteOther, RemoteOtherJob, RemotePort, RemoteReading, RemoteSpace, RemoteWatch, RemoteWorker,
+    Seen,
 };
 pub use wire::WireError;

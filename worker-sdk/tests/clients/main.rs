@@ -1,5 +1,6 @@
 //! Programs that are not workers, at two gateways, of which the first is lost.
 
+mod changes;
 mod pair;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -14,7 +14,7 @@ use hotpair_shm::{
     Applier, Delivery, Endpoint, Gatherer, Geometry, Kind, Origin, Participant, QueueSpec, Region,
 };
 use hotpair_worker::remote::gateway::{self, GatewayConfig, GatewayStopper, Limits};
-use hotpair_worker::remote::{RemoteClient, RemoteConfig, RemoteNode};
+use hotpair_worker::remote::{RemoteClient, RemoteConfig, RemoteNode, RemoteSpace};
 
 /// For what must happen: much longer than it takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -123,7 +123,7 @@ impl Pair {
         };
         let mut config = RemoteConfig::new(credentials, vec![node(&self.a), node(&self.b)]);
         config.patience = PATIENCE;
-        RemoteClient::new(config).expect("a thread")
+        RemoteSpace::new(config).client().expect("a thread")
     }
 
     /// The first is lost, the second serves with what it has.

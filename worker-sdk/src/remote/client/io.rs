@@ -2,9 +2,9 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::net::UnixDatagram;
 use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hotpair_replica::quic::remote;
@@ -14,8 +14,8 @@ use tokio::sync::Notify;
 use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 
+use super::RemoteConfig;
 use super::session::{PathId, Session};
-use super::{RemoteConfig, RemoteError, RemoteNode};
 use crate::remote::wire::{FRAME_BYTES_MAX, Frames, WireError};
 
 const ATTEMPT: Duration = Duration::from_millis(500);
@@ -32,16 +32,23 @@ pub(super) struct Shared {
     session: Mutex<Session>,
     /// Something has come for who waits.
     news: Condvar,
+    /// The same, for who waits in `poll`: one end is readable then.
+    bell: Option<(UnixDatagram, UnixDatagram)>,
     writers: Vec<Notify>,
     stop: Notify,
 }
 
 impl Shared {
-    fn new(session: Session, paths: usize) -> Arc<Self> {
+    pub(super) fn new(
+        session: Session,
+        paths: usize,
+        bell: Option<(UnixDatagram, UnixDatagram)>,
+    ) -> Arc<Self> {
         let writers = (0..paths).map(|_| Notify::new()).collect();
         Arc::new(Self {
             session: Mutex::new(session),
             news: Condvar::new(),
+            bell,
             writers,
             stop: Notify::new(),
         })
@@ -87,8 +94,16 @@ impl Shared {
     }
 
     /// Wakes whoever waits.
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         self.news.notify_all();
+        if let Some((ringing, _)) = &self.bell {
+            let _ = ringing.send(&[1]); // full: it is readable already
+        }
+    }
+
+    /// Readable after [`wake`](Self::wake), until it is read.
+    pub(super) fn bell(&self) -> Option<&UnixDatagram> {
+        self.bell.as_ref().map(|(_, rung)| rung)
     }
 
     /// Ends the thread.
@@ -97,45 +112,15 @@ impl Shared {
     }
 }
 
-/// Starts the thread of a worker of `queue`, or of somebody who works for none.
-pub(super) fn start(
-    config: RemoteConfig,
-    queue: &str,
-) -> Result<(Arc<Shared>, JoinHandle<()>), RemoteError> {
-    let mut client = [0; 16];
-    getrandom::fill(&mut client)
-        .map_err(|error| RemoteError::Start(io::Error::other(error.to_string())))?;
-    let to = |node: &RemoteNode| {
-        let member = node.member.clone();
-        let to = move |&address| To { member: member.clone(), address };
-        node.addresses.iter().map(to).collect::<Vec<_>>()
-    };
-    let paths: Vec<To> = config.nodes.iter().flat_map(to).collect();
-    let session = Session::new(client, queue, paths.len(), config.unanswered, config.prefetch);
-    let shared = Shared::new(session, paths.len());
-    let theirs = Arc::clone(&shared);
-    let thread = std::thread::Builder::new()
-        .name("hotpair-remote".to_owned())
-        .spawn(move || {
-            if let Err(error) = run(&config, paths, &theirs) {
-                let text = format!("its network thread has ended: {error}");
-                theirs.with(|session| session.refused = Some(text));
-                theirs.wake();
-            }
-        })
-        .map_err(RemoteError::Start)?;
-    Ok((shared, thread))
-}
-
 /// An address, and whose it is.
 #[derive(Clone, Debug)]
-struct To {
-    member: String,
-    address: SocketAddr,
+pub(super) struct To {
+    pub(super) member: String,
+    pub(super) address: SocketAddr,
 }
 
 /// The body of the thread.
-fn run(config: &RemoteConfig, paths: Vec<To>, shared: &Arc<Shared>) -> io::Result<()> {
+pub(super) fn run(config: &RemoteConfig, paths: Vec<To>, shared: &Arc<Shared>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
     local.block_on(&runtime, async {

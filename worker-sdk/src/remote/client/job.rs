@@ -20,6 +20,7 @@ use crate::job::{Packet, shape};
 pub(super) struct OwnedJob {
     pub(super) job: u64,
     pub(super) activation: u64,
+    node: String,
     slot: u32,
     attempts: u32,
     timer_due: bool,
@@ -54,11 +55,12 @@ impl Aligned {
 }
 
 impl OwnedJob {
-    pub(super) fn new(view: &JobView<'_>, activation: u64) -> Self {
+    pub(super) fn new(view: &JobView<'_>, activation: u64, node: String) -> Self {
         let messages = view.messages.iter();
         Self {
             job: view.job,
             activation,
+            node,
             slot: view.slot,
             attempts: view.attempts,
             timer_due: view.timer_due,
@@ -145,6 +147,11 @@ impl<'w> RemoteJob<'w> {
     /// See [`crate::Job::key`].
     pub fn key(&self) -> &[u8] {
         &self.job.key
+    }
+
+    /// The node whose object it is: `node-a`, `node-b`.
+    pub fn node(&self) -> &str {
+        &self.job.node
     }
 
     /// See [`crate::Job::slot`].
@@ -475,6 +482,8 @@ pub(super) fn outcome_of(outcome: Outcome, text: String) -> Result<Seq, Error> {
             Refusal::RingFull => CommitError::RingFull.into(),
             Refusal::TooLarge => CommitError::TooLarge.into(),
             Refusal::OutOf => RemoteError::NoRoom { text }.into(),
+            Refusal::Conflict => AlsoError::Conflict.into(),
+            Refusal::Parked => AlsoError::Parked.into(),
             _ => RemoteError::Refused { text }.into(),
         }),
     }

@@ -3,7 +3,9 @@
 mod io;
 mod job;
 mod looking;
+mod network;
 mod outside;
+mod port;
 mod session;
 mod worker;
 
@@ -15,6 +17,7 @@ use hotpair_replica::tls::Credentials;
 pub use job::{RemoteJob, RemoteOther, RemoteOtherJob, RemoteReading};
 pub use looking::Seen;
 pub use outside::{RemoteClient, RemoteWatch};
+pub use port::{Leaving, PortCounts, RemotePort};
 pub use session::Counts;
 pub use worker::RemoteWorker;
 
@@ -67,6 +70,20 @@ impl RemoteSpace {
     /// A worker of the queue `queue`. It claims nothing while no node that it reaches is primary.
     pub fn worker(&self, queue: &str) -> Result<RemoteWorker, Error> {
         RemoteWorker::new(self.config.clone(), queue)
+    }
+
+    /// For a program that is no worker.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn client(&self) -> Result<RemoteClient, Error> {
+        RemoteClient::new(self.config.clone())
+    }
+
+    /// The port `port`, whose packets are for objects of `queue`. One program at a time is this port; another one stands by, and takes
+    /// over when that is gone.
+    pub fn port(&self, port: &str, queue: &str) -> Result<RemotePort, Error> {
+        RemotePort::new(self.config.clone(), port, queue)
     }
 }
 

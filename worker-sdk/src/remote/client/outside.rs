@@ -1,17 +1,23 @@
 //! Programs that are not workers: they look at objects, and change them without having been given work.
 
-use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use super::io::{Shared, start};
-use super::job::limit_key;
+use hotpair_shm::Seq;
+
+use super::super::wire::{Effect, EffectsDraft, Outcome, Refusal};
+use super::job::{limit, limit_key, outcome_of};
 use super::looking::Seen;
-use super::session::{Counts, Session};
+use super::network::Network;
+use super::session::{Counts, Purpose, Session, Ticket};
 use super::worker::index;
 use super::{RemoteConfig, RemoteError};
 use crate::error::Error;
 use crate::wait::Wait;
+
+/// Until what was in another's way is tried again: it doubles.
+const PAUSE: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// Looks at the objects of whichever node is primary, and changes them; several threads may use it at once.
 ///
@@ -19,9 +25,8 @@ use crate::wait::Wait;
 /// It connects to both nodes by itself, and goes on with whichever is left. Of a node that has lost its office without
 /// knowing it yet, it shows what was released up to then; once it has worked with a node of a later epoch, it never goes back.
 pub struct RemoteClient {
-    shared: Arc<Shared>,
+    network: Network,
     patience: Duration,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl std::fmt::Debug for RemoteClient {
@@ -31,19 +36,15 @@ impl std::fmt::Debug for RemoteClient {
 }
 
 impl RemoteClient {
-    /// A client that has begun to connect.
-    ///
-    /// # Errors
-    /// When the system gives no thread.
-    pub fn new(config: RemoteConfig) -> Result<RemoteClient, Error> {
+    pub(super) fn new(config: RemoteConfig) -> Result<RemoteClient, Error> {
         let patience = config.patience;
-        let (shared, thread) = start(config, "")?;
-        Ok(RemoteClient { shared, patience, thread: Some(thread) })
+        let network = Network::start(config, Purpose::Client, false)?;
+        Ok(RemoteClient { network, patience })
     }
 
     /// What has happened to it.
     pub fn counts(&self) -> Counts {
-        self.shared.with(|session| session.counts)
+        self.network.shared().with(|session| session.counts)
     }
 
     /// The object of `queue` that bears `key`, as the last released commit left it or a later one.
@@ -57,7 +58,7 @@ impl RemoteClient {
             Ok(Ok(seen)) => Ok(seen),
             Ok(Err(refusal)) => Err(refused(&format!("{refusal:?}"))),
             Err(error) => {
-                self.shared.with(|session| session.end_look(ask));
+                self.network.shared().with(|session| session.end_look(ask));
                 Err(error)
             }
         }
@@ -72,16 +73,77 @@ impl RemoteClient {
         Ok(RemoteWatch { client: self, ask })
     }
 
+    /// Makes `value` the value of the object of `queue` that bears `key`; creates the object, idle, if there is none.
+    ///
+    /// It returns when the outside may know that it has happened, and it has happened once. It waits for a worker that has the
+    /// object in its hands.
+    ///
+    /// # Errors
+    /// [`RemoteError::Unanswered`] if no node has answered within the patience of the configuration: then it is not known
+    /// whether it happens. After any other error it has not happened and never will.
+    pub fn put(&self, queue: &str, key: &[u8], value: &[u8]) -> Result<Seq, Error> {
+        limit(value)?;
+        let queue = self.queue(queue, key)?;
+        self.act(Effect::Put { queue, key, value })
+    }
+
+    /// Sends a message to the object of `queue` that bears `key`, or to a new one if there is none.
+    ///
+    /// It returns when the outside may know that the message waits; it waits once, and no death or failover loses it.
+    ///
+    /// # Errors
+    /// As for [`put`](Self::put).
+    pub fn send(&self, queue: &str, key: &[u8], payload: &[u8]) -> Result<Seq, Error> {
+        limit(payload)?;
+        let queue = self.queue(queue, key)?;
+        self.act(Effect::Send { queue, key, payload })
+    }
+
+    /// What is known not to have happened is tried again as long as there is patience; what is not known is asked for.
+    fn act(&self, effect: Effect<'_>) -> Result<Seq, Error> {
+        let mut effects = EffectsDraft::default();
+        effects.push(effect);
+        let (begun, mut pause) = (Instant::now(), PAUSE);
+        loop {
+            let ticket = self.wait(|session| session.act(&effects).map(Ok))?;
+            let (outcome, text) = self.answer(ticket)?;
+            let again = matches!(
+                outcome,
+                Outcome::Stale
+                    | Outcome::Refused(Refusal::Conflict | Refusal::Busy | Refusal::KeyTaken)
+            );
+            if !again || begun.elapsed() + pause > self.patience {
+                return match outcome {
+                    // It is the value that is: a commit of one effect is never too long.
+                    Outcome::Refused(Refusal::TooLarge) => Err(RemoteError::NoRoom { text }.into()),
+                    outcome => outcome_of(outcome, text),
+                };
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    fn answer(&self, ticket: Ticket) -> Result<(Outcome, String), Error> {
+        let shared = self.network.shared();
+        let answer = shared.wait(Some(self.patience), |session| session.take_answer(ticket));
+        answer.ok_or_else(|| {
+            shared.with(|session| session.forget(ticket));
+            RemoteError::Unanswered { waited: self.patience }.into()
+        })
+    }
+
     fn begin(&self, queue: &str, key: &[u8], once: bool) -> Result<u32, Error> {
+        let queue = self.queue(queue, key)?;
+        self.wait(|session| session.begin_look(queue, key, once).map(Ok))
+    }
+
+    /// The number of a queue, when a node that serves has been found.
+    fn queue(&self, name: &str, key: &[u8]) -> Result<u8, Error> {
         limit_key(key)?;
         self.wait(|session| {
-            if !session.is_active() {
-                return None;
-            }
-            match index(&session.queues, queue) {
-                Ok(at) => session.begin_look(at, key, once).map(Ok),
-                Err(known) => Some(Err(Error::NoSuchQueue { name: queue.to_owned(), known })),
-            }
+            let found = session.is_active().then(|| index(&session.queues, name))?;
+            Some(found.map_err(|known| Error::NoSuchQueue { name: name.to_owned(), known }))
         })
     }
 
@@ -90,20 +152,12 @@ impl RemoteClient {
         &self,
         mut look: impl FnMut(&mut Session) -> Option<Result<T, Error>>,
     ) -> Result<T, Error> {
-        let found = self.shared.wait(Some(self.patience), |session| match look(session) {
-            Some(found) => Some(found),
-            None => session.take_refusal().map(|text| Err(refused(&text))),
-        });
+        let found =
+            self.network.shared().wait(Some(self.patience), |session| match look(session) {
+                Some(found) => Some(found),
+                None => session.take_refusal().map(|text| Err(refused(&text))),
+            });
         found.unwrap_or_else(|| Err(RemoteError::Unanswered { waited: self.patience }.into()))
-    }
-}
-
-impl Drop for RemoteClient {
-    fn drop(&mut self) {
-        self.shared.stop();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // it has no panics to pass on
-        }
     }
 }
 
@@ -129,7 +183,7 @@ impl RemoteWatch<'_> {
     /// When the gateway refuses: the client watches as much as it may.
     pub fn next(&mut self, wait: Wait) -> Result<Option<Seen>, Error> {
         let ask = self.ask;
-        let found = self.client.shared.wait(wait.at_most, |session| {
+        let found = self.client.network.shared().wait(wait.at_most, |session| {
             match session.looks.take(ask) {
                 Some(Ok(seen)) => Some(Ok(seen)),
                 // It stays refused.
@@ -146,7 +200,7 @@ impl RemoteWatch<'_> {
 
 impl Drop for RemoteWatch<'_> {
     fn drop(&mut self) {
-        self.client.shared.with(|session| session.end_look(self.ask));
+        self.client.network.shared().with(|session| session.end_look(self.ask));
     }
 }
 

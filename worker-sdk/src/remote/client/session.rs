@@ -1,4 +1,4 @@
-//! One remote worker as a state machine: which path it works by, what it has in hand, which commits are unanswered. It opens
+//! One remote worker, client or port as a state machine: which path it works by, what it has in hand, which commits are unanswered. It opens
 //! no socket, reads no clock, starts nothing.
 //!
 //! ```text
@@ -10,6 +10,7 @@
 //! the primary by then; never the commit itself.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 
 use super::super::wire::{
     Effects, EffectsDraft, Event, JobView, Outcome, Refusal, Request, VERSIONS, encode_request,
@@ -28,6 +29,8 @@ pub(super) type PathId = usize;
 struct Path {
     welcomed: bool,
     attached: bool,
+    /// It is the port that it has attached as.
+    is_port: bool,
     serving: Option<u16>,
     out: Vec<u8>,
 }
@@ -59,19 +62,43 @@ pub(super) enum Told {
     Lost,
 }
 
+/// What it is at its gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Works on the objects of this queue.
+    Worker(String),
+    /// Sends what is emitted to this port.
+    Port(String),
+    /// Looks at objects, and puts and sends without having been given work.
+    Client,
+}
+
+/// A packet that a gateway has handed out.
+#[derive(Debug)]
+pub(super) struct Handed {
+    pub(super) activation: u64,
+    pub(super) seq: u64,
+    pub(super) ordinal: u32,
+    pub(super) to: Option<SocketAddr>,
+    pub(super) payload: Vec<u8>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Session {
     client: [u8; 16],
-    queue: String,
+    purpose: Purpose,
     prefetch: u32,
     paths: Vec<Path>,
+    /// Of each path, whose it is.
+    members: Vec<String>,
     active: Option<PathId>,
     /// Which activation the present one is: jobs and questions of an earlier one are void.
     activation: u64,
     pub(super) queues: Vec<String>,
     pub(super) ports: Vec<String>,
     jobs: VecDeque<OwnedJob>,
+    packets: VecDeque<Handed>,
     /// Jobs that were asked for and have not come.
     asked: u32,
     /// Somebody waits for a job, or has one in hand.
@@ -85,7 +112,7 @@ pub(super) struct Session {
     asks: HashMap<u32, Option<Told>>,
     next_ask: u32,
     pub(super) looks: Looks,
-    /// Who is no worker has seen states of this epoch, and shows none of an older one any more.
+    /// A client has seen states of this epoch, and shows none of an older one any more.
     oldest: u16,
     /// Paths whose frames are to be written.
     speak: Vec<PathId>,
@@ -108,21 +135,23 @@ pub struct Counts {
 impl Session {
     pub(super) fn new(
         client: [u8; 16],
-        queue: &str,
-        paths: usize,
+        purpose: Purpose,
+        members: Vec<String>,
         lanes: u16,
         prefetch: u32,
     ) -> Self {
         Self {
             client,
-            queue: queue.to_owned(),
+            purpose,
             prefetch: prefetch.max(1),
-            paths: (0..paths).map(|_| Path::default()).collect(),
+            paths: members.iter().map(|_| Path::default()).collect(),
+            members,
             active: None,
             activation: 0,
             queues: Vec::new(),
             ports: Vec::new(),
             jobs: VecDeque::new(),
+            packets: VecDeque::new(),
             asked: 0,
             busy: false,
             rests: (0, 0),
@@ -162,8 +191,16 @@ impl Session {
     }
 
     /// The queue that it works for.
-    pub(super) fn queue(&self) -> &str {
-        &self.queue
+    pub(super) fn queue(&self) -> Option<&str> {
+        match &self.purpose {
+            Purpose::Worker(queue) => Some(queue),
+            Purpose::Port(_) | Purpose::Client => None,
+        }
+    }
+
+    /// The node that it works with.
+    pub(super) fn member(&self) -> Option<&str> {
+        self.active.map(|path| self.members[path].as_str())
     }
 
     /// Whether there is a gateway to work with.
@@ -227,6 +264,12 @@ impl Session {
                 self.jobs.retain(|waiting| job != 0 && waiting.job != job);
                 self.ask_for_more();
             }
+            Event::Packet { seq, ordinal, to, payload } if self.active == Some(path) => {
+                let (activation, to) = (self.activation, to.to_socket_addr());
+                let payload = payload.to_vec();
+                self.packets.push_back(Handed { activation, seq, ordinal, to, payload });
+            }
+            Event::Port => self.paths[path].is_port = true,
             Event::Taken { ask, refusal, slot, value } => {
                 self.told(ask, Told::Taken { refusal, slot, value: value.to_vec() });
             }
@@ -246,6 +289,7 @@ impl Session {
             Event::Job(_)
             | Event::Answer { .. }
             | Event::Revoked { .. }
+            | Event::Packet { .. }
             | Event::State { .. }
             | Event::Rested => {}
         }
@@ -270,13 +314,23 @@ impl Session {
         self.active = Some(path);
         self.activation += 1;
         self.counts.activations += 1;
-        if !self.is_worker() {
+        if self.purpose == Purpose::Client {
             self.oldest = best;
-        } else if !self.paths[path].attached {
+        }
+        if !self.paths[path].attached {
             self.paths[path].attached = true;
             let (client, lanes) = (self.client, self.usable.min(self.lanes.len() as u16));
-            let queue = self.queue.clone();
-            self.send(path, &Request::Attach { client, queue: &queue, lanes });
+            match self.purpose.clone() {
+                Purpose::Worker(queue) => {
+                    self.send(path, &Request::Attach { client, queue: &queue, lanes });
+                }
+                Purpose::Port(port) => {
+                    self.send(path, &Request::AttachPort { client, port: &port, lanes });
+                }
+                Purpose::Client => {
+                    self.send(path, &Request::Attach { client, queue: "", lanes });
+                }
+            }
         }
         for lane in 0..self.lanes.len() {
             if matches!(self.lanes[lane].0, Lane::Open) {
@@ -296,18 +350,15 @@ impl Session {
 
     /// The queues that there are, if what this worker works for is none of them.
     pub(super) fn lacks_queue(&self) -> Option<Vec<String>> {
-        let knows = self.is_worker() && self.paths.iter().any(|path| path.welcomed);
-        if knows { index(&self.queues, &self.queue).err() } else { None }
-    }
-
-    /// Or somebody who only looks: he works for no queue.
-    fn is_worker(&self) -> bool {
-        !self.queue.is_empty()
+        let queue = self.queue().filter(|_| self.paths.iter().any(|path| path.welcomed))?;
+        index(&self.queues, queue).err()
     }
 
     fn deactivate(&mut self) {
         self.active = None;
         self.jobs.clear();
+        // They are offered again, by whichever gateway has them then.
+        self.packets.clear();
         self.asked = 0;
         self.rests.1 = self.rests.0;
         for (lane, _, _) in &mut self.lanes {
@@ -339,7 +390,8 @@ impl Session {
     fn got(&mut self, job: &JobView<'_>) {
         self.asked = self.asked.saturating_sub(1);
         if self.busy {
-            self.jobs.push_back(OwnedJob::new(job, self.activation));
+            let node = self.member().unwrap_or_default().to_owned();
+            self.jobs.push_back(OwnedJob::new(job, self.activation, node));
         } else {
             self.send_active(&Request::GiveBack { job: job.job, failed: false, credit: 0 });
         }
@@ -410,17 +462,48 @@ impl Session {
             return None;
         }
         let path = self.active?;
-        let lane = self.free_lane()?;
+        let (lane, number) = self.take_lane(forget)?;
         let credit = self.missing();
-        let (state, last, forgotten) = &mut self.lanes[lane];
-        (*state, *forgotten) = (Lane::Sent, forget);
-        *last += 1;
-        let (lane, number) = (lane as u16, *last);
         let request =
             Request::Commit { lane, number, job: job.job, credit, effects: Effects::none() };
         encode_request(&mut self.paths[path].out, &request, effects.as_bytes());
         self.speak.push(path);
         Some((lane, number))
+    }
+
+    fn take_lane(&mut self, forget: bool) -> Option<Ticket> {
+        let lane = self.free_lane()?;
+        let (state, last, forgotten) = &mut self.lanes[lane];
+        (*state, *forgotten) = (Lane::Sent, forget);
+        *last += 1;
+        Some((lane as u16, *last))
+    }
+
+    /// Sends a commit without a job; `None`, and nothing happens, if there is nobody to send it to, or no lane for it.
+    pub(super) fn act(&mut self, effects: &EffectsDraft) -> Option<Ticket> {
+        let path = self.active?;
+        let (lane, number) = self.take_lane(false)?;
+        let request = Request::Act { lane, number, effects: Effects::none() };
+        encode_request(&mut self.paths[path].out, &request, effects.as_bytes());
+        self.speak.push(path);
+        Some((lane, number))
+    }
+
+    /// Whether it is the port that it has attached as: before, another program is.
+    pub(super) fn is_port(&self) -> bool {
+        self.active.is_some_and(|path| self.paths[path].is_port)
+    }
+
+    /// Packets that were handed out since the last call.
+    pub(super) fn take_packets(&mut self) -> VecDeque<Handed> {
+        std::mem::take(&mut self.packets)
+    }
+
+    /// The oldest packets of an activation have left.
+    pub(super) fn sent(&mut self, activation: u64, count: u32) {
+        if self.is_current(activation) && count > 0 {
+            self.send_active(&Request::Sent { count });
+        }
     }
 
     fn answered(&mut self, lane: u16, number: u64, outcome: Outcome, text: &str) {

@@ -3,12 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::io::{Shared, start};
+use super::io::Shared;
 use super::job::RemoteJob;
-use super::session::{Counts, Session, Told};
+use super::network::Network;
+use super::session::{Counts, Purpose, Session, Told};
 use super::{RemoteConfig, RemoteError};
 use crate::error::Error;
 use crate::wait::Wait;
@@ -19,10 +19,9 @@ const STOP_CHECK: Duration = Duration::from_millis(100);
 
 /// Claims ready objects of one queue, of whichever node is primary.
 pub struct RemoteWorker {
-    shared: Arc<Shared>,
+    network: Network,
     patience: Duration,
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl std::fmt::Debug for RemoteWorker {
@@ -37,9 +36,8 @@ impl RemoteWorker {
             return Err(Error::NoSuchQueue { name: String::new(), known: Vec::new() });
         }
         let patience = config.patience;
-        let (shared, thread) = start(config, queue)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        Ok(RemoteWorker { shared, patience, stop, thread: Some(thread) })
+        let network = Network::start(config, Purpose::Worker(queue.to_owned()), false)?;
+        Ok(RemoteWorker { network, patience, stop: Arc::new(AtomicBool::new(false)) })
     }
 
     /// A handle by which other threads stop this worker.
@@ -49,11 +47,11 @@ impl RemoteWorker {
 
     /// What has happened to it.
     pub fn counts(&self) -> Counts {
-        self.shared.with(|session| session.counts)
+        self.network.shared().with(|session| session.counts)
     }
 
     pub(super) fn shared(&self) -> Arc<Shared> {
-        Arc::clone(&self.shared)
+        Arc::clone(self.network.shared())
     }
 
     pub(super) fn patience(&self) -> Duration {
@@ -68,12 +66,12 @@ impl RemoteWorker {
         let begun = Instant::now();
         loop {
             if self.stop.load(Ordering::Relaxed) {
-                self.shared.with(Session::rest);
+                self.network.shared().with(Session::rest);
                 return Ok(None);
             }
             let left = wait.at_most.map(|limit| limit.saturating_sub(begun.elapsed()));
             let now = left.map_or(STOP_CHECK, |left| left.min(STOP_CHECK));
-            let found = self.shared.wait(Some(now), |session| match &session.refused {
+            let found = self.network.shared().wait(Some(now), |session| match &session.refused {
                 Some(text) if !session.is_active() => {
                     let text = text.clone();
                     session.refused = None;
@@ -81,7 +79,7 @@ impl RemoteWorker {
                 }
                 _ => match session.lacks_queue() {
                     Some(known) => {
-                        let name = session.queue().to_owned();
+                        let name = session.queue().unwrap_or_default().to_owned();
                         Some(Err(Error::NoSuchQueue { name, known }))
                     }
                     None => session.next_job().map(Ok),
@@ -92,13 +90,14 @@ impl RemoteWorker {
                 Some(Err(error)) => return Err(error),
                 None if left.is_some_and(|left| left <= now) => {
                     // However short the wait was: what is ready is seen. It takes a round trip, or ends with the path.
-                    let last = self.shared.with(Session::ask_for_last).and_then(|asked| {
-                        self.shared.wait(None, |session| session.last_job(asked)).flatten()
+                    let shared = self.network.shared();
+                    let last = shared.with(Session::ask_for_last).and_then(|asked| {
+                        shared.wait(None, |session| session.last_job(asked)).flatten()
                     });
                     if let Some(job) = last {
                         return Ok(Some(RemoteJob::new(self, job)));
                     }
-                    self.shared.with(Session::rest);
+                    self.network.shared().with(Session::rest);
                     return Ok(None);
                 }
                 None => {}
@@ -135,17 +134,17 @@ impl RemoteWorker {
             }
         }
         let quiet = |session: &mut Session| session.is_quiet().then_some(());
-        match self.shared.wait(Some(self.patience), quiet) {
+        match self.network.shared().wait(Some(self.patience), quiet) {
             Some(()) => Ok(()),
             None => Err(RemoteError::Unanswered { waited: self.patience }.into()),
         }
     }
 
     pub(super) fn wait_told(&self, ask: u32) -> Result<Told, Error> {
-        match self.shared.wait(Some(self.patience), |session| session.take_told(ask)) {
+        match self.network.shared().wait(Some(self.patience), |session| session.take_told(ask)) {
             Some(told) => Ok(told),
             None => {
-                self.shared.with(|session| session.forget_ask(ask));
+                self.network.shared().with(|session| session.forget_ask(ask));
                 Err(RemoteError::Unanswered { waited: self.patience }.into())
             }
         }
@@ -153,12 +152,18 @@ impl RemoteWorker {
 
     pub(super) fn queue_index(&self, name: &str) -> Result<u8, Error> {
         let find = |session: &mut Session| index(&session.queues, name);
-        self.shared.with(find).map_err(|known| Error::NoSuchQueue { name: name.to_owned(), known })
+        self.network
+            .shared()
+            .with(find)
+            .map_err(|known| Error::NoSuchQueue { name: name.to_owned(), known })
     }
 
     pub(super) fn port_index(&self, name: &str) -> Result<u8, Error> {
         let find = |session: &mut Session| index(&session.ports, name);
-        self.shared.with(find).map_err(|known| Error::NoSuchPort { name: name.to_owned(), known })
+        self.network
+            .shared()
+            .with(find)
+            .map_err(|known| Error::NoSuchPort { name: name.to_owned(), known })
     }
 }
 
@@ -173,10 +178,6 @@ pub(super) fn index(names: &[String], name: &str) -> Result<u8, Vec<String>> {
 
 impl Drop for RemoteWorker {
     fn drop(&mut self) {
-        self.shared.with(Session::rest);
-        self.shared.stop();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // it has no panics to pass on
-        }
+        self.network.shared().with(Session::rest);
     }
 }

@@ -52,18 +52,21 @@ pub(super) fn carry_out(
     object.set_timer(kept);
     match claim.commit() {
         Ok(seq) => Done::Committed(seq),
-        Err(error) => {
-            let refusal = match &error {
-                CommitError::Fenced => return Done::Stale,
-                CommitError::NewMessages => Refusal::NewMessages,
-                CommitError::KeyTaken => Refusal::KeyTaken,
-                CommitError::Busy => Refusal::Busy,
-                CommitError::RingFull => Refusal::RingFull,
-                CommitError::TooLarge => Refusal::TooLarge,
-                _ => Refusal::OutOf,
-            };
-            Done::Refused(refusal, error.to_string())
-        }
+        Err(CommitError::Fenced) => Done::Stale,
+        Err(error) => Done::Refused(commit_refusal(&error), error.to_string()),
+    }
+}
+
+/// Why a commit did not happen, for the wire.
+pub(super) fn commit_refusal(error: &CommitError) -> Refusal {
+    match error {
+        CommitError::Fenced => Refusal::Fenced,
+        CommitError::NewMessages => Refusal::NewMessages,
+        CommitError::KeyTaken => Refusal::KeyTaken,
+        CommitError::Busy => Refusal::Busy,
+        CommitError::RingFull => Refusal::RingFull,
+        CommitError::TooLarge => Refusal::TooLarge,
+        _ => Refusal::OutOf,
     }
 }
 
@@ -141,6 +144,9 @@ fn apply(
         Effect::StayReady { of } => {
             claim.other(other(of)?).stay_ready();
             Ok(())
+        }
+        Effect::Deliver { .. } | Effect::Put { .. } => {
+            Err(Done::Broken("no job has such an effect".to_owned()))
         }
     }
 }

@@ -7,6 +7,7 @@
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
+use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use hotpair_shm::{
@@ -14,12 +15,16 @@ use hotpair_shm::{
     Region, RoleEpoch, Seq,
 };
 
-use super::commit::{Done, also_refusal, carry_out};
+use super::act;
+use super::commit::{Done, also_refusal, carry_out, commit_refusal};
+use super::port::FarPort;
 use super::receipt::{self, Receipt};
 use super::session::{Attached, InHand, Lane, Session, SessionId, Wants};
 use super::watch::Looks;
 use super::{Limits, Stats};
-use crate::remote::wire::{Event, JobView, MessageView, Outcome, Refusal, Request, VERSIONS};
+use crate::remote::wire::{
+    Effects, Event, JobView, MessageView, Outcome, Refusal, Request, VERSIONS,
+};
 
 /// Frames that wait to be written to one worker, in bytes: beyond it nothing is claimed or read for it.
 pub(super) const OUT_BYTES_MAX: usize = 1 << 20;
@@ -62,6 +67,8 @@ pub(crate) struct Engine {
     turns: VecDeque<SessionId>,
     /// Sessions that have something to be written.
     pub(super) speak: Vec<SessionId>,
+    /// Bells of ports that have just come.
+    pub(super) bells: Vec<(SessionId, UnixDatagram)>,
     pub(crate) stats: Stats,
 }
 
@@ -103,6 +110,7 @@ impl Engine {
             looks: Looks::default(),
             turns: VecDeque::new(),
             speak: Vec::new(),
+            bells: Vec::new(),
             stats: Stats::default(),
         }
     }
@@ -122,6 +130,7 @@ impl Engine {
         self.release_all(id, died);
         self.sessions.remove(&id);
         self.looks.forget(id);
+        self.grant_ports();
         self.turns.retain(|&other| other != id);
     }
 
@@ -148,10 +157,12 @@ impl Engine {
             return Ok(());
         };
         match (&request, session.greeted, session.attached.is_some()) {
-            (Request::Hello { .. }, false, _) | (Request::Attach { .. }, true, false) => {}
+            (Request::Hello { .. }, false, _)
+            | (Request::Attach { .. } | Request::AttachPort { .. }, true, false) => {}
             // Who only looks is not attached.
             (Request::Get { .. } | Request::Watch { .. } | Request::Unwatch { .. }, true, _) => {}
-            (Request::Hello { .. } | Request::Attach { .. }, _, _) | (_, _, false) => {
+            (Request::Hello { .. } | Request::Attach { .. } | Request::AttachPort { .. }, _, _)
+            | (_, _, false) => {
                 return Err(Broken("a request comes at the wrong time".to_owned()));
             }
             _ => {}
@@ -160,6 +171,9 @@ impl Engine {
             Request::Hello { oldest, newest } => self.greet(id, oldest, newest)?,
             Request::Attach { client, queue, lanes } => {
                 self.attach(id, client, queue, lanes, now)?
+            }
+            Request::AttachPort { client, port, lanes } => {
+                self.attach_port(id, client, port, lanes, now)?
             }
             Request::Credit { more, reset } => self.credit(id, more, reset),
             Request::GiveBack { job, failed, credit } => {
@@ -173,6 +187,10 @@ impl Engine {
             Request::Resolve { lane, number } => {
                 self.want(id, lane, number, Wants::Resolve(number), frame, now)?;
             }
+            Request::Act { lane, number, .. } => {
+                self.want(id, lane, number, Wants::Act(Vec::new()), frame, now)?;
+            }
+            Request::Sent { count } => self.sent(id, count)?,
             Request::Also { ask, job, queue, key } => self.also(id, ask, job, queue, key),
             Request::Read { ask, queue, key } => self.read(id, ask, queue, key),
             Request::Get { ask, queue, key } => self.begin_look(id, ask, (queue, key), true)?,
@@ -219,9 +237,82 @@ impl Engine {
         lanes: u16,
         now: Instant,
     ) -> Result<(), Broken> {
-        let Some(queue) = self.region.queue(queue).filter(|&queue| queue != self.receipts) else {
-            return Err(Broken(format!("the region has no queue {queue:?} for workers")));
+        let queue = match queue {
+            "" => None,
+            name => {
+                let known = self.region.queue(name).filter(|&queue| queue != self.receipts);
+                let none = || Broken(format!("the region has no queue {name:?} for workers"));
+                Some(known.ok_or_else(none)?)
+            }
         };
+        self.enter(id, client, queue, lanes, now)
+    }
+
+    /// A port of another host.
+    fn attach_port(
+        &mut self,
+        id: SessionId,
+        client: [u8; 16],
+        name: &str,
+        lanes: u16,
+        now: Instant,
+    ) -> Result<(), Broken> {
+        let Some(port) = self.region.port(name).filter(|&port| port != self.bell) else {
+            return Err(Broken(format!("the region has no port {name:?} for packets")));
+        };
+        let most = self.limits.ports;
+        let attached = self.sessions.values().filter_map(|session| session.attached.as_ref());
+        let ports = attached.filter(|a| a.port.is_some() || a.wants_port.is_some());
+        if ports.filter(|attached| attached.client != client).count() >= most as usize {
+            return Err(Broken(format!("at most {most} ports come by this gateway")));
+        }
+        self.enter(id, client, None, lanes, now)?;
+        if let Some(attached) = self.attached(id) {
+            attached.wants_port = Some(port);
+        }
+        self.grant_ports();
+        Ok(())
+    }
+
+    /// One program at a time has the packets that are emitted to a port; the next one waits, and takes over when that is gone.
+    fn grant_ports(&mut self) {
+        let attached = self.sessions.values().filter_map(|session| session.attached.as_ref());
+        let mut taken: Vec<PortId> =
+            attached.filter_map(|attached| Some(attached.port.as_ref()?.port())).collect();
+        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+            let Some(port) = self.attached(id).and_then(|attached| attached.wants_port) else {
+                continue;
+            };
+            if taken.contains(&port) {
+                continue;
+            }
+            let name = self.region.geometry().ports[usize::from(port.index())].clone();
+            match FarPort::join(&self.region, port, &name) {
+                Ok((far, bell)) => {
+                    taken.push(port);
+                    self.bells.push((id, bell));
+                    if let Some(attached) = self.attached(id) {
+                        attached.wants_port = None;
+                        attached.port = Some(far);
+                    }
+                    if let Some(session) = self.sessions.get_mut(&id) {
+                        session.tell(&Event::Port);
+                        self.speak.push(id);
+                    }
+                }
+                Err(error) => self.end(id, &format!("there is no seat for the port: {error}")),
+            }
+        }
+    }
+
+    fn enter(
+        &mut self,
+        id: SessionId,
+        client: [u8; 16],
+        queue: Option<QueueId>,
+        lanes: u16,
+        now: Instant,
+    ) -> Result<(), Broken> {
         if lanes > self.limits.lanes {
             let most = self.limits.lanes;
             return Err(Broken(format!("a worker has at most {most} lanes, this one {lanes}")));
@@ -240,6 +331,8 @@ impl Engine {
             session.attached = Some(Attached {
                 client,
                 queue,
+                port: None,
+                wants_port: None,
                 lanes: Default::default(),
                 jobs: BTreeMap::new(),
                 first_since: now,
@@ -265,7 +358,8 @@ impl Engine {
 
     fn credit(&mut self, id: SessionId, more: u32, reset: bool) {
         let most = self.limits.claims;
-        if let Some(attached) = self.attached(id) {
+        // Without a queue there are no jobs.
+        if let Some(attached) = self.attached(id).filter(|attached| attached.queue.is_some()) {
             let before = if reset { 0 } else { attached.credit };
             attached.credit = before.saturating_add(more).min(most);
         }
@@ -285,12 +379,25 @@ impl Engine {
         let Some(attached) = self.attached(id) else { return };
         (attached.credit, attached.rests) = (0, 0);
         attached.lanes.clear();
+        attached.port.iter_mut().for_each(FarPort::give_back);
         let jobs = std::mem::take(&mut attached.jobs);
         self.in_hand -= jobs.len();
         for (at, held) in jobs.into_values().enumerate() {
             let claim = self.seat.resume(held.claim);
             if died && at == 0 { claim.fail() } else { claim.give_back() }
         }
+    }
+
+    fn sent(&mut self, id: SessionId, count: u32) -> Result<(), Broken> {
+        let Some(port) = self.attached(id).and_then(|attached| attached.port.as_mut()) else {
+            return Err(Broken("only a port sends packets".to_owned()));
+        };
+        // After a change of role there may be none left of those that were handed to it.
+        if !port.is_sending() || port.sent(count) {
+            self.stats.packets += u64::from(count);
+            return Ok(());
+        }
+        Err(Broken(format!("{count} packets have left, and it was handed fewer")))
     }
 
     fn answer(&mut self, id: SessionId, lane: u16, number: u64, outcome: Outcome, text: &str) {
@@ -316,24 +423,29 @@ impl Engine {
             return Err(Broken(format!("there are {most} lanes, and this is lane {lane}")));
         }
         match (attached.lanes.get(&lane), wants) {
-            (Some(Lane::Opening(_)), _) => {
+            (Some(Lane::Opening(..)), _) => {
                 Err(Broken(format!("lane {lane} has an unanswered commit already")))
             }
-            (Some(&Lane::Open { generation, number: last }), Wants::Commit(_)) => {
-                if number <= last {
-                    return Err(Broken(format!(
-                        "commit {number} of lane {lane} comes after {last}"
-                    )));
-                }
+            (Some(&Lane::Open { number: last, .. }), Wants::Commit(_) | Wants::Act(_))
+                if number <= last =>
+            {
+                Err(Broken(format!("commit {number} of lane {lane} comes after {last}")))
+            }
+            (Some(&Lane::Open { generation, .. }), Wants::Commit(_)) => {
                 self.commit(id, frame, generation, now);
                 Ok(())
             }
-            (_, wants) => {
+            (open, wants) => {
+                let known = open.and_then(|open| match (open, &wants) {
+                    (Lane::Open { generation, .. }, Wants::Act(_)) => Some(*generation),
+                    _ => None,
+                });
                 let wants = match wants {
                     Wants::Commit(_) => Wants::Commit(frame.to_vec()),
-                    resolve => resolve,
+                    Wants::Act(_) => Wants::Act(frame.to_vec()),
+                    other => other,
                 };
-                attached.lanes.insert(lane, Lane::Opening(wants));
+                attached.lanes.insert(lane, Lane::Opening(known, wants));
                 let client = attached.client;
                 self.open(id, &client, lane, number);
                 Ok(())
@@ -370,10 +482,13 @@ impl Engine {
     fn not_opened(&mut self, id: SessionId, lane: u16, number: u64, text: &str) {
         let was = self.attached(id).and_then(|attached| attached.lanes.remove(&lane));
         match was {
-            Some(Lane::Opening(Wants::Commit(frame))) => {
+            Some(Lane::Opening(_, Wants::Commit(frame))) => {
                 if let Ok(Request::Commit { job, .. }) = Request::decode(&frame) {
                     self.give_back(id, job, false, Instant::now());
                 }
+                self.answer(id, lane, number, Outcome::Refused(Refusal::OutOf), text);
+            }
+            Some(Lane::Opening(_, Wants::Act(_))) => {
                 self.answer(id, lane, number, Outcome::Refused(Refusal::OutOf), text);
             }
             _ => self.end(id, text),
@@ -485,11 +600,15 @@ impl Engine {
             self.look_at_receipts(now);
             self.release_answers();
             soon = self.look(now);
+            self.hand_packets_on();
             self.look_at_leases(now);
             self.claim_by_turns(now);
             self.answer_rests();
         }
-        let watchful = self.in_hand > 0 || !self.answers.is_empty();
+        let attached = self.sessions.values().filter_map(|session| session.attached.as_ref());
+        let mut ports = attached.filter_map(|attached| attached.port.as_ref());
+        let held = self.in_hand > 0 || ports.any(FarPort::is_sending);
+        let watchful = held || !self.answers.is_empty();
         let look_every = watchful.then_some(self.limits.look_every());
         [soon, look_every].into_iter().flatten().min()
     }
@@ -549,30 +668,95 @@ impl Engine {
                 continue;
             }
             let before = Receipt::read(claim.value());
-            let after = Receipt { generation: before.generation + 1, ..before };
-            let written = if asking.is_empty() {
-                claim.value_mut().map(drop)
-            } else {
-                claim.set_value(&after.bytes())
+            let asker = named.and_then(|named| opening(&mut self.sessions, &asking, named));
+            let (mut refused, mut broken) = (None, None);
+            let after = match &asker {
+                None => before,
+                Some((_, _, Some(known), _)) if *known != before.generation => before,
+                Some((_, _, known, wants)) => {
+                    let generation = known.unwrap_or(before.generation + 1);
+                    match act_of(wants) {
+                        None => Receipt { generation, ..before },
+                        Some((number, _)) if number <= before.number => {
+                            broken = Some(format!("commit {number} comes after {}", before.number));
+                            before
+                        }
+                        Some((number, effects)) => {
+                            refused = act::stage(&mut claim, self.receipts, effects).err();
+                            Receipt { generation, number }
+                        }
+                    }
+                }
+            };
+            let written = match after == before {
+                true => claim.value_mut().map(drop),
+                false => claim.set_value(&after.bytes()),
             };
             claim.set_timer(kept);
-            if written.is_err() {
-                break;
+            let mut committed = None;
+            if refused.is_some() || written.is_err() {
+                claim.give_back();
+            } else {
+                match claim.commit() {
+                    Ok(seq) => committed = Some(seq),
+                    Err(error) => {
+                        let text = error.to_string();
+                        refused = Some(Done::Refused(commit_refusal(&error), text));
+                    }
+                }
             }
-            let Ok(seq) = claim.commit() else { break };
-            let Some((_, lane)) = named else { continue };
-            for id in asking {
-                self.opened(id, lane, after, seq, now);
+            let Some((id, lane, known, wants)) = asker else {
+                match committed {
+                    Some(_) => continue,
+                    None => break,
+                }
+            };
+            match committed {
+                Some(seq) => {
+                    let stale = known.is_some_and(|known| known != before.generation);
+                    if let Some(text) = broken {
+                        self.end(id, &text);
+                    } else if stale {
+                        self.never(id, lane);
+                    } else {
+                        self.opened(id, lane, after, seq, now);
+                    }
+                }
+                // The receipt is ready again, and is put in order without what was asked for.
+                None => {
+                    let Some((number, _)) = act_of(wants) else { break };
+                    match refused {
+                        Some(Done::Refused(refusal, text)) => {
+                            *wants = Wants::Refuse(number, refusal, text);
+                        }
+                        Some(Done::Broken(text)) => {
+                            *wants = Wants::Refuse(number, Refusal::Create, text.clone());
+                            self.end(id, &text);
+                        }
+                        _ => break,
+                    }
+                }
             }
         }
     }
 
-    /// A lane is open: no commit of an earlier session can happen any more.
+    /// Another session has the lane: what was asked for on it has not happened.
+    fn never(&mut self, id: SessionId, lane: u16) {
+        self.stats.stale += 1;
+        let was = self.attached(id).and_then(|attached| attached.lanes.remove(&lane));
+        if let Some(Lane::Opening(_, wants)) = was
+            && let Some((number, _)) = act_of(&wants)
+        {
+            self.answer(id, lane, number, Outcome::Stale, "");
+        }
+    }
+
+    /// A lane is open: no commit of an earlier session can happen any more. An act has happened.
     fn opened(&mut self, id: SessionId, lane: u16, receipt: Receipt, seq: Seq, now: Instant) {
         let Receipt { generation, number: last } = receipt;
         let Some(attached) = self.attached(id) else { return };
         let opened = Lane::Open { generation, number: last };
-        let Some(Lane::Opening(wants)) = attached.lanes.insert(lane, opened) else { return };
+        let Some(Lane::Opening(_, wants)) = attached.lanes.insert(lane, opened) else { return };
         match wants {
             Wants::Commit(frame) => match Request::decode(&frame) {
                 Ok(Request::Commit { number, .. }) if number <= last => {
@@ -580,11 +764,33 @@ impl Engine {
                 }
                 _ => self.commit(id, &frame, generation, now),
             },
+            Wants::Act(_) => {
+                self.stats.commits += 1;
+                let kind = Kind::Committed;
+                self.answers.push_back(Answer { seq, session: id, lane, number: last, kind });
+            }
             // Both answers wait for the release: what is not released may be lost, the new generation too.
             Wants::Resolve(number) => {
                 self.stats.resolved += 1;
                 let kind = if number == last { Kind::Already } else { Kind::Never };
                 self.answers.push_back(Answer { seq, session: id, lane, number, kind });
+            }
+            Wants::Refuse(number, refusal, text) => {
+                self.answer(id, lane, number, Outcome::Refused(refusal), &text);
+            }
+        }
+    }
+
+    /// What is released for ports of other hosts.
+    fn hand_packets_on(&mut self) {
+        for (&id, session) in &mut self.sessions {
+            let Some(attached) = session.attached.as_mut().filter(|_| !session.over) else {
+                continue;
+            };
+            if let Some(port) = &mut attached.port
+                && port.hand_on(&mut session.out, OUT_BYTES_MAX)
+            {
+                self.speak.push(id);
             }
         }
     }
@@ -619,7 +825,8 @@ impl Engine {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             let full = session.out.len() > OUT_BYTES_MAX || session.over;
             let Some(attached) = session.attached.as_mut() else { continue };
-            let (queue, may) = (attached.queue, attached.credit > 0 && attached.jobs.len() < limit);
+            let Some(queue) = attached.queue else { continue };
+            let may = attached.credit > 0 && attached.jobs.len() < limit;
             if full || !may || empty[usize::from(queue.index())] {
                 continue;
             }
@@ -677,7 +884,8 @@ impl Engine {
         let mut late = Vec::new();
         for (&id, session) in &self.sessions {
             let Some(attached) = &session.attached else { continue };
-            let own = self.region.policy(attached.queue).lease.map(|lease| lease / 2);
+            let Some(queue) = attached.queue else { continue };
+            let own = self.region.policy(queue).lease.map(|lease| lease / 2);
             for (at, (&job, held)) in attached.jobs.iter().enumerate() {
                 let busy = at == 0 && now - attached.first_since > self.limits.lease;
                 // Beyond the queue's own lease the node would hold this process to account for it.
@@ -704,7 +912,7 @@ impl Engine {
             bells.push(Bell::Port(self.bell));
         }
         let hungry = self.sessions.values().filter_map(|session| session.attached.as_ref());
-        for queue in hungry.filter(|a| a.credit > 0).map(|attached| attached.queue) {
+        for queue in hungry.filter(|a| a.credit > 0).filter_map(|attached| attached.queue) {
             if !bells.contains(&Bell::Queue(queue)) {
                 bells.push(Bell::Queue(queue));
             }
@@ -718,6 +926,11 @@ impl Engine {
         for bell in self.bells() {
             // A queue that is full of work for which all workers here are at their limit is no reason to stay awake.
             quiet &= self.seat.arm_bell(bell) || self.in_hand >= self.limits.claims_all as usize;
+        }
+        for session in self.sessions.values_mut() {
+            let written = session.out.len() < OUT_BYTES_MAX;
+            let port = session.attached.as_mut().and_then(|attached| attached.port.as_mut());
+            quiet &= port.filter(|_| written).is_none_or(FarPort::arm);
         }
         let released = self.region.released();
         let due = self.answers.front().is_some_and(|first| first.seq <= released)
@@ -733,5 +946,35 @@ impl Engine {
             }
         }
         self.seat.disarm_bell(Bell::Port(self.bell));
+        let attached = self.sessions.values_mut().filter_map(|session| session.attached.as_mut());
+        attached.filter_map(|attached| attached.port.as_mut()).for_each(FarPort::disarm);
+    }
+}
+
+/// The session that has asked for a lane and is still there; what it wants; the generation that it knows.
+fn opening<'s>(
+    sessions: &'s mut BTreeMap<SessionId, Session>,
+    asking: &[SessionId],
+    (client, lane): ([u8; 16], u16),
+) -> Option<(SessionId, u16, Option<u64>, &'s mut Wants)> {
+    let id = *asking.iter().rev().find(|id| {
+        let attached = sessions.get(id).and_then(|session| session.attached.as_ref());
+        attached.is_some_and(|attached| {
+            attached.client == client
+                && matches!(attached.lanes.get(&lane), Some(Lane::Opening(..)))
+        })
+    })?;
+    match sessions.get_mut(&id)?.attached.as_mut()?.lanes.get_mut(&lane)? {
+        Lane::Opening(known, wants) => Some((id, lane, *known, wants)),
+        Lane::Open { .. } => None,
+    }
+}
+
+/// Number and effects of an act.
+fn act_of(wants: &Wants) -> Option<(u64, Effects<'_>)> {
+    let Wants::Act(frame) = wants else { return None };
+    match Request::decode(frame) {
+        Ok(Request::Act { number, effects, .. }) => Some((number, effects)),
+        _ => None,
     }
 }

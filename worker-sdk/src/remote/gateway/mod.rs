@@ -1,11 +1,13 @@
-//! The gateway: a process beside the node that works in the region for workers of other hosts.
+//! The gateway: a process beside the node that works in the region for workers and ports of other hosts.
 //!
 //! To the region it is one participant, like a worker: it claims and commits, and what it holds when it dies is ready again
 //! by the ordinary reaping. To its workers it is the node: it hands them objects, carries their commits out, and answers when
 //! these are released. See docs/decisions/0018-remote-workers.md.
 
+mod act;
 mod commit;
 mod engine;
+mod port;
 mod receipt;
 mod serve;
 mod session;
@@ -46,6 +48,8 @@ pub struct Limits {
     pub watches: u32,
     /// Objects that all of them watch; one that two watch counts twice.
     pub watches_all: u32,
+    /// Ports of other hosts at once: each has a seat in the region.
+    pub ports: u32,
 }
 
 impl Default for Limits {
@@ -62,6 +66,7 @@ impl Default for Limits {
             frame_bytes: 4 << 20,
             watches: 256,
             watches_all: 4096,
+            ports: 4,
         }
     }
 }
@@ -86,4 +91,6 @@ pub(crate) struct Stats {
     pub(crate) resolved: u64,
     /// Objects that were taken back because a worker had them for too long.
     pub(crate) leases: u64,
+    /// Packets that ports of other hosts have sent.
+    pub(crate) packets: u64,
 }

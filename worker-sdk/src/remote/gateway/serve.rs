@@ -15,7 +15,7 @@ use hotpair_shm::{JoinError, Kind, Region, SLEEP_MAX};
 use quinn::{Connection, ConnectionError, Endpoint, Incoming, RecvStream, SendStream};
 use tokio::net::UnixDatagram;
 use tokio::sync::Notify;
-use tokio::task::LocalSet;
+use tokio::task::{AbortHandle, LocalSet};
 use tokio::time::{sleep, timeout};
 
 use super::engine::{Broken, Engine};
@@ -144,6 +144,8 @@ struct Hub {
     /// Wakes the writer of a connection.
     writers: RefCell<HashMap<SessionId, Rc<Notify>>>,
     connections: RefCell<Vec<Connection>>,
+    /// Tasks that wait for the bells of ports.
+    bells: RefCell<HashMap<SessionId, AbortHandle>>,
     handshakes: RefCell<HashMap<IpAddr, (Instant, u32)>>,
 }
 
@@ -156,6 +158,22 @@ impl Hub {
             if let Some(writer) = writers.get(&id) {
                 writer.notify_one();
             }
+        }
+    }
+
+    /// Lets the bells of ports that have come wake the engine.
+    fn listen(self: &Rc<Self>) {
+        let new = std::mem::take(&mut self.engine.borrow_mut().bells);
+        for (id, bell) in new {
+            let Ok(bell) = UnixDatagram::from_std(bell) else { continue };
+            let hub = Rc::clone(self);
+            let listening = tokio::task::spawn_local(async move {
+                while bell.readable().await.is_ok() {
+                    while bell.try_recv(&mut [0; 8]).is_ok() {}
+                    hub.work.notify_one();
+                }
+            });
+            self.bells.borrow_mut().insert(id, listening.abort_handle());
         }
     }
 
@@ -203,6 +221,7 @@ async fn serve(
         work: Notify::new(),
         writers: RefCell::default(),
         connections: RefCell::default(),
+        bells: RefCell::default(),
         handshakes: RefCell::default(),
     });
     let accepting: Vec<_> = endpoints
@@ -242,6 +261,7 @@ async fn serve(
     }
     hub.work.notify_waiters();
     let ids: Vec<_> = hub.writers.borrow_mut().drain().collect();
+    hub.bells.borrow_mut().drain().for_each(|(_, listening)| listening.abort());
     for (id, writer) in ids {
         hub.engine.borrow_mut().disconnect(id, false);
         writer.notify_one();
@@ -290,6 +310,9 @@ async fn answer(hub: Rc<Hub>, incoming: Incoming, limits: Limits) {
         writing.abort();
     }
     hub.writers.borrow_mut().remove(&id);
+    if let Some(listening) = hub.bells.borrow_mut().remove(&id) {
+        listening.abort();
+    }
     // Who takes his leave has not died of what he had in hand.
     let left = matches!(connection.close_reason(), Some(ConnectionError::ApplicationClosed(_)));
     hub.engine.borrow_mut().disconnect(id, !left);
@@ -299,7 +322,7 @@ async fn answer(hub: Rc<Hub>, incoming: Incoming, limits: Limits) {
 
 /// Reads until the connection ends, or does what nobody may.
 async fn read(
-    hub: &Hub,
+    hub: &Rc<Hub>,
     id: SessionId,
     connection: &Connection,
     mut recv: RecvStream,
@@ -342,6 +365,7 @@ async fn read(
         };
         hub.speak();
         hub.work.notify_one();
+        hub.listen();
         tokio::task::yield_now().await;
     }
 }

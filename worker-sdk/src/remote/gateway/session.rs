@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
-use hotpair_shm::{Other, QueueId, SuspendedClaim};
+use hotpair_shm::{Other, PortId, QueueId, SuspendedClaim};
 
-use crate::remote::wire::{Event, encode_event};
+use super::port::FarPort;
+use crate::remote::wire::{Event, Refusal, encode_event};
 
 /// Names a connection; never used twice.
 pub(crate) type SessionId = u64;
@@ -23,23 +24,31 @@ pub(super) struct InHand {
 pub(super) enum Wants {
     /// The whole request, which is read again.
     Commit(Vec<u8>),
+    /// The same, for what the claim of the receipt itself is to do.
+    Act(Vec<u8>),
     Resolve(u64),
+    /// What was asked for is not possible: only the receipt is still to be put in order.
+    Refuse(u64, Refusal, String),
 }
 
 /// A lane of a worker: it has at most one unanswered commit.
 #[derive(Debug)]
 pub(super) enum Lane {
-    /// Its receipt has been asked for.
-    Opening(Wants),
+    /// Its receipt has been asked for; what its generation is, if the lane was open before.
+    Opening(Option<u64>, Wants),
     /// Generation of the receipt, and the last number committed.
     Open { generation: u64, number: u64 },
 }
 
-/// A worker that has attached.
+/// A worker that has attached; or a client, or a port.
 #[derive(Debug)]
 pub(super) struct Attached {
     pub(super) client: [u8; 16],
-    pub(super) queue: QueueId,
+    /// Where its jobs come from, if it is a worker.
+    pub(super) queue: Option<QueueId>,
+    pub(super) port: Option<FarPort>,
+    /// The port that it will be when nobody else is.
+    pub(super) wants_port: Option<PortId>,
     pub(super) lanes: HashMap<u16, Lane>,
     /// By number, so that the first is the one that the worker has had longest.
     pub(super) jobs: BTreeMap<u64, InHand>,

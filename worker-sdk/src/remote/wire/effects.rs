@@ -16,19 +16,63 @@ const WITHDRAW: u8 = 6;
 const TIMER: u8 = 7;
 const CLEAR_TIMER: u8 = 8;
 const STAY_READY: u8 = 9;
+const DELIVER: u8 = 10;
+const PUT: u8 = 11;
+const LAST: u8 = PUT;
 
 /// One thing that a commit asks for. `of` is 0 for the object of the job, and n for the nth other object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect<'b> {
-    Value { of: u8, value: &'b [u8] },
-    Emit { port: u8, to: Endpoint, payload: &'b [u8] },
-    Send { queue: u8, key: &'b [u8], payload: &'b [u8] },
-    Create { queue: u8, key: &'b [u8], value: &'b [u8], ready: bool },
-    Priority { of: u8, priority: u8 },
-    Withdraw { of: u8 },
-    Timer { of: u8, after: Duration },
-    ClearTimer { of: u8 },
-    StayReady { of: u8 },
+    Value {
+        of: u8,
+        value: &'b [u8],
+    },
+    Emit {
+        port: u8,
+        to: Endpoint,
+        payload: &'b [u8],
+    },
+    Send {
+        queue: u8,
+        key: &'b [u8],
+        payload: &'b [u8],
+    },
+    Create {
+        queue: u8,
+        key: &'b [u8],
+        value: &'b [u8],
+        ready: bool,
+    },
+    Priority {
+        of: u8,
+        priority: u8,
+    },
+    Withdraw {
+        of: u8,
+    },
+    Timer {
+        of: u8,
+        after: Duration,
+    },
+    ClearTimer {
+        of: u8,
+    },
+    StayReady {
+        of: u8,
+    },
+    /// A message that came from an address.
+    Deliver {
+        queue: u8,
+        key: &'b [u8],
+        source: Endpoint,
+        payload: &'b [u8],
+    },
+    /// A value for the object that bears the key, or for a new one.
+    Put {
+        queue: u8,
+        key: &'b [u8],
+        value: &'b [u8],
+    },
 }
 
 /// Effects as they stand in a frame.
@@ -98,8 +142,19 @@ fn read<'b>(fields: &mut Reader<'b>) -> Result<Effect<'b>, WireError> {
         },
         CLEAR_TIMER => Effect::ClearTimer { of: fields.u8("an object")? },
         STAY_READY => Effect::StayReady { of: fields.u8("an object")? },
+        DELIVER => Effect::Deliver {
+            queue: fields.u8("a queue")?,
+            key: fields.bytes(KEY_BYTES_MAX, "a key")?,
+            source: Endpoint::from_bytes(fields.raw(Endpoint::BYTES, "an address")?),
+            payload: fields.bytes(PAYLOAD_BYTES_MAX, "a message")?,
+        },
+        PUT => Effect::Put {
+            queue: fields.u8("a queue")?,
+            key: fields.bytes(KEY_BYTES_MAX, "a key")?,
+            value: fields.bytes(PAYLOAD_BYTES_MAX, "a value")?,
+        },
         kind => {
-            let (found, max) = (kind.into(), STAY_READY.into());
+            let (found, max) = (kind.into(), LAST.into());
             return Err(WireError::Value { what: "an effect", found, max });
         }
     })
@@ -158,6 +213,19 @@ impl EffectsDraft {
             Effect::StayReady { of } => {
                 fields.u8(STAY_READY);
                 fields.u8(of);
+            }
+            Effect::Deliver { queue, key, source, payload } => {
+                fields.u8(DELIVER);
+                fields.u8(queue);
+                fields.bytes(key);
+                fields.raw(&source.to_bytes());
+                fields.bytes(payload);
+            }
+            Effect::Put { queue, key, value } => {
+                fields.u8(PUT);
+                fields.u8(queue);
+                fields.bytes(key);
+                fields.bytes(value);
             }
         }
     }

@@ -15,8 +15,11 @@ const REVOKED: u8 = 5;
 const TAKEN: u8 = 6;
 const VALUE: u8 = 7;
 const REFUSED: u8 = 8;
+const PACKET: u8 = 9;
+const PORT: u8 = 10;
 const STATE: u8 = 16;
 const RESTED: u8 = 17;
+const LAST: u8 = RESTED;
 
 const NO_TIMER: u64 = u64::MAX;
 
@@ -39,6 +42,10 @@ pub(crate) enum Event<'b> {
     Value { ask: u32, refusal: Option<Refusal>, value: Option<&'b [u8]> },
     /// Nothing more is said: the worker has done what nobody may.
     Refused { text: &'b str },
+    /// A released packet for the world. Seq and ordinal name it, on either node.
+    Packet { seq: u64, ordinal: u32, to: Endpoint, payload: &'b [u8] },
+    /// From now on it is the port that it has attached as; until then another program was.
+    Port,
     /// The answer to `Get` and `Watch`: a released state of the object; `None`: there is no such object. Of two states that are
     /// told of one object, the one with the higher seq is the later one.
     State { ask: u32, refusal: Option<Refusal>, seq: u64, value: Option<&'b [u8]> },
@@ -176,6 +183,13 @@ impl<'b> Event<'b> {
                 Self::Value { ask, refusal, value: found.then_some(value) }
             }
             REFUSED => Self::Refused { text: fields.text(TEXT_BYTES_MAX, "a text")? },
+            PACKET => Self::Packet {
+                seq: fields.u64("a seq")?,
+                ordinal: fields.u32("an ordinal")?,
+                to: Endpoint::from_bytes(fields.raw(Endpoint::BYTES, "an address")?),
+                payload: fields.bytes(PAYLOAD_BYTES_MAX, "a packet")?,
+            },
+            PORT => Self::Port,
             STATE => {
                 let ask = fields.u32("the number of a question")?;
                 let refusal = Refusal::read(&mut fields)?;
@@ -186,7 +200,7 @@ impl<'b> Event<'b> {
             }
             RESTED => Self::Rested,
             kind => {
-                let (found, max) = (kind.into(), RESTED.into());
+                let (found, max) = (kind.into(), LAST.into());
                 return Err(WireError::Value { what: "the kind of an event", found, max });
             }
         };
@@ -315,6 +329,15 @@ pub(crate) fn encode_event(out: &mut Vec<u8>, event: &Event<'_>) {
             frame.bytes(cut(text));
             frame.end();
         }
+        Event::Packet { seq, ordinal, to, payload } => {
+            let mut frame = Writer::frame(out, PACKET);
+            frame.u64(*seq);
+            frame.u32(*ordinal);
+            frame.raw(&to.to_bytes());
+            frame.bytes(payload);
+            frame.end();
+        }
+        Event::Port => Writer::frame(out, PORT).end(),
         Event::State { ask, refusal, seq, value } => {
             let mut frame = Writer::frame(out, STATE);
             frame.u32(*ask);

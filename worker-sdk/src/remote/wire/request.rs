@@ -14,18 +14,24 @@ const GIVE_BACK: u8 = 5;
 const RESOLVE: u8 = 6;
 const ALSO: u8 = 7;
 const READ: u8 = 8;
+const ACT: u8 = 9;
+const ATTACH_PORT: u8 = 10;
+const SENT: u8 = 11;
 const GET: u8 = 16;
 const WATCH: u8 = 17;
 const UNWATCH: u8 = 18;
 const REST: u8 = 19;
+const LAST: u8 = REST;
 
 /// One message of a worker. The numbers of kinds are the protocol: never reused, never changed.
 #[derive(Clone, Debug)]
 pub(crate) enum Request<'b> {
     /// The first one: versions that it speaks.
     Hello { oldest: u16, newest: u16 },
-    /// It works on this connection from now on, and on no other.
+    /// It works on this connection from now on, and on no other. Without a queue it gets no jobs.
     Attach { client: [u8; 16], queue: &'b str, lanes: u16 },
+    /// The same, for who takes packets in and sends those that are emitted to `port`.
+    AttachPort { client: [u8; 16], port: &'b str, lanes: u16 },
     /// It can take so many more jobs. With `reset`, what it could take before counts no more.
     Credit { more: u32, reset: bool },
     /// The end of a job.
@@ -38,6 +44,10 @@ pub(crate) enum Request<'b> {
     Also { ask: u32, job: u64, queue: u8, key: &'b [u8] },
     /// A committed value.
     Read { ask: u32, queue: u8, key: &'b [u8] },
+    /// A commit without a job: messages that are sent, objects that are put.
+    Act { lane: u16, number: u64, effects: Effects<'b> },
+    /// The oldest packets that were handed to it on this connection have left.
+    Sent { count: u32 },
     /// The released state of an object, once.
     Get { ask: u32, queue: u8, key: &'b [u8] },
     /// The released state of an object, now and after each change.
@@ -88,6 +98,18 @@ impl<'b> Request<'b> {
                 queue: fields.u8("a queue")?,
                 key: fields.bytes(KEY_BYTES_MAX, "a key")?,
             },
+            ACT => {
+                let (lane, number) = (fields.u16("a lane")?, fields.u64("a number")?);
+                let effects = Effects::new(fields);
+                effects.check()?;
+                return Ok(Self::Act { lane, number, effects });
+            }
+            ATTACH_PORT => Self::AttachPort {
+                client: fields.array("the id of a client")?,
+                port: fields.text(NAME_BYTES_MAX, "a port")?,
+                lanes: fields.u16("lanes")?,
+            },
+            SENT => Self::Sent { count: fields.u32("a count")? },
             GET => Self::Get {
                 ask: fields.u32("the number of a question")?,
                 queue: fields.u8("a queue")?,
@@ -101,7 +123,7 @@ impl<'b> Request<'b> {
             UNWATCH => Self::Unwatch { ask: fields.u32("the number of a question")? },
             REST => Self::Rest,
             kind => {
-                let (found, max) = (kind.into(), REST.into());
+                let (found, max) = (kind.into(), LAST.into());
                 return Err(WireError::Value { what: "the kind of a request", found, max });
             }
         };
@@ -123,6 +145,13 @@ pub(crate) fn encode_request(out: &mut Vec<u8>, request: &Request<'_>, effects: 
             let mut frame = Writer::frame(out, ATTACH);
             frame.raw(&client);
             frame.bytes(queue.as_bytes());
+            frame.u16(lanes);
+            frame.end();
+        }
+        Request::AttachPort { client, port, lanes } => {
+            let mut frame = Writer::frame(out, ATTACH_PORT);
+            frame.raw(&client);
+            frame.bytes(port.as_bytes());
             frame.u16(lanes);
             frame.end();
         }
@@ -168,6 +197,18 @@ pub(crate) fn encode_request(out: &mut Vec<u8>, request: &Request<'_>, effects: 
         Request::Unwatch { ask } => {
             let mut frame = Writer::frame(out, UNWATCH);
             frame.u32(ask);
+            frame.end();
+        }
+        Request::Act { lane, number, .. } => {
+            let mut frame = Writer::frame(out, ACT);
+            frame.u16(lane);
+            frame.u64(number);
+            frame.raw(effects);
+            frame.end();
+        }
+        Request::Sent { count } => {
+            let mut frame = Writer::frame(out, SENT);
+            frame.u32(count);
             frame.end();
         }
         Request::Rest => Writer::frame(out, REST).end(),

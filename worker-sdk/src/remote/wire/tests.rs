@@ -17,16 +17,23 @@ fn requests() -> Vec<Vec<u8>> {
     draft.push(Effect::Create { queue: 0, key: b"new", value: b"", ready: true });
     draft.push(Effect::Timer { of: 1, after: Duration::from_millis(5) });
     draft.push(Effect::StayReady { of: 0 });
+    draft.push(Effect::Deliver { queue: 1, key: b"call", source: to, payload: b"in" });
+    draft.push(Effect::Put { queue: 1, key: b"key", value: b"put" });
     let effects = draft.as_bytes().to_vec();
     let commit = |effects: &[u8]| {
         let mut out = Vec::new();
         encode_commit(&mut out, effects);
         out
     };
-    let mut all = vec![commit(&effects)];
+    let mut act = Vec::new();
+    let request = Request::Act { lane: 1, number: 3, effects: Effects::none() };
+    encode_request(&mut act, &request, &effects);
+    let mut all = vec![commit(&effects), act];
     for request in [
         Request::Hello { oldest: 1, newest: 1 },
         Request::Attach { client: [7; 16], queue: "work", lanes: 3 },
+        Request::AttachPort { client: [7; 16], port: "calls", lanes: 3 },
+        Request::Sent { count: 4 },
         Request::Credit { more: 8, reset: true },
         Request::GiveBack { job: 9, failed: true, credit: 1 },
         Request::Resolve { lane: 2, number: 77 },
@@ -66,7 +73,8 @@ fn requests_survive_their_bytes_and_nothing_shorter_or_longer_does() {
         let frames = whole(&bytes);
         let [frame] = &frames[..] else { panic!("one frame: {bytes:?}") };
         let request = Request::decode(frame).expect("honest");
-        if !matches!(request, Request::Commit { .. }) {
+        let has_effects = matches!(request, Request::Commit { .. } | Request::Act { .. });
+        if !has_effects {
             let mut again = Vec::new();
             encode_request(&mut again, &request, &[]);
             assert_eq!(again, bytes);
@@ -74,7 +82,7 @@ fn requests_survive_their_bytes_and_nothing_shorter_or_longer_does() {
         for cut in 0..frame.len() {
             // The end of the effects may lie at the end of one.
             let cut_short = Request::decode(&frame[..cut]);
-            assert!(cut_short.is_err() || matches!(request, Request::Commit { .. }), "{cut}");
+            assert!(cut_short.is_err() || has_effects, "{cut}");
         }
         let mut longer = frame.clone();
         longer.push(0);
@@ -91,12 +99,23 @@ fn requests_survive_their_bytes_and_nothing_shorter_or_longer_does() {
 /// Goal: what a build of another day sends is what this one understands: the bytes are the protocol.
 #[test]
 fn bytes_are_what_they_were() {
-    let hello = &requests()[1];
+    let hello = &requests()[2];
     assert_eq!(hello[..], [5, 0, 0, 0, 1, 1, 0, 1, 0]);
     let mut out = Vec::new();
     encode_event(&mut out, &Event::Role { serving: true, epoch: 2 });
     let frames = whole(&out);
     assert!(matches!(Event::decode(&frames[0]), Ok(Event::Role { serving: true, epoch: 2 })));
+    let to = Endpoint::from(SocketAddr::from(([127, 0, 0, 1], 7000)));
+    let mut out = Vec::new();
+    encode_event(&mut out, &Event::Packet { seq: 1, ordinal: 2, to, payload: b"p" });
+    assert_eq!(
+        out[..],
+        [
+            42, 0, 0, 0, 9, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, // seq and ordinal
+            4, 0, 27, 88, 0, 0, 0, 0, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // to
+            1, 0, 0, 0, b'p',
+        ]
+    );
     let outcome = Outcome::AlreadyCommitted { seq: 7 };
     let mut out = Vec::new();
     encode_event(&mut out, &Event::Answer { lane: 1, number: 2, outcome, text: "" });
