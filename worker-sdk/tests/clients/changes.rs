@@ -101,7 +101,7 @@ fn send_through_a_loss(careless: bool) -> (u64, u64, u64) {
     const EACH: u64 = 150;
     let mut pair = Pair::new();
     let client = pair.client();
-    let node = Node::shipping(&pair.a.region, &pair.b.region, false);
+    let node = Node::shipping(&pair.a.region, &pair.b.region);
     let told = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {

@@ -67,7 +67,7 @@ fn what_there_is_not_is_an_error() {
 fn asked_before_the_release(released_in_time: bool) -> Option<Vec<u8>> {
     let mut pair = Pair::new();
     let (client, mut seat) = (pair.client(), pair.a.seat());
-    let node = Node::shipping(&pair.a.region, &pair.b.region, false);
+    let node = Node::shipping(&pair.a.region, &pair.b.region);
     assert!(set(&mut seat, b"a", Some(b"kept")));
     assert!(set(&mut seat, b"b", Some(b"kept")));
     let kept = pair.a.region.commit_seq();
@@ -109,7 +109,7 @@ fn what_is_released_is_shown() {
 fn count_through_a_loss(careless: bool) -> (u64, u64, u64) {
     let mut pair = Pair::new();
     let client = pair.client();
-    let node = Node::shipping(&pair.a.region, &pair.b.region, careless);
+    let node = Node::shipping(&pair.a.region, &pair.b.region);
     let (seen, went_down) = (AtomicU64::new(0), AtomicU64::new(0));
     let note = |last: &mut u64, now: u64| {
         went_down.fetch_add(u64::from(now < *last), Ordering::Relaxed);
@@ -117,10 +117,11 @@ fn count_through_a_loss(careless: bool) -> (u64, u64, u64) {
         seen.fetch_max(now, Ordering::Relaxed);
     };
     let stop = AtomicBool::new(false);
+    let stopping = Stopping(&stop);
     // Counts on in a region as long as it serves, or until it is stopped.
-    let counting = |mut seat: hotpair_shm::Participant, from: u64, stop: &AtomicBool| {
+    let counting = |mut seat: hotpair_shm::Participant, from: u64, halt: &AtomicBool| {
         let mut count = from;
-        while !stop.load(Ordering::Relaxed)
+        while !halt.load(Ordering::Relaxed)
             && set(&mut seat, b"a", Some(&(count + 1).to_le_bytes()))
         {
             count += 1;
@@ -128,6 +129,7 @@ fn count_through_a_loss(careless: bool) -> (u64, u64, u64) {
         }
     };
     let last = std::thread::scope(|scope| {
+        let stopping = stopping;
         let watching = scope.spawn(|| {
             let mut watch = client.watch("work", b"a").expect("a queue");
             let mut last = 0;
@@ -152,7 +154,9 @@ fn count_through_a_loss(careless: bool) -> (u64, u64, u64) {
             }
         });
         let halt = AtomicBool::new(false);
+        let halting = Stopping(&halt);
         std::thread::scope(|inner| {
+            let halting = halting;
             let seat = pair.a.seat();
             inner.spawn(|| counting(seat, 0, &halt));
             until("some counts to be seen", || seen.load(Ordering::Relaxed) > 200);
@@ -160,31 +164,41 @@ fn count_through_a_loss(careless: bool) -> (u64, u64, u64) {
             drop(node);
             if careless {
                 // It has told of what it has not shipped.
+                let _alone = Node::alone(&pair.a.region);
                 let told = pair.a.count(b"a") + 100;
-                until("more counts", || pair.a.count(b"a") > told);
-                pair.a.region.raise_released(pair.a.region.commit_seq());
-                until("them to be seen", || seen.load(Ordering::Relaxed) >= told);
+                until("more counts to be seen", || seen.load(Ordering::Relaxed) >= told);
             } else {
                 let told = pair.a.count(b"a") + 20;
                 until("counts that are lost", || pair.a.count(b"a") > told);
             }
-            halt.store(true, Ordering::Relaxed);
+            drop(halting);
         });
         pair.fail_over();
         let _node = Node::alone(&pair.b.region);
         let (seat, from) = (pair.b.seat(), pair.b.count(b"a"));
         let halt = AtomicBool::new(false);
+        let halting = Stopping(&halt);
         std::thread::scope(|inner| {
+            let halting = halting;
             inner.spawn(|| counting(seat, from, &halt));
             let goal = pair.a.count(b"a") + 200;
             until("the counts to go on", || pair.b.count(b"a") > goal);
             until("them to be seen", || seen.load(Ordering::Relaxed) > goal);
-            halt.store(true, Ordering::Relaxed);
+            drop(halting);
         });
-        stop.store(true, Ordering::Relaxed);
+        drop(stopping);
         watching.join().expect("it ends at the last count")
     });
     (went_down.into_inner(), last, pair.b.count(b"a"))
+}
+
+/// Ends the threads of a test, also one that fails.
+struct Stopping<'s>(&'s AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The last count, by another way.

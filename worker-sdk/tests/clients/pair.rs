@@ -150,8 +150,8 @@ impl Node {
         Node::of(move || region.raise_released(region.commit_seq()))
     }
 
-    /// What is committed is released when the other has it. With `careless`, at once.
-    pub(crate) fn shipping(from: &Region, to: &Region, careless: bool) -> Node {
+    /// What is committed is released when the other has it.
+    pub(crate) fn shipping(from: &Region, to: &Region) -> Node {
         to.begin_change(1);
         to.wipe().expect("randomness");
         to.become_backup(1);
@@ -160,16 +160,8 @@ impl Node {
         let primary = from.join(Kind::Node, "primary").expect("a seat");
         let mut seat = to.join(Kind::Node, "back-up").expect("a seat");
         let (mut gatherer, mut applier) = (Gatherer::new(from.clone()), Applier::new(&to));
-        let mut turns = 0_u32;
         Node::of(move || {
             let _keeps_its_seat = &primary;
-            turns += 1;
-            if careless {
-                from.raise_released(from.commit_seq());
-                if turns.is_multiple_of(64) {
-                    return; // it is behind, and nobody waits for it
-                }
-            }
             let turn = gatherer.gather(usize::MAX, |commit| {
                 for change in &commit.changes {
                     applier
