@@ -2,7 +2,7 @@
 //!
 //! Each behaviour is a function over the calls that both have (`sdk.rs`); `alike!` makes two tests of it. The local worker sits
 //! in the region, the remote one comes by a gateway over QUIC on loopback. Where the two differ on purpose the behaviour says
-//! so, and so does docs/remote-workers.md.
+//! so, and so does the page of `hotpair_worker::remote`.
 
 mod ends;
 mod objects;
