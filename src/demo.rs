@@ -38,7 +38,10 @@ pub(crate) struct Options {
     /// What to kill in the middle
     #[arg(long, value_enum, default_value_t = Victim::Primary)]
     kill: Victim,
-    /// How long the load lasts
+    /// How often: with more than once, whoever serves then is killed as soon as the pair is protected again
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    kills: u32,
+    /// How long the load lasts, with one kill
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=86_400))]
     seconds: u32,
     /// Requests per second

@@ -11,7 +11,9 @@ use support::{Ended, HOTPAIR, Running, bound, eventually, family, hotpair, regio
 
 /// Runs a short demo that must end well.
 fn demo(victim: &str) -> serde_json::Value {
-    demo_of(&["--kill", victim])
+    let json = demo_of(&["--kill", victim]);
+    assert_eq!(json["workers"].as_array().map(Vec::len), Some(3), "{json:#}");
+    json
 }
 
 fn demo_of(arguments: &[&str]) -> serde_json::Value {
@@ -25,8 +27,8 @@ fn demo_of(arguments: &[&str]) -> serde_json::Value {
         assert_eq!(json[field], zero, "{field} in {json:#}");
     }
     assert_eq!(json["blocks_in_use_start"], json["blocks_in_use_end"], "{json:#}");
-    assert_eq!(json["workers"].as_array().map(Vec::len), Some(3), "{json:#}");
-    assert_eq!((&json["added"], &json["withdrawn"]), (&300.into(), &300.into()), "{json:#}");
+    assert_eq!(json["added"], json["withdrawn"], "{json:#}");
+    assert!(json["added"].as_u64() >= Some(100), "{json:#}");
     json
 }
 
@@ -57,6 +59,15 @@ fn the_primarys_node_dies_alone() {
     let json = demo("node");
     failed_over(&json, true);
     assert!(json["protected_again_us"].is_u64(), "the lost node came back: {json:#}");
+}
+
+/// Goal: whoever serves is killed, again and again, each coming back as back-up before the next kill.
+#[test]
+fn primaries_die_one_after_the_other() {
+    for victim in ["primary", "node"] {
+        let json = demo_of(&["--kill", victim, "--kills=4"]);
+        assert_eq!(json["failovers"].as_array().map(Vec::len), Some(4), "{json:#}");
+    }
 }
 
 #[test]

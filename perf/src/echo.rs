@@ -77,6 +77,39 @@ impl Echo {
             recv.read_exact(payload).await.map_err(BenchError::setup("read from the echo"))
         })
     }
+
+    /// Sends messages of `bytes` with `inflight` of them unanswered until the time is up: how many came back, and in which time.
+    pub(crate) fn many(
+        &mut self,
+        bytes: usize,
+        inflight: usize,
+        time: Duration,
+    ) -> Result<(u64, Duration), BenchError> {
+        let (send, recv) = (&mut self.send, &mut self.recv);
+        let messages = bytes::Bytes::from(vec![7; bytes * inflight]);
+        self.runtime.block_on(async {
+            let write = || BenchError::setup("write to the echo");
+            let begun = std::time::Instant::now();
+            let (mut back, mut sent, mut over) = (0, inflight, false);
+            send.write_chunk(messages.clone()).await.map_err(write())?;
+            while back < sent * bytes {
+                let chunk = recv.read_chunk(usize::MAX, true).await;
+                let chunk = chunk.map_err(BenchError::setup("read from the echo"))?;
+                let Some(chunk) = chunk else {
+                    return Err(BenchError::setup("read from the echo")("it has ended"));
+                };
+                let before = back / bytes;
+                back += chunk.bytes.len();
+                let whole = back / bytes - before;
+                over |= begun.elapsed() >= time;
+                if whole > 0 && !over {
+                    sent += whole;
+                    send.write_chunk(messages.slice(..whole * bytes)).await.map_err(write())?;
+                }
+            }
+            Ok((sent as u64, begun.elapsed()))
+        })
+    }
 }
 
 impl Drop for Echo {
@@ -212,5 +245,8 @@ mod tests {
             echo.round_trip(&mut payload).expect("the echo lives");
             assert_eq!(payload, [round; 256]);
         }
+        let (count, lasted) = echo.many(64, 16, Duration::from_millis(5)).expect("it lives");
+        assert!(count >= 16 && lasted >= Duration::from_millis(5), "{count} in {lasted:?}");
+        echo.round_trip(&mut [9; 256]).expect("nothing is left in it");
     }
 }

@@ -1,8 +1,8 @@
 //! `failover`: the demo, killed (or stopped) again and again, and what its client saw.
 //!
-//! Each run is the whole story in fresh processes: `hotpair demo --json` starts a pair, loads it in
-//! an open loop and kills. Its own client measures, so this only collects. A run whose verdict is not
-//! `ok` ends the bench: an average over broken runs says nothing.
+//! `hotpair demo --json --kills N` starts a pair, loads it in an open loop and kills whoever serves, again and again, each time
+//! the pair is protected again. Its own client measures, so this only collects. A demo whose verdict is not `ok` ends the
+//! bench: an average over broken runs says nothing.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,8 +20,11 @@ const RUNS: u32 = 20;
 /// Size of each side's region: what a death takes to notice must not depend on it.
 const GIB: u32 = 1;
 
-/// Length of one demo: long enough for a steady state before and after the kill.
-const DEMO_SECONDS: u64 = 3;
+/// Length of one demo up to its first kills: long enough for a steady state before and after.
+const DEMO_SECONDS: u64 = 2;
+
+/// Kills of one pair.
+const KILLS_PER_PAIR: u32 = 20;
 
 /// What we read of the demo's report; it says more.
 #[derive(Debug, Deserialize)]
@@ -31,7 +34,7 @@ struct DemoReport {
     reasons: Vec<String>,
     lost: u64,
     duplicated: u64,
-    failover: Option<Timeline>,
+    failovers: Vec<Timeline>,
 }
 
 /// Microseconds: each phase from the end of the one before, `total` from the kill.
@@ -50,20 +53,30 @@ pub(crate) fn run(bench: &Bench, options: &Options) -> Result<Report, BenchError
     let mut phases = Phases::default();
     let victim = if options.frozen { "frozen" } else { options.victim.as_str() };
     let gib = options.gib.unwrap_or(GIB);
-    for run in 1..=runs {
-        let failed = |what| BenchError::Program { run, runs, what };
-        let report = demo(&program, victim, gib, seconds).map_err(failed)?;
-        collect(&report, &mut phases).map_err(failed)?;
+    let mut done = 0;
+    while done < runs {
+        let kills = (runs - done).min(KILLS_PER_PAIR);
+        let failed = |what| BenchError::Program { run: done + 1, runs, what };
+        let report = demo(&program, victim, gib, seconds, kills).map_err(failed)?;
+        collect(&report, kills, &mut phases).map_err(failed)?;
+        done += kills;
     }
     write_files(options, &phases.total)?;
     Ok(Report::Failover(FailoverReport::new(bench.name, bench.question, victim, &phases)))
 }
 
 /// One demo, to its end. Its messages for people go where ours go.
-fn demo(program: &Path, victim: &str, gib: u32, seconds: Duration) -> Result<DemoReport, String> {
+fn demo(
+    program: &Path,
+    victim: &str,
+    gib: u32,
+    seconds: Duration,
+    kills: u32,
+) -> Result<DemoReport, String> {
     let output = Command::new(program)
         .args(["demo", "--json", "--kill", victim, "--region-gib", &gib.to_string(), "--seconds"])
-        .arg(seconds.as_secs().max(1).to_string())
+        .arg(seconds.as_secs().max(2).to_string())
+        .args(["--kills", &kills.to_string()])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
@@ -75,7 +88,7 @@ fn demo(program: &Path, victim: &str, gib: u32, seconds: Duration) -> Result<Dem
     })
 }
 
-fn collect(report: &DemoReport, phases: &mut Phases) -> Result<(), String> {
+fn collect(report: &DemoReport, kills: u32, phases: &mut Phases) -> Result<(), String> {
     phases.lost += report.lost;
     phases.duplicated += report.duplicated;
     if report.verdict != "ok" {
@@ -87,18 +100,21 @@ fn collect(report: &DemoReport, phases: &mut Phases) -> Result<(), String> {
             report.reasons.join("; ")
         ));
     }
-    let Some(timeline) = &report.failover else {
-        return Err("nothing failed over".to_owned());
-    };
-    let recorded = [
-        ("detect_us", timeline.detect_us, &mut phases.detect),
-        ("promote_us", timeline.promote_us, &mut phases.promote),
-        ("first_output_us", timeline.first_output_us, &mut phases.first_output),
-        ("total_us", timeline.total_us, &mut phases.total),
-    ];
-    for (name, us, histogram) in recorded {
-        let us = us.ok_or_else(|| format!("the demo did not see {name}"))?;
-        histogram.record_ns((us * 1e3) as u64);
+    let seen = report.failovers.len();
+    if seen != kills as usize {
+        return Err(format!("{kills} kills, and {seen} times the other side took over"));
+    }
+    for timeline in &report.failovers {
+        let recorded = [
+            ("detect_us", timeline.detect_us, &mut phases.detect),
+            ("promote_us", timeline.promote_us, &mut phases.promote),
+            ("first_output_us", timeline.first_output_us, &mut phases.first_output),
+            ("total_us", timeline.total_us, &mut phases.total),
+        ];
+        for (name, us, histogram) in recorded {
+            let us = us.ok_or_else(|| format!("the demo did not see {name}"))?;
+            histogram.record_ns((us * 1e3) as u64);
+        }
     }
     Ok(())
 }
@@ -129,12 +145,12 @@ mod tests {
     #[test]
     fn a_good_run_is_collected() {
         let report = parse(
-            r#"{"v":1,"verdict":"ok","acked":9,"lost":0,"duplicated":0,"failover":
-                {"detect_us":210,"promote_us":900.5,"first_output_us":2100,"total_us":3210},
+            r#"{"v":1,"verdict":"ok","acked":9,"lost":0,"duplicated":0,"failovers":
+                [{"detect_us":210,"promote_us":900.5,"first_output_us":2100,"total_us":3210}],
                 "latency_us":{"p50":1,"p99":1,"p999":1,"max":1},"workers":[]}"#,
         );
         let mut phases = Phases::default();
-        collect(&report, &mut phases).expect("all there");
+        collect(&report, 1, &mut phases).expect("all there");
         assert_eq!(phases.total.summary().n, 1);
         assert!(phases.detect.summary().max >= 210_000);
     }
@@ -143,23 +159,23 @@ mod tests {
     fn a_bad_run_is_not() {
         #[rustfmt::skip]
         let cases = [
-            (r#"{"verdict":"lost","lost":3,"duplicated":0,"failover":null}"#, "lost 3"),
-            (r#"{"verdict":"ok","lost":0,"duplicated":0,"failover":null}"#, "nothing failed over"),
-            (r#"{"verdict":"ok","lost":0,"duplicated":0,"failover":{"detect_us":1,"promote_us":1,
-                "first_output_us":null,"total_us":2}}"#, "first_output_us"),
+            (r#"{"verdict":"lost","lost":3,"duplicated":0,"failovers":[]}"#, "lost 3"),
+            (r#"{"verdict":"ok","lost":0,"duplicated":0,"failovers":[]}"#, "1 kills, and 0 times"),
+            (r#"{"verdict":"ok","lost":0,"duplicated":0,"failovers":[{"detect_us":1,"promote_us":1,
+                "first_output_us":null,"total_us":2}]}"#, "first_output_us"),
         ];
         for (json, says) in cases {
-            let error = collect(&parse(json), &mut Phases::default()).expect_err(says);
+            let error = collect(&parse(json), 1, &mut Phases::default()).expect_err(says);
             assert!(error.contains(says), "{error}");
         }
     }
 
     #[test]
     fn a_program_that_is_no_demo_is_said_so() {
-        let error = demo(Path::new("/bin/echo"), "primary", 0, Duration::from_secs(1));
+        let error = demo(Path::new("/bin/echo"), "primary", 0, Duration::from_secs(1), 1);
         let error = error.expect_err("echo prints its arguments");
         assert!(error.contains("demo --json --kill primary"), "{error}");
-        let missing = demo(Path::new("/no/such/program"), "primary", 0, Duration::from_secs(1));
+        let missing = demo(Path::new("/no/such/program"), "primary", 0, Duration::from_secs(1), 1);
         assert!(missing.expect_err("not there").contains("/no/such/program"));
     }
 }

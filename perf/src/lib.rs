@@ -36,6 +36,7 @@ mod queue_wait;
 mod reap;
 mod redis;
 mod registry;
+mod remote;
 mod replicate;
 mod report;
 mod resync;

@@ -18,6 +18,8 @@ pub struct Options {
     pub size: Option<MessageSize>,
     /// Wait by polling instead of sleeping.
     pub busy_poll: bool,
+    /// Commits of `remote` that are unanswered at once; 1 without.
+    pub inflight: Option<u16>,
     /// Whom `failover` kills.
     pub victim: Victim,
     /// `failover` stops everything on the primary's side instead of killing it.

@@ -174,6 +174,12 @@ impl Pair {
         &self.primary.region
     }
 
+    /// The primary's region as others attach to it.
+    pub(crate) fn region_name(&self) -> String {
+        let file = self.stage.regions[0].path.file_name().unwrap_or_default();
+        file.to_string_lossy().trim_start_matches("hotpair.").to_owned()
+    }
+
     fn wait_until(&self, what: &str, done: impl Fn(&Region) -> bool) -> Result<(), BenchError> {
         let begun = Instant::now();
         while !done(&self.primary.region) {

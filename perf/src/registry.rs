@@ -5,8 +5,8 @@ use std::io;
 use crate::options::Options;
 use crate::report::Report;
 use crate::{
-    claim, commit_ack, contend, delta, failover, handoff, memory, queue_wait, reap, replicate,
-    resync,
+    claim, commit_ack, contend, delta, failover, handoff, memory, queue_wait, reap, remote,
+    replicate, resync,
 };
 
 /// A question that can be answered by measuring.
@@ -92,6 +92,11 @@ const BENCHES: &[Bench] = &[
         name: "resync",
         question: "all of 1,000,000 objects to an empty back-up while 10,000 commits a second run",
         run: resync::run,
+    },
+    Bench {
+        name: "remote",
+        question: "claim and commit by a worker of another host, until it is told of the release",
+        run: remote::run,
     },
     Bench {
         name: "failover",

@@ -147,3 +147,11 @@ fn resync_brings_an_empty_backup_into_step() {
         assert!(json[part]["p99"].as_f64().is_some_and(|us| us > 0.0), "{part}: {json}");
     }
 }
+
+#[test]
+fn remote_measures_two_round_trips_and_many_at_once() {
+    let json = report_of("remote", "us", &briefly());
+    assert!(json["limit"]["p50"].as_f64().is_some_and(|us| us > 0.0), "{json}");
+    let json = report_of("remote", "per_s", &Options { inflight: Some(64), ..briefly() });
+    assert!(json["limit"]["per_s"].as_f64().is_some_and(|rate| rate > 0.0), "{json}");
+}

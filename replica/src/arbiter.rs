@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+pub use crate::frames::Question;
 use crate::protocol::{Answer, Request, RequestId, Testimony};
 
 /// An idle connection is tried so often.
@@ -28,17 +29,6 @@ const REMIND: Duration = Duration::from_millis(250);
 const TRIAL: Duration = Duration::from_millis(250);
 const RETRY_MIN: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_secs(1);
-
-/// A question to an arbiter, with what the asker knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Question {
-    /// Names it in the answer.
-    pub id: RequestId,
-    /// What the asker knows of the view by itself.
-    pub testimony: Testimony,
-    /// What it asks.
-    pub request: Request,
-}
 
 /// Why an attempt failed. Whether a compare-and-set landed is unknown then.
 pub type AttemptError = Box<dyn Error + Send + Sync>;

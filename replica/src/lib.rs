@@ -5,6 +5,7 @@ pub mod arbiter;
 pub mod digest;
 #[cfg(feature = "quic")]
 pub mod etcd;
+pub mod frames;
 #[cfg(feature = "quic")]
 pub mod heartbeat;
 #[cfg(feature = "quic")]

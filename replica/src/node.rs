@@ -74,6 +74,10 @@ use turn::Turns;
 /// a connection that has much to write.
 const TASKS_BETWEEN_EVENTS: u32 = 3;
 
+/// The queue, where a region has it, whose objects are written by commits of which somebody far away waits to hear. They are
+/// shipped at once, as commits are that emit a packet.
+pub const AWAITED_QUEUE: &str = "hotpair.receipts";
+
 /// Something that one of the waiting threads has to say to the loop.
 #[derive(Debug)]
 enum Notice {
@@ -159,6 +163,7 @@ impl Node {
 
         let core = Core::new(
             protocol::Config {
+                awaited_queue: region.queue(AWAITED_QUEUE).map(|queue| queue.index().into()),
                 first: config.first,
                 past,
                 history: table.history(),

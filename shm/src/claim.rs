@@ -16,7 +16,7 @@ use crate::geometry::KEY_BYTES_MAX;
 use crate::held::{Held, Timer};
 use crate::inbox;
 use crate::index::{self, Lookup};
-use crate::layout::{CLAIM_HINTS, SlotRow};
+use crate::layout::{CLAIM_HINTS, OPERATIONS_MAX, SlotRow};
 use crate::letter::{self, LETTER, is_letter, lane_of};
 use crate::map::Map;
 use crate::object::{placing_of, release_reserved, reserve_object};
@@ -175,6 +175,7 @@ impl Participant {
         let placing = self.region.map.slot(slot).map(|row| row.placing.load(Ordering::Relaxed));
         // Before there is a `held`: one whose address is taken is built on the stack and copied from there.
         self.begin_watch(placing.unwrap_or(0) as u8, word);
+        self.supply.short = false;
         let row = self.region.map.slot(slot).expect("a claimed slot exists");
         let mut held = Held::new(&self.region, row, slot, word, before.is(SlotState::Ready));
         held.look_at_timer();
@@ -527,7 +528,8 @@ impl<'p> Claim<'p> {
     pub fn give_back(self) {}
 
     /// Gives the object back as a failed attempt; after `max_attempts` in a row it is parked. After a
-    /// conflict it is given back as it was.
+    /// conflict, or when there was no free block or slot for what it asked, it is given back as it was: nothing is wrong
+    /// with it.
     pub fn fail(mut self) {
         self.failed = true;
     }
@@ -543,8 +545,19 @@ impl Drop for Claim<'_> {
 }
 
 impl Claim<'_> {
+    /// Whether there was no free block or slot for what was asked. Of a draft that no commit can carry, that says nothing:
+    /// it takes all there is, whenever it is tried.
+    pub(crate) fn is_short(&self) -> bool {
+        let Participant { supply, work, .. } = &*self.participant;
+        let taken = work.emits.len() + work.creates.len() + work.others.len();
+        supply.short && taken < OPERATIONS_MAX
+    }
+
     fn let_go(&mut self) {
-        let failed = (self.failed || std::thread::panicking()) && !self.conflict;
+        // Not at once again: whatever is in the way is still there.
+        let short = self.is_short();
+        let later = self.conflict || short;
+        let failed = (self.failed || std::thread::panicking()) && !later;
         let Participant { region, supply, work, conflicts, .. } = &mut *self.participant;
         let held = std::iter::once(&self.held).chain(&work.others);
         let private = held.filter_map(|held| held.value);
@@ -562,7 +575,7 @@ impl Claim<'_> {
         let others = work.others.len();
         work.clear();
         let Held { slot, word, was_ready, .. } = self.held;
-        let parked = if self.conflict {
+        let parked = if later {
             let deferred = hand_back(region, slot, word, was_ready, SlotState::Queued);
             if deferred {
                 conflicts.defer(slot);
@@ -574,6 +587,8 @@ impl Claim<'_> {
         self.participant.taken.clear();
         if self.conflict {
             self.participant.count(Counter::Conflicts);
+        } else if short {
+            self.participant.count(Counter::OutOfRoom);
         }
         self.participant.count(if parked { Counter::Parked } else { Counter::GivenBack });
         self.participant.forget_claims(self.hint, others);

@@ -1,6 +1,7 @@
-//! Objects that were given back because another object of the same commit was in other hands.
+//! Objects that were given back because another object of the same commit was in other hands, or because there was no free
+//! block or slot for what they asked.
 //!
-//! They are offered again after a pause that doubles with each conflict in a row and has a random part, so
+//! They are offered again after a pause that doubles each time in a row and has a random part, so
 //! that two workers do not meet again and again. Meanwhile the slot is `Queued` (or `Ready`): its hint is
 //! owed. If this process dies owing it, the sweeper gives it.
 

@@ -60,11 +60,13 @@ pub enum Counter {
     DroppedOldest,
     /// Times that a port stopped reading because there was no room.
     Held,
+    /// Claims given back because there was no free block or slot for what they asked.
+    OutOfRoom,
 }
 
 impl Counter {
     /// Every counter with the name it has in reports.
-    pub const ALL: [(Counter, &'static str); 28] = [
+    pub const ALL: [(Counter, &'static str); 29] = [
         (Counter::Claims, "claims"),
         (Counter::Commits, "commits"),
         (Counter::GivenBack, "given_back"),
@@ -93,5 +95,6 @@ impl Counter {
         (Counter::DroppedNewest, "dropped_newest"),
         (Counter::DroppedOldest, "dropped_oldest"),
         (Counter::Held, "held"),
+        (Counter::OutOfRoom, "out_of_room"),
     ];
 }

@@ -11,8 +11,8 @@ use crate::region::Region;
 use crate::value::{set_placing, value_block};
 use crate::words::SlotWord;
 
-/// The longest timer, 146 years: whoever adds a clock to what is left does not overflow.
-const TIMER_MAX_NS: u64 = u64::MAX >> 2;
+/// The longest timer: 146 years, so that sums of it and a clock are times.
+const TIMER_MAX_NS: u64 = u64::MAX / 4;
 
 /// What becomes of the object's timer.
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +80,7 @@ impl Held {
     }
 
     pub(crate) fn set_timer(&mut self, after: Duration) {
+        // Whoever asks may be far away, and ask for anything.
         let after = u64::try_from(after.as_nanos()).unwrap_or(TIMER_MAX_NS).min(TIMER_MAX_NS);
         self.timer = Timer::At((monotonic_ns() + after).max(1));
     }

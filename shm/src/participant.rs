@@ -346,6 +346,12 @@ impl Participant {
         take_block(&self.region, &mut self.supply, bytes).map(|block| block.index)
     }
 
+    /// When the next of the objects that were given back with a pause is to be offered again. Who does not sleep by
+    /// [`wait_ready`](Self::wait_ready) wakes by then and claims, or arms a queue's bell: that offers it.
+    pub fn next_offer(&self) -> Option<Duration> {
+        self.conflicts.next_due()
+    }
+
     /// Sleeps until the queue's doorbell rings or `timeout` passes. True if there may be something.
     pub fn wait_ready(&mut self, queue: QueueId, timeout: Duration) -> bool {
         let bell = Bell::Queue(queue);

@@ -188,6 +188,8 @@ pub(crate) struct Supply {
     retired: std::collections::VecDeque<(u64, u32)>,
     /// Of these, what was gathered while somebody read it.
     read: Vec<u32>,
+    /// Since the present claim was begun there was no free block or slot for it once.
+    pub(crate) short: bool,
 }
 
 impl Supply {
@@ -216,6 +218,7 @@ impl Supply {
             slots: source(map.slot_bitmap().len(), geometry.slots),
             retired: std::collections::VecDeque::new(),
             read: Vec::new(),
+            short: false,
         }
     }
 
@@ -264,7 +267,8 @@ impl Supply {
     }
 
     /// Notes that nobody has a block for `bytes`.
-    pub(crate) fn refused_block(&self, map: &Map, bytes: usize) {
+    pub(crate) fn refused_block(&mut self, map: &Map, bytes: usize) {
+        self.short = true;
         let classes = &map.layout().classes;
         if let Some(fits) = classes.iter().position(|class| class.payload_bytes as usize >= bytes) {
             map.usage().classes[fits].refuse(self.kind);
@@ -351,6 +355,7 @@ impl Supply {
         let Source { cursor, turn, quota } = &mut self.slots;
         if let Err(Short { free, reserve }) = quota.grant(1, marks, bitmap, total) {
             marks.refuse(self.kind);
+            self.short = true;
             return Err(OutOf::SlotsReserved { free, reserve });
         }
         while let Some(index) = take_bit(bitmap, cursor) {
@@ -374,6 +379,7 @@ impl Supply {
             }
         }
         marks.refuse(self.kind);
+        self.short = true;
         Err(OutOf::Slots { slots: total })
     }
 

@@ -18,6 +18,7 @@ pub struct SuspendedClaim {
     held: Held,
     hint: u8,
     conflict: bool,
+    short: bool,
     taken: Vec<u32>,
     work: Work,
 }
@@ -57,6 +58,7 @@ impl Claim<'_> {
             held,
             hint: self.hint,
             conflict: self.conflict,
+            short: participant.supply.short,
             taken: std::mem::take(&mut participant.taken),
             work: std::mem::take(&mut participant.work),
         }
@@ -69,9 +71,10 @@ impl Participant {
     /// # Panics
     /// If another participant has suspended it.
     pub fn resume(&mut self, claim: SuspendedClaim) -> Claim<'_> {
-        let SuspendedClaim { seat, role, held, hint, conflict, taken, work } = claim;
+        let SuspendedClaim { seat, role, held, hint, conflict, short, taken, work } = claim;
         assert_eq!(seat, self.seat, "a claim is resumed by the participant that has suspended it");
         self.suspended -= 1;
+        self.supply.short = short;
         self.taken = taken;
         self.work = work;
         Claim::again(self, role, held, hint, conflict)

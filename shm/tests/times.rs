@@ -160,3 +160,22 @@ fn histograms_outlive_every_process() {
     next.claim(work).expect("ready").commit().expect("nobody is in the way");
     assert_eq!(observed.times().claim.len(), 3);
 }
+
+/// Goal: a timer beyond all days is a very long one, whoever asks for it.
+#[test]
+fn the_longest_timer_is_not_due() {
+    let test = TestRegion::new(&small());
+    let work = test.region.queue("work").expect("queue");
+    let mut port = test.region.join(Kind::Port, "port").expect("a seat");
+    let mut worker = test.region.join(Kind::Worker, "worker").expect("a seat");
+    send(&mut port, Some(b"a"), b"x");
+    for after in [Duration::MAX, Duration::from_nanos(u64::MAX)] {
+        let mut claim = worker.claim(work).expect("ready");
+        claim.set_timer(after);
+        claim.stay_ready();
+        claim.commit().expect("nobody is in the way");
+        let deadline = test.region.find(work, b"a").expect("the object").deadline;
+        assert!(deadline.is_some_and(|at| at > u64::MAX / 8), "{deadline:?}");
+    }
+    assert!(!worker.claim(work).expect("it stays ready").timer_due());
+}

@@ -34,6 +34,9 @@ pub(crate) struct Options {
     /// Wait by polling instead of sleeping
     #[arg(long)]
     busy_poll: bool,
+    /// Commits of `remote` that are unanswered at once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    inflight: Option<u16>,
     /// Whom `failover` kills: primary or node
     #[arg(long, default_value = "primary")]
     victim: String,
@@ -75,6 +78,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
         objects: options.objects,
         size: options.size,
         busy_poll: options.busy_poll,
+        inflight: options.inflight,
         victim,
         frozen: options.frozen,
         gib: options.gib,

@@ -1,7 +1,7 @@
 //! The demo's client: an open-loop load in a process of its own, and a check of every answer.
 //!
-//! It is told two words on stdin: `go`, and `mark NS SIDE` right after something was killed. It
-//! reports on stdout, one JSON object a line: `ready`, `progress`, `result`.
+//! It is told words on stdin: `go`; `mark NS SIDE` right after something was killed; `end`, where the load is to end before its
+//! time. It reports on stdout, one JSON object a line: `ready`, `progress`, `answered` (after a kill), `result`.
 
 mod latency;
 mod ledger;
@@ -82,6 +82,7 @@ struct Client {
     ledger: Ledger,
     latency: Latency,
     go: bool,
+    over: bool,
     killed_side: Option<u8>,
     noted: VecDeque<(u64, u8)>,
 }
@@ -105,6 +106,7 @@ impl Client {
             ledger: Ledger::new(options.objects, monotonic_ns()),
             latency: Latency::new(),
             go: false,
+            over: false,
             killed_side: None,
             noted: VecDeque::new(),
         })
@@ -126,7 +128,7 @@ impl Client {
         let due_ns = |index: u64| start_ns + index * SECOND_NS / rate;
         let mut index = 0;
         let mut progress_ns = start_ns + SECOND_NS;
-        while index < total && !self.orphaned() {
+        while index < total && !self.over && !self.orphaned() {
             let now_ns = monotonic_ns();
             while index < total && due_ns(index) <= now_ns {
                 let target = self.target(index);
@@ -192,6 +194,9 @@ impl Client {
         }
         if self.noted.len() < ANSWERS_NOTED {
             self.noted.push_back((now_ns, answer.side()));
+            if self.noted.len() == ANSWERS_NOTED {
+                self.tell_noted();
+            }
         }
         if let Some(answered) = self.ledger.answer(answer) {
             self.latency.record(answered, now_ns);
@@ -203,6 +208,7 @@ impl Client {
             let mut words = line.split_ascii_whitespace();
             match (words.next(), words.next(), words.next()) {
                 (Some("go"), None, None) => self.go = true,
+                (Some("end"), None, None) => self.over = true,
                 (Some("mark"), Some(at_ns), Some(side)) => {
                     let Ok(at_ns) = at_ns.parse() else { continue };
                     self.latency.mark(at_ns);
@@ -211,6 +217,15 @@ impl Client {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Tells of the answers after a kill, once.
+    fn tell_noted(&mut self) {
+        if self.killed_side.take().is_some() {
+            let noted: Vec<_> =
+                self.noted.iter().map(|(at_ns, side)| json!([at_ns, side])).collect();
+            self.say(json!({"event": "answered", "answers": noted}));
         }
     }
 
@@ -232,10 +247,7 @@ impl Client {
         let unanswered = self.ledger.unanswered();
         self.ledger.give_up();
         let tally = self.ledger.tally();
-        let noted: Vec<_> = match self.killed_side {
-            Some(_) => self.noted.iter().map(|(at_ns, side)| json!([at_ns, side])).collect(),
-            None => Vec::new(),
-        };
+        self.tell_noted();
         self.say(json!({
             "event": "result",
             "acked": tally.acked, "repeats": tally.repeats, "unanswered": unanswered,
@@ -244,7 +256,6 @@ impl Client {
             "objects_served_by_several": self.ledger.served_by_several(),
             "answers_by_worker": self.ledger.by_worker(),
             "latency": self.latency.report(),
-            "answers_after_kill": noted,
         }));
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 
 use serde_json::{Value, json};
 
-use super::timeline::Timeline;
+use super::timeline::{Failover, Timeline};
 use super::verdict::{Findings, Verdict};
 use crate::report::{Failure, print_data};
 
@@ -61,6 +61,15 @@ impl Progress {
     }
 }
 
+fn in_parts(failover: Failover) -> Value {
+    json!({
+        "detect_us": failover.detect_us,
+        "promote_us": failover.promote_us,
+        "first_output_us": failover.first_output_us,
+        "total_us": failover.total_us,
+    })
+}
+
 /// Everything that is told at the end.
 #[derive(Clone, Debug)]
 pub(super) struct Report {
@@ -69,6 +78,8 @@ pub(super) struct Report {
     pub(super) verdict: Verdict,
     pub(super) reasons: Vec<String>,
     pub(super) timeline: Timeline,
+    /// One for each kill, in their order.
+    pub(super) failovers: Vec<Failover>,
     pub(super) repeats: u64,
     pub(super) latency: Value,
 }
@@ -95,12 +106,8 @@ impl Report {
             "lost": findings.lost,
             "duplicated": findings.duplicated,
             "diverged": findings.diverged,
-            "failover": failover.map(|failover| json!({
-                "detect_us": failover.detect_us,
-                "promote_us": failover.promote_us,
-                "first_output_us": failover.first_output_us,
-                "total_us": failover.total_us,
-            })),
+            "failover": failover.map(in_parts),
+            "failovers": self.failovers.iter().copied().map(in_parts).collect::<Vec<_>>(),
             "solo_us": self.since_kill(self.timeline.solo_ns),
             "restarted_us": self.since_kill(self.timeline.restarted_ns),
             "protected_again_us": self.since_kill(self.timeline.protected_ns),
@@ -150,6 +157,20 @@ impl Report {
         moments.sort_unstable();
         for (at_us, what) in moments {
             writeln!(text, "  {:>10}  {what}", micros(at_us))?;
+        }
+
+        if self.failovers.len() > 1 {
+            let mut totals: Vec<u64> = self.failovers.iter().map(|each| each.total_us).collect();
+            totals.sort_unstable();
+            let at = |share: f64| micros(totals[((totals.len() - 1) as f64 * share) as usize]);
+            writeln!(
+                text,
+                "  the last of {} kills; from kill to first answer: p50 {}, p99 {}, max {}",
+                totals.len(),
+                at(0.5),
+                at(0.99),
+                at(1.0)
+            )?;
         }
 
         writeln!(text, "\nlatency    requests       p50       p90       p99     p99.9       max")?;
@@ -232,6 +253,7 @@ mod tests {
                 first_output_ns: Some(6_000_000),
                 ..Timeline::default()
             },
+            failovers: Vec::new(),
             repeats: 0,
             latency: json!({"all": {"p50": 100, "p99": 200, "p999": 300, "max": 5_000}}),
         }
@@ -267,6 +289,17 @@ mod tests {
         let mut report = report();
         report.timeline.promoted_ns = None;
         assert!(report.json()["failover"].is_null());
+    }
+
+    #[test]
+    fn several_kills_are_told_together() {
+        let mut report = report();
+        let of = |total_us| Failover { detect_us: 1, promote_us: 1, first_output_us: 1, total_us };
+        report.failovers = vec![of(4_000), of(2_000), of(3_000)];
+        assert_eq!(report.json()["failovers"][1]["total_us"], 2_000);
+        let line =
+            "the last of 3 kills; from kill to first answer: p50 3.00 ms, p99 3.00 ms, max 4.00 ms";
+        assert!(report.text().contains(line), "{}", report.text());
     }
 
     #[test]

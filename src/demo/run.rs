@@ -30,6 +30,10 @@ const END_PATIENCE: Duration = Duration::from_secs(40);
 const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
 /// From a kill to its victims' being gone: a tenth of a second for each GiB that they map, with room.
 const GONE_PATIENCE: Duration = Duration::from_secs(15);
+/// Between two kills, after the pair is protected again.
+const STEADY: Duration = Duration::from_millis(200);
+/// A load that is told when to end.
+const SECONDS_MAX: u32 = 86_400;
 /// Workers of each side.
 const WORKERS: usize = 2;
 
@@ -46,10 +50,13 @@ pub(super) struct Demo<'o> {
     client: Option<Child>,
     client_ready: bool,
     result: Option<Value>,
-    joiner: Option<Child>,
+    /// The third worker, and its side.
+    joiner: Option<(Child, Member)>,
     /// Port and workers, where they share memory with neither side.
     far: Far,
     timeline: Timeline,
+    /// Those of the kills before.
+    earlier: Vec<Timeline>,
     killed: Option<Member>,
     /// Processes that were killed.
     dying: Vec<i32>,
@@ -82,6 +89,7 @@ impl<'o> Demo<'o> {
             joiner: None,
             far: Far::default(),
             timeline: Timeline::default(),
+            earlier: Vec::new(),
             killed: None,
             dying: Vec::new(),
             mishaps: Vec::new(),
@@ -103,7 +111,17 @@ impl<'o> Demo<'o> {
         self.restart_side()?;
         self.run_until(begin + load.mul_f64(0.6))?;
         self.join_worker()?;
+        for _ in 1..self.options.kills {
+            self.kill_again()?;
+        }
+        if self.options.kills > 1 {
+            self.settle_failover()?;
+            // What was started last has its share as well.
+            self.run_until(Instant::now() + STEADY * 3)?;
+            self.tell_client("end");
+        }
 
+        let load = if self.options.kills > 1 { Duration::ZERO } else { load };
         let patience = Instant::now() + load + END_PATIENCE;
         self.pump_until(patience, |demo| demo.result.is_some())?;
         if self.result.is_none() {
@@ -153,7 +171,7 @@ impl<'o> Demo<'o> {
             "demo-client".to_owned(),
             format!("--service={}", self.plan.service),
             format!("--rate={}", options.rate),
-            format!("--seconds={}", options.seconds),
+            format!("--seconds={}", if options.kills > 1 { SECONDS_MAX } else { options.seconds }),
             format!("--objects={}", options.objects),
         ];
         self.client = Some(Program::ours("client", arguments)?.heard().told().start()?);
@@ -184,6 +202,13 @@ impl<'o> Demo<'o> {
             Victim::Frozen => (Signal::SIGSTOP, "stop"),
             _ => (Signal::SIGKILL, "kill -9"),
         };
+        // It is of that side as well.
+        let mut pids: Vec<i32> = pids;
+        if matches!(self.options.kill, Victim::Primary | Victim::Frozen)
+            && let Some((joiner, _)) = self.joiner.as_ref().filter(|(_, side)| *side == victim)
+        {
+            pids.push(joiner.pid());
+        }
         self.killed = Some(victim);
         self.far.expect_the_end_of(&pids);
         let killed_ns = monotonic_ns();
@@ -204,13 +229,35 @@ impl<'o> Demo<'o> {
         self.dying = pids;
     }
 
+    /// The next kill, once the pair has got over the one before.
+    fn kill_again(&mut self) -> Result<(), Failure> {
+        self.settle_failover()?;
+        self.run_until(Instant::now() + STEADY)?;
+        self.earlier.push(std::mem::take(&mut self.timeline));
+        self.kill();
+        if self.options.kill.fails_over() {
+            self.must("the other node answers", |demo| demo.timeline.failover().is_some())?;
+        }
+        self.restart_side()?;
+        match &self.joiner {
+            None if !self.options.remote => self.join_worker(),
+            _ => Ok(()),
+        }
+    }
+
     /// Whoever looked after a killed side died with it: it is ours to start it again.
     fn restart_side(&mut self) -> Result<(), Failure> {
         let Some(killed) = self.killed else { return Ok(()) };
         self.end_frozen();
         // They hold their addresses until the kernel has taken their memory apart.
         let until = Instant::now() + GONE_PATIENCE;
-        self.pump_until(until, |demo| !demo.dying.iter().any(|pid| holds_anything(*pid)))?;
+        self.pump_until(until, |demo| {
+            let supervisor = demo.sides[usize::from(killed == Member::B)].supervisor.as_ref();
+            let joiner = demo.joiner.as_ref().map(|(joiner, _)| joiner);
+            let mut ours = supervisor.into_iter().chain(joiner);
+            let is_buried = !ours.any(|child| demo.dying.contains(&child.pid()));
+            is_buried && !demo.dying.iter().any(|pid| holds_anything(*pid))
+        })?;
         let side = &mut self.sides[usize::from(killed == Member::B)];
         if side.supervisor.is_none() {
             side.start(&self.plan)?;
@@ -227,7 +274,7 @@ impl<'o> Demo<'o> {
         let side = &mut self.sides[usize::from(killed == Member::B)];
         if side.is_frozen {
             side.is_frozen = false;
-            for pid in side.all_pids() {
+            for pid in side.all_pids().into_iter().chain(self.dying.iter().copied()) {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
         }
@@ -250,22 +297,15 @@ impl<'o> Demo<'o> {
             format!("--side={}", primary.letter()),
             format!("--region={}", self.plan.region(primary)),
         ];
-        self.joiner = Some(Program::ours("third worker", arguments)?.start()?);
+        self.joiner = Some((Program::ours("third worker", arguments)?.start()?, primary));
         self.progress.say(&format!("a third worker joins on side {}", primary.letter()));
         Ok(())
     }
 
     /// What was lost comes back by itself, and brings protection back.
     fn settle_failover(&mut self) -> Result<(), Failure> {
-        let Some(killed) = self.killed else { return Ok(()) };
-        let answers: Vec<(u64, u8)> = self
-            .result
-            .iter()
-            .flat_map(|result| result["answers_after_kill"].as_array().into_iter().flatten())
-            .filter_map(|pair| Some((pair[0].as_u64()?, u8::try_from(pair[1].as_u64()?).ok()?)))
-            .collect();
-        if self.options.kill.fails_over() {
-            self.timeline.note_answers(&answers, killed);
+        if self.killed.is_none() {
+            return Ok(());
         }
         if !matches!(self.options.kill, Victim::Worker | Victim::Port) {
             let until = Instant::now() + END_PATIENCE;
@@ -282,13 +322,15 @@ impl<'o> Demo<'o> {
         let until = Instant::now() + SETTLE_PATIENCE;
         let mut look = self.look(serving);
         let (remote, objects) = (self.options.remote, self.options.objects);
+        // After several kills the third is on the side that it was started on.
+        let expected = if self.options.kills > 1 { WORKERS } else { WORKERS + 1 };
         // What was killed may still be on its way back.
         let is_settled = |look: &Result<Look, String>| {
             look.as_ref().is_ok_and(|look| {
-                let workers = if remote { WORKERS + 1 } else { look.workers.len() };
+                let workers = if remote { expected } else { look.workers.len() };
                 Some(look.blocks_in_use) == blocks_start
                     && look.objects == u64::from(objects)
-                    && workers > WORKERS
+                    && workers >= expected
             })
         };
         while !is_settled(&look) && Instant::now() < until {
@@ -321,13 +363,18 @@ impl<'o> Demo<'o> {
             blocks_in_use: blocks_start.zip(blocks_end),
             objects_end,
             workers,
-            workers_expected: WORKERS + 1,
+            workers_expected: expected,
             failover_expected: self.options.kill.fails_over(),
-            failed_over: self.timeline.failover().is_some(),
+            failed_over: self.timelines().all(|timeline| timeline.failover().is_some()),
             mishaps: self.mishaps.clone(),
         };
         self.result = Some(result);
         Ok(findings)
+    }
+
+    /// One for each kill.
+    fn timelines(&self) -> impl Iterator<Item = &Timeline> {
+        self.earlier.iter().chain([&self.timeline])
     }
 
     pub(super) fn report(
@@ -343,6 +390,7 @@ impl<'o> Demo<'o> {
             verdict,
             reasons,
             timeline: self.timeline,
+            failovers: self.timelines().filter_map(Timeline::failover).collect(),
             repeats: result["repeats"].as_u64().unwrap_or(0),
             latency: result["latency"].clone(),
         }
@@ -354,7 +402,7 @@ impl<'o> Demo<'o> {
         self.end_frozen();
         let mut running: Vec<Child> = Vec::new();
         running.extend(self.client.take());
-        running.extend(self.joiner.take());
+        running.extend(self.joiner.take().map(|(joiner, _)| joiner));
         running.append(&mut self.far.workers);
         running.extend(self.far.port.take());
         running.extend(self.sides.iter_mut().filter_map(|side| side.supervisor.take()));
@@ -558,6 +606,17 @@ impl<'o> Demo<'o> {
         match event["event"].as_str() {
             Some("ready") => self.client_ready = event["unanswered"] == 0,
             Some("progress") => self.progress.load(&event),
+            Some("answered") => {
+                let answers = event["answers"].as_array().into_iter().flatten();
+                let answers: Vec<(u64, u8)> = answers
+                    .filter_map(|pair| {
+                        Some((pair[0].as_u64()?, u8::try_from(pair[1].as_u64()?).ok()?))
+                    })
+                    .collect();
+                if let Some(killed) = self.killed.filter(|_| self.options.kill.fails_over()) {
+                    self.timeline.note_answers(&answers, killed);
+                }
+            }
             Some("result") => self.result = Some(event),
             _ => {}
         }
@@ -590,9 +649,14 @@ impl<'o> Demo<'o> {
             }
         }
         self.far.bury(&self.plan.far_config(), &mut self.mishaps)?;
-        if let Some(status) = ended(&mut self.joiner) {
+        if let Some((joiner, _)) = &mut self.joiner
+            && let Some(status) = joiner.ended()
+        {
+            if !self.dying.contains(&joiner.pid()) {
+                let how = describe(status);
+                self.mishaps.push(format!("the third worker ended by itself: {how}"));
+            }
             self.joiner = None;
-            self.mishaps.push(format!("the third worker ended by itself: {}", describe(status)));
         }
         Ok(())
     }

@@ -64,6 +64,9 @@ pub struct Config {
     pub mode: Mode,
     /// Ports whose packets may leave ahead of the acks.
     pub bounds: Vec<Bound>,
+    /// The queue whose objects are written by commits of which somebody outside waits to hear: such a commit closes a batch as a
+    /// packet does.
+    pub awaited_queue: Option<u16>,
     /// A number that two nodes share only if their ports have the same modes.
     pub modes: u64,
     /// How long things may take.
@@ -90,6 +93,7 @@ impl Config {
             by_hand: false,
             mode: Mode::Sync,
             bounds: Vec::new(),
+            awaited_queue: None,
             modes: 0,
             timing: Timing::default(),
             limits: Limits::default(),

@@ -143,7 +143,8 @@ impl Core {
     pub fn new(config: Config, now: Tick) -> Result<Core, ConfigError> {
         config.check()?;
         let mut core = Core {
-            open: OpenBatch::new(config.slots, config.limits.batch_bytes),
+            open: OpenBatch::new(config.slots, config.limits.batch_bytes)
+                .awaiting(config.awaited_queue),
             history: config.history.clone(),
             ahead: Ahead::new(&config.bounds),
             config,

@@ -256,7 +256,7 @@ impl Core {
         let Role::Primary(primary) = &self.role else {
             return;
         };
-        let prompt = self.open.has_packets()
+        let prompt = self.open.is_awaited()
             && primary.window.len() < self.config.limits.prompt_batches as usize;
         let due = self.close_due(primary).is_some_and(|due| now >= due);
         if !self.open.is_complete() || !(prompt || due) {

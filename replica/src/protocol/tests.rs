@@ -320,6 +320,19 @@ fn a_batch_goes_at_once_when_a_packet_waits_and_else_with_the_period() {
     assert_eq!(pair.hosts[0].batches, before + 2 + prompt, "so many are in flight");
 }
 
+/// Goal: a commit of which somebody waits to hear goes at once, as one with a packet does; others of the same pair do not.
+#[test]
+fn a_batch_goes_at_once_when_somebody_waits_to_hear() {
+    for (queue, at_once) in [(None, 0), (Some(0), 1), (Some(1), 0)] {
+        let mut pair = Pair::in_sync(|config| config.awaited_queue = queue);
+        let before = pair.hosts[0].batches;
+        pair.commit(1, false);
+        assert_eq!(pair.hosts[0].batches, before + at_once, "{queue:?}");
+        pair.run_for(2);
+        assert_eq!(pair.hosts[0].released, Seq::new(1, 1));
+    }
+}
+
 #[test]
 fn an_idle_pair_sends_its_table_and_is_not_busy() {
     let mut pair = Pair::in_sync(|_| {});

@@ -50,6 +50,12 @@ pub enum ViewError {
     /// Number zero stands for "no view".
     #[error("a view has number 0")]
     NumberZero,
+    /// A view has one form only.
+    #[error("byte {at} of a view has no meaning there and is not zero")]
+    Rest {
+        /// The first such byte.
+        at: u8,
+    },
 }
 
 impl View {
@@ -125,6 +131,12 @@ impl View {
         let number = word(0);
         if number == 0 {
             return Err(ViewError::NumberZero);
+        }
+        // What nobody reads must say nothing: two views that are equal have equal bytes.
+        let second = if bytes[11] == 1 { 12..13 } else { 0..0 };
+        let incarnation = if bytes[11] == 1 { 24..Self::BYTES } else { 0..0 };
+        if let Some(at) = second.chain(13..16).chain(incarnation).find(|&at| bytes[at] != 0) {
+            return Err(ViewError::Rest { at: at as u8 });
         }
         let epoch = u16::from_le_bytes([bytes[8], bytes[9]]);
         let primary = Member { node: NodeId(bytes[10]), incarnation: word(16) };
@@ -204,6 +216,15 @@ mod tests {
         assert_eq!(with(11, 0), Err(ViewError::Members { count: 0 }));
         assert_eq!(with(11, 3), Err(ViewError::Members { count: 3 }));
         assert_eq!(with(12, 1), Err(ViewError::Twice { node: 1 }));
+        for at in 13..16 {
+            assert_eq!(with(at, 1), Err(ViewError::Rest { at: at as u8 }));
+        }
+        let alone = View::alone(7, 3, A).to_bytes();
+        for at in [12, 13, 14, 15, 24, 31] {
+            let mut bytes = alone;
+            bytes[at] = 1;
+            assert_eq!(View::from_bytes(&bytes), Err(ViewError::Rest { at: at as u8 }));
+        }
     }
 
     #[test]

@@ -29,6 +29,8 @@ const KEEP_ALIVE: Duration = Duration::from_millis(150);
 /// What one worker may have on its way to a gateway, before it is looked at.
 const RECEIVE_WINDOW_BYTES: u32 = 1 << 20;
 const SEND_WINDOW_BYTES: u64 = 8 << 20;
+/// What a gateway keeps for one worker until it has arrived: a worker may have many connections, and read none of them.
+const GATEWAY_SEND_WINDOW_BYTES: u64 = 1 << 20;
 
 /// An end that answers workers, on one address. To be called inside a tokio runtime.
 ///
@@ -38,7 +40,9 @@ pub fn server(listen: SocketAddr, credentials: &Credentials) -> Result<Endpoint,
     let crypto = credentials.server_config(Expect::worker(), PROTOCOL).map_err(tls)?;
     let crypto = QuicServerConfig::try_from(crypto).map_err(no_cipher)?;
     let mut server = ServerConfig::with_crypto(Arc::new(crypto));
-    server.transport_config(Arc::new(transport(listen, None))).migration(false);
+    let mut transport = transport(listen, None);
+    transport.send_window(GATEWAY_SEND_WINDOW_BYTES);
+    server.transport_config(Arc::new(transport)).migration(false);
     endpoint(listen, credentials, Some(server))
 }
 

@@ -17,7 +17,8 @@ use crate::tls::{Channel, ChannelError, Credentials};
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const SEND_WITHIN: Duration = Duration::from_millis(100);
 const RETRY_MIN: Duration = Duration::from_millis(10);
-const RETRY_MAX: Duration = Duration::from_millis(500);
+/// A peer that has just come back is watched before it can be killed again: until then only its silence tells of its death.
+const RETRY_MAX: Duration = Duration::from_millis(40);
 /// After a refusal that no retry will cure, such as another pair's certificate.
 const RETRY_REFUSED: Duration = Duration::from_secs(5);
 

@@ -91,6 +91,10 @@ pub struct OpenBatch {
     recording: bool,
     /// Whether something is recorded beyond the last watermark, perhaps a part of a commit.
     ragged: bool,
+    /// Somebody waits to hear of commits that write to this queue.
+    awaited_queue: Option<u16>,
+    /// One of them is recorded.
+    awaited: bool,
 }
 
 impl OpenBatch {
@@ -103,7 +107,15 @@ impl OpenBatch {
             seal_bytes: seal_bytes.min(1 << 20),
             recording: false,
             ragged: false,
+            awaited_queue: None,
+            awaited: false,
         }
+    }
+
+    /// Somebody waits to hear of commits that write to this queue: they are not kept waiting for others.
+    pub(crate) fn awaiting(mut self, queue: Option<u16>) -> OpenBatch {
+        self.awaited_queue = queue;
+        self
     }
 
     /// Records a change. A slot outside the geometry, or an object larger than can be, is a bug of
@@ -114,7 +126,11 @@ impl OpenBatch {
         }
         self.ragged = true;
         let slot = match change {
-            Change::Put(PutRef { slot, .. }) | Change::Remove { slot, .. } => slot,
+            Change::Put(PutRef { slot, queue, .. }) => {
+                self.awaited |= self.awaited_queue == Some(queue);
+                slot
+            }
+            Change::Remove { slot, .. } => slot,
         };
         let Some(&(tag, row)) = self.row_of.get(slot as usize) else {
             return false;
@@ -178,6 +194,7 @@ impl OpenBatch {
         self.recording = recording;
         self.ragged = false;
         self.rows.clear();
+        self.awaited = false;
         self.sealed.clear();
         self.next_tag();
     }
@@ -194,6 +211,7 @@ impl OpenBatch {
 
     pub(crate) fn take(&mut self) -> Rows {
         self.next_tag();
+        self.awaited = false;
         std::mem::take(&mut self.rows)
     }
 
@@ -211,8 +229,9 @@ impl OpenBatch {
         self.rows.is_empty()
     }
 
-    pub(crate) fn has_packets(&self) -> bool {
-        !self.rows.emits.is_empty()
+    /// Whether somebody waits for its acknowledgement: a packet, or who asked for a commit from afar.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.awaited || !self.rows.emits.is_empty()
     }
 
     fn next_tag(&mut self) {

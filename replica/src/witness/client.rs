@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
-use super::{FRAME_BYTES_MAX, FrameError, PROTOCOL, decode_answer, encode_question};
+use super::{FRAME_BYTES_MAX, PROTOCOL, decode_answer, encode_question};
 use crate::arbiter::{Arbiter, AttemptError, Question};
+use crate::frames::FrameError;
 use crate::pki::Expect;
 use crate::protocol::Answer;
 use crate::tls::{Channel, ChannelError, Credentials};

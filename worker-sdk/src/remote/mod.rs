@@ -28,6 +28,12 @@
 mod client;
 #[cfg(feature = "gateway")]
 pub mod gateway;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use super::client::fuzzing::Client;
+    pub use super::gateway::fuzzing::Gateway;
+}
 mod wire;
 
 pub use client::{

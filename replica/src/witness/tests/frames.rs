@@ -1,4 +1,4 @@
-//! Whatever bytes come: what is taken for a question or an answer is understood in the same way once it is written again.
+//! Whatever bytes come: what is taken for a question or an answer has the one form in which it is written.
 
 use super::super::*;
 use crate::protocol::{Member, NodeId};
@@ -7,14 +7,12 @@ fn look(frame: &[u8]) -> bool {
     let question = decode_question(frame);
     if let Ok(question) = &question {
         let written = encode_question(question);
-        let again = decode_question(&written).expect("we have written it");
-        assert_eq!((encode_question(&again), written.len()), (written, frame.len()));
+        assert_eq!(written, frame, "there is one form only");
     }
     let answer = decode_answer(frame);
     if let Ok((id, answer)) = &answer {
         let written = encode_answer(*id, Some(answer));
-        assert_eq!(decode_answer(&written).expect("we have written it"), (*id, *answer));
-        assert_eq!(written.len(), frame.len());
+        assert_eq!(written, frame, "there is one form only");
     }
     question.is_ok() || answer.is_ok()
 }

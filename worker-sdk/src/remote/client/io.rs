@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use hotpair_replica::quic::remote;
 use hotpair_replica::tls::Credentials;
-use quinn::{Endpoint, RecvStream, SendStream};
-use tokio::sync::Notify;
+use quinn::{ConnectionError, Endpoint, RecvStream, SendStream};
+use tokio::sync::{Notify, watch};
 use tokio::task::LocalSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout, timeout_at};
 
 use super::RemoteConfig;
 use super::session::{PathId, Session};
@@ -21,8 +21,9 @@ use crate::remote::wire::{FRAME_BYTES_MAX, Frames, WireError};
 const ATTEMPT: Duration = Duration::from_millis(500);
 const RETRY_MIN: Duration = Duration::from_millis(5);
 const RETRY_MAX: Duration = Duration::from_millis(200);
-/// After a refusal that no retry will cure.
-const RETRY_REFUSED: Duration = Duration::from_secs(2);
+/// After a refusal, which a retry hardly cures: the first pause, and the longest.
+const REFUSED_MIN: Duration = Duration::from_millis(100);
+const REFUSED_MAX: Duration = Duration::from_secs(60);
 const READ_BYTES: usize = 256 << 10;
 /// How long the last frames may take.
 const LINGER: Duration = Duration::from_millis(200);
@@ -125,6 +126,7 @@ pub(super) fn run(config: &RemoteConfig, paths: Vec<To>, shared: &Arc<Shared>) -
     let local = LocalSet::new();
     local.block_on(&runtime, async {
         let mut tasks = Vec::new();
+        let (stop, stopped) = watch::channel(false);
         let mut endpoints: Vec<Endpoint> = Vec::new();
         for (path, to) in paths.into_iter().enumerate() {
             let endpoint = remote::client(source_for(to.address.ip()), &config.credentials)
@@ -136,14 +138,19 @@ pub(super) fn run(config: &RemoteConfig, paths: Vec<To>, shared: &Arc<Shared>) -
                 endpoint,
                 credentials: config.credentials.clone(),
                 shared: Arc::clone(shared),
+                stopped: stopped.clone(),
             };
             tasks.push(tokio::task::spawn_local(keeper.keep()));
         }
         shared.stop.notified().await;
-        // What was just given back is written before the connections go.
-        tokio::task::yield_now().await;
-        sleep(Duration::from_millis(2)).await;
-        tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        // What was just given back is written, and the gateway has taken it, before the connections go.
+        stop.send_replace(true);
+        let until = tokio::time::Instant::now() + LINGER;
+        for task in &mut tasks {
+            if timeout_at(until, &mut *task).await.is_err() {
+                task.abort();
+            }
+        }
         for endpoint in &endpoints {
             endpoint.close(0u8.into(), b"the worker stops");
         }
@@ -164,6 +171,18 @@ fn source_for(to: IpAddr) -> SocketAddr {
     SocketAddr::new(any, 0)
 }
 
+/// Whether a connection has ended because the other side does not accept the certificate; and its words.
+fn unwanted(reason: &ConnectionError) -> Option<String> {
+    // Alerts of TLS, as codes of QUIC: RFC 9001, section 4.8.
+    const ALERTS: std::ops::Range<u64> = 0x100..0x200;
+    match reason {
+        ConnectionError::ConnectionClosed(close) => {
+            ALERTS.contains(&u64::from(close.error_code)).then(|| reason.to_string())
+        }
+        _ => None,
+    }
+}
+
 /// Keeps one path.
 struct Keeper {
     path: PathId,
@@ -171,38 +190,68 @@ struct Keeper {
     endpoint: Endpoint,
     credentials: Credentials,
     shared: Arc<Shared>,
+    /// The worker stops.
+    stopped: watch::Receiver<bool>,
 }
 
 impl Keeper {
     async fn keep(self) {
         let this = Rc::new(self);
-        let mut pause = RETRY_MIN;
+        let mut stopped = this.stopped.clone();
+        let (mut pause, mut refused_pause) = (RETRY_MIN, REFUSED_MIN);
         loop {
-            match timeout(ATTEMPT, this.connect()).await {
+            let connected = tokio::select! {
+                connected = timeout(ATTEMPT, this.connect()) => connected,
+                _ = stopped.wait_for(|&stopped| stopped) => return,
+            };
+            let refused = match connected {
                 Ok(Ok((connection, send, recv))) => {
-                    pause = RETRY_MIN;
                     this.shared.with(|session| session.connected(this.path));
                     let writing = tokio::task::spawn_local(Rc::clone(&this).write(send));
                     let ended = this.read(recv).await;
                     writing.abort();
                     connection.close(0u8.into(), b"");
-                    this.shared.with(|session| session.lost(this.path));
-                    this.shared.wake();
-                    if let Err(error) = ended {
-                        tracing::warn!(gateway = %this.to.address, %error, "the gateway makes no sense");
-                        pause = RETRY_REFUSED;
+                    let (welcomed, mut refused) =
+                        this.shared.with(|session| session.lost(this.path));
+                    if welcomed {
+                        pause = RETRY_MIN;
                     }
+                    // A gateway judges certificates when its worker believes to be connected already.
+                    if let Some(text) =
+                        connection.close_reason().and_then(|reason| unwanted(&reason))
+                    {
+                        this.shared.with(|session| session.unwanted(this.path, &text));
+                        refused = true;
+                    }
+                    this.shared.wake();
+                    if let Err(error) = &ended {
+                        tracing::warn!(gateway = %this.to.address, %error, "the gateway makes no sense");
+                    }
+                    refused || ended.is_err()
                 }
                 Ok(Err(error)) => {
                     tracing::debug!(gateway = %this.to.address, error, "not connected");
-                    if error.contains("certificate") {
-                        pause = RETRY_REFUSED;
+                    let refused = error.contains("certificate");
+                    if refused {
+                        this.shared.with(|session| session.unwanted(this.path, &error));
+                        this.shared.wake();
                     }
+                    refused
                 }
-                Err(_) => {}
+                Err(_) => false,
+            };
+            // Nobody is asked again and again what he has refused.
+            let wait = if refused { refused_pause } else { pause };
+            if refused {
+                refused_pause = (refused_pause * 2).min(REFUSED_MAX);
+            } else {
+                refused_pause = REFUSED_MIN;
+                pause = (pause * 2).min(RETRY_MAX);
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(RETRY_MAX);
+            tokio::select! {
+                () = sleep(wait) => {}
+                _ = stopped.wait_for(|&stopped| stopped) => return,
+            }
         }
     }
 
@@ -227,12 +276,23 @@ impl Keeper {
     }
 
     async fn write(self: Rc<Self>, mut send: SendStream) {
+        let mut stopped = self.stopped.clone();
         loop {
             let out = self.shared.with(|session| session.take_out(self.path));
-            if out.is_empty() {
-                self.shared.writers[self.path].notified().await;
-            } else if send.write_chunk(out.into()).await.is_err() {
-                return;
+            if !out.is_empty() {
+                if send.write_chunk(out.into()).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            if *stopped.borrow() {
+                // The gateway ends the connection when it has read to the end.
+                let _ = send.finish();
+                return std::future::pending().await;
+            }
+            tokio::select! {
+                () = self.shared.writers[self.path].notified() => {}
+                _ = stopped.changed() => {}
             }
         }
     }

@@ -1,5 +1,7 @@
 //! The worker's side: the same calls as [`crate::Space`], [`crate::Worker`] and [`crate::Job`], over the network.
 
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzzing;
 mod io;
 mod job;
 mod looking;

@@ -13,7 +13,8 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use super::super::wire::{
-    Effects, EffectsDraft, Event, JobView, Outcome, Refusal, Request, VERSIONS, encode_request,
+    Effects, EffectsDraft, Event, FRAME_BYTES_MAX, JobView, Outcome, Refusal, Request, VERSIONS,
+    WireError, encode_request,
 };
 use super::job::OwnedJob;
 use super::looking::Looks;
@@ -21,6 +22,9 @@ use super::worker::index;
 
 /// Names a commit of this worker: its place among the unanswered ones, and its number there.
 pub(super) type Ticket = (u16, u64);
+
+/// What may wait to be written to one gateway when it says something: all that a worker would ask for.
+const OUT_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
 
 /// Names a path: one address of one node.
 pub(super) type PathId = usize;
@@ -33,6 +37,10 @@ struct Path {
     is_port: bool,
     serving: Option<u16>,
     out: Vec<u8>,
+    /// Its gateway has said that this worker is not wanted.
+    refused: bool,
+    /// It does not even connect, because the certificates do not go together.
+    unwanted: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -174,10 +182,20 @@ impl Session {
         self.send(path, &Request::Hello { oldest, newest });
     }
 
-    /// A path is gone.
-    pub(super) fn lost(&mut self, path: PathId) {
-        self.paths[path] = Path::default();
+    /// A path is gone. Whether its gateway had welcomed this worker, and whether it has sent it away.
+    pub(super) fn lost(&mut self, path: PathId) -> (bool, bool) {
+        let Path { welcomed, refused, .. } = std::mem::take(&mut self.paths[path]);
         self.choose();
+        (welcomed, refused)
+    }
+
+    /// A path does not come about, and will not until somebody changes certificates. When that is true of all of them, whoever
+    /// waits is told.
+    pub(super) fn unwanted(&mut self, path: PathId, text: &str) {
+        self.paths[path].unwanted = Some(text.to_owned());
+        if self.paths.iter().all(|path| path.unwanted.is_some()) {
+            self.refused = Some(text.to_owned());
+        }
     }
 
     /// What is to be written by a path.
@@ -225,11 +243,7 @@ impl Session {
     }
 
     /// Takes a frame of a gateway.
-    pub(super) fn handle(
-        &mut self,
-        path: PathId,
-        frame: &[u8],
-    ) -> Result<(), super::super::wire::WireError> {
+    pub(super) fn handle(&mut self, path: PathId, frame: &[u8]) -> Result<(), WireError> {
         match Event::decode(frame)? {
             Event::Welcome { queues, ports, lanes, .. } => {
                 let own = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
@@ -283,6 +297,7 @@ impl Session {
             }
             Event::Refused { text } => {
                 self.refused = Some(text.to_owned());
+                self.paths[path].refused = true;
                 tracing::warn!(text, "a gateway sends this worker away");
             }
             // Of a path that is worked by no more.
@@ -292,6 +307,12 @@ impl Session {
             | Event::Packet { .. }
             | Event::State { .. }
             | Event::Rested => {}
+        }
+        // What it is told, and does not read, is not kept without end.
+        let (found, max) = (self.paths[path].out.len(), OUT_BYTES_MAX);
+        if found > max {
+            let what = "what the gateway has not read";
+            return Err(WireError::Value { what, found: found as u64, max: max as u64 });
         }
         Ok(())
     }
@@ -389,7 +410,8 @@ impl Session {
 
     fn got(&mut self, job: &JobView<'_>) {
         self.asked = self.asked.saturating_sub(1);
-        if self.busy {
+        // Never more than were asked for, whatever the gateway says.
+        if self.busy && self.jobs.len() < self.prefetch as usize {
             let node = self.member().unwrap_or_default().to_owned();
             self.jobs.push_back(OwnedJob::new(job, self.activation, node));
         } else {
@@ -420,6 +442,12 @@ impl Session {
     pub(super) fn last_job(&mut self, asked: u64) -> Option<Option<OwnedJob>> {
         let job = self.jobs.pop_front();
         (job.is_some() || self.rests.1 >= asked).then_some(job)
+    }
+
+    /// Jobs that wait to be taken up.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn waiting(&self) -> usize {
+        self.jobs.len()
     }
 
     /// Nobody waits any more: what comes, or has come, is for others.

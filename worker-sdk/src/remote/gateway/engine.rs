@@ -20,6 +20,7 @@ use super::commit::{Done, also_refusal, carry_out, commit_refusal};
 use super::port::FarPort;
 use super::receipt::{self, Receipt};
 use super::session::{Attached, InHand, Lane, Session, SessionId, Wants};
+use super::shares::{Host, Shares};
 use super::watch::Looks;
 use super::{Limits, Stats};
 use crate::remote::wire::{
@@ -27,7 +28,19 @@ use crate::remote::wire::{
 };
 
 /// Frames that wait to be written to one worker, in bytes: beyond it nothing is claimed or read for it.
-pub(super) const OUT_BYTES_MAX: usize = 1 << 20;
+pub(super) const OUT_BYTES_MAX: usize = 256 << 10;
+
+/// The same for the connections of one host together: beyond it nothing is claimed for any of them.
+const HOST_OUT_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes of jobs in one turn, before others have theirs.
+const TURN_BYTES_MAX: usize = 1 << 20;
+
+/// Receipts that cannot be written are looked at again after this time.
+const RECEIPTS_PAUSE: Duration = Duration::from_millis(5);
+
+/// Of a region's objects so many may be receipts: one in four.
+const RECEIPTS_PART: u32 = 4;
 
 /// An answer that waits for its release.
 #[derive(Debug)]
@@ -64,12 +77,14 @@ pub(crate) struct Engine {
     answers: VecDeque<Answer>,
     pub(super) looks: Looks,
     /// Whose turn it is to be given something.
-    turns: VecDeque<SessionId>,
+    shares: Shares,
+    /// Receipts could not be written: they are not looked at before.
+    receipts_later: Option<Instant>,
     /// Sessions that have something to be written.
     pub(super) speak: Vec<SessionId>,
     /// Bells of ports that have just come.
     pub(super) bells: Vec<(SessionId, UnixDatagram)>,
-    pub(crate) stats: Stats,
+    stats: Stats,
 }
 
 /// The worker has done what nobody may: its connection ends, with this text.
@@ -94,6 +109,9 @@ impl Engine {
         let region = seat.region().clone();
         // Those of a predecessor are receipts as well.
         let made = region.objects().filter(|object| object.queue == receipts).count();
+        let room = region.geometry().slots / RECEIPTS_PART;
+        let limits = Limits { receipts: limits.receipts.min(room), ..limits };
+        let shares = Shares::new(&limits, limits.receipts, HOST_OUT_BYTES_MAX);
         Self {
             role: region.role(),
             seat,
@@ -108,7 +126,8 @@ impl Engine {
             receipts_made: made as u32,
             answers: VecDeque::new(),
             looks: Looks::default(),
-            turns: VecDeque::new(),
+            shares,
+            receipts_later: None,
             speak: Vec::new(),
             bells: Vec::new(),
             stats: Stats::default(),
@@ -116,28 +135,38 @@ impl Engine {
     }
 
     /// A worker has connected.
-    pub(crate) fn connect(&mut self) -> SessionId {
+    pub(crate) fn connect(&mut self, host: Host) -> SessionId {
         let id = self.next_session;
         self.next_session = self.next_session.wrapping_add(1);
         self.sessions.insert(id, Session::default());
-        self.turns.push_back(id);
+        self.shares.connect(id, host);
         id
     }
 
-    /// A connection is gone: what it had in hand is ready again at once. If it was lost (`died`), what it was working on
-    /// counts as an attempt.
-    pub(crate) fn disconnect(&mut self, id: SessionId, died: bool) {
-        self.release_all(id, died);
+    /// A connection is gone: what it had in hand is ready again at once. What it was working on counts as an attempt.
+    pub(crate) fn disconnect(&mut self, id: SessionId) {
+        self.release_all(id, true);
         self.sessions.remove(&id);
         self.looks.forget(id);
         self.grant_ports();
-        self.turns.retain(|&other| other != id);
+        self.shares.disconnect(id);
+    }
+
+    /// A worker has ended its connection by itself: what it has not begun or given back yet is as it was.
+    pub(crate) fn leave(&mut self, id: SessionId) {
+        self.release_all(id, false);
     }
 
     /// What is to be written to a worker; and whether it is the last.
     pub(crate) fn take_out(&mut self, id: SessionId) -> Option<(Vec<u8>, bool)> {
         let session = self.sessions.get_mut(&id)?;
         Some((std::mem::take(&mut session.out), session.over))
+    }
+
+    /// What this gateway has, and has done.
+    pub(crate) fn stats(&self) -> Stats {
+        let bytes = self.sessions.values().map(|session| session.out.len()).sum();
+        Stats { in_hand: self.in_hand, receipts: self.receipts_made, bytes, ..self.stats }
     }
 
     /// Whether a worker reads so slowly that nothing more is read from it for the moment.
@@ -153,6 +182,7 @@ impl Engine {
         now: Instant,
     ) -> Result<(), Broken> {
         let request = Request::decode(frame)?;
+        self.shares.charge(id, frame.len());
         let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.over) else {
             return Ok(());
         };
@@ -348,6 +378,7 @@ impl Engine {
         if let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.over) {
             session.tell(&Event::Refused { text });
             session.over = true;
+            self.stats.refused += 1;
             self.speak.push(id);
         }
     }
@@ -460,11 +491,22 @@ impl Engine {
         if self.receipts_made >= self.limits.receipts {
             return self.not_opened(id, lane, number, "there are as many receipts as there may be");
         }
+        if !self.shares.may_open(id) {
+            return self.not_opened(
+                id,
+                lane,
+                number,
+                "this host has as many receipts as it may have",
+            );
+        }
         let failed = match self.seat.packet_of(&receipt::opener(id), Endpoint::NONE) {
             Err(error) => Some(error.to_string()),
             Ok(packet) => match self.seat.deliver(to, packet) {
                 Ok(delivered) => {
-                    self.receipts_made += u32::from(delivered == Delivered::ToNew);
+                    if delivered == Delivered::ToNew {
+                        self.receipts_made += 1;
+                        self.shares.opened(id, &key);
+                    }
                     None
                 }
                 Err((error, packet)) => {
@@ -517,6 +559,7 @@ impl Engine {
         match carry_out(claim, &others, effects, receipt, self.limits.receipts_kept) {
             Done::Committed(seq) => {
                 self.stats.commits += 1;
+                self.shares.committed(id);
                 if let Some(attached) = self.attached(id) {
                     attached.lanes.insert(lane, Lane::Open { generation, number });
                 }
@@ -601,16 +644,19 @@ impl Engine {
             self.release_answers();
             soon = self.look(now);
             self.hand_packets_on();
-            self.look_at_leases(now);
+        }
+        self.look_at_leases(now);
+        if self.role.serves() {
             self.claim_by_turns(now);
             self.answer_rests();
         }
         let attached = self.sessions.values().filter_map(|session| session.attached.as_ref());
         let mut ports = attached.filter_map(|attached| attached.port.as_ref());
         let held = self.in_hand > 0 || ports.any(FarPort::is_sending);
-        let watchful = held || !self.answers.is_empty();
-        let look_every = watchful.then_some(self.limits.look_every());
-        [soon, look_every].into_iter().flatten().min()
+        let looks = (held || !self.answers.is_empty()).then_some(self.limits.look_every());
+        let receipts = self.receipts_later.map(|later| later.saturating_duration_since(now));
+        let due = [soon, looks, receipts, self.seat.next_offer()];
+        due.into_iter().flatten().min()
     }
 
     fn look_at_role(&mut self) {
@@ -648,6 +694,10 @@ impl Engine {
 
     /// Receipts that were asked for, or that nobody has asked for in a long time.
     fn look_at_receipts(&mut self, now: Instant) {
+        if self.receipts_later.is_some_and(|later| now < later) {
+            return;
+        }
+        self.receipts_later = None;
         let kept = self.limits.receipts_kept;
         let attached = self.sessions.values().filter_map(|session| session.attached.as_ref());
         let live: Vec<[u8; 16]> = attached.map(|attached| attached.client).collect();
@@ -661,17 +711,22 @@ impl Engine {
             let named = receipt::of_key(claim.key());
             let is_live = named.is_some_and(|(client, _)| live.contains(&client));
             if asking.is_empty() && !is_live {
+                let key = claim.key().to_vec();
                 claim.withdraw();
                 // Or it is ready again, and is looked at again.
-                let gone = claim.commit().is_ok();
-                self.receipts_made = self.receipts_made.saturating_sub(gone.into());
+                if claim.commit().is_ok() {
+                    self.receipts_made = self.receipts_made.saturating_sub(1);
+                    self.shares.withdrawn(&key);
+                }
                 continue;
             }
             let before = Receipt::read(claim.value());
             let asker = named.and_then(|named| opening(&mut self.sessions, &asking, named));
             let (mut refused, mut broken) = (None, None);
             let after = match &asker {
-                None => before,
+                None if asking.is_empty() => before,
+                // Whoever has asked is gone.
+                None => Receipt { generation: before.generation + 1, ..before },
                 Some((_, _, Some(known), _)) if *known != before.generation => before,
                 Some((_, _, known, wants)) => {
                     let generation = known.unwrap_or(before.generation + 1);
@@ -708,7 +763,10 @@ impl Engine {
             let Some((id, lane, known, wants)) = asker else {
                 match committed {
                     Some(_) => continue,
-                    None => break,
+                    None => {
+                        self.receipts_later = Some(now + RECEIPTS_PAUSE);
+                        break;
+                    }
                 }
             };
             match committed {
@@ -724,7 +782,11 @@ impl Engine {
                 }
                 // The receipt is ready again, and is put in order without what was asked for.
                 None => {
-                    let Some((number, _)) = act_of(wants) else { break };
+                    let Some((number, _)) = act_of(wants) else {
+                        // There is no room for it: the others have their turn, and those whose blocks come back.
+                        self.receipts_later = Some(now + RECEIPTS_PAUSE);
+                        break;
+                    };
                     match refused {
                         Some(Done::Refused(refusal, text)) => {
                             *wants = Wants::Refuse(number, refusal, text);
@@ -733,7 +795,10 @@ impl Engine {
                             *wants = Wants::Refuse(number, Refusal::Create, text.clone());
                             self.end(id, &text);
                         }
-                        _ => break,
+                        _ => {
+                            self.receipts_later = Some(now + RECEIPTS_PAUSE);
+                            break;
+                        }
                     }
                 }
             }
@@ -813,27 +878,26 @@ impl Engine {
         }
     }
 
-    /// One object each, in turns, until nothing is ready or nobody can take more.
+    /// One object each, by turns of hosts and of their connections, until nothing is ready or nobody can take more.
     fn claim_by_turns(&mut self, now: Instant) {
-        let mut left = self.turns.len();
+        let Self { sessions, shares, .. } = self;
+        shares.count(|id| sessions.get(&id).map_or((0, 0), Session::holds));
+        let mut bytes = 0;
         let mut empty = [false; 256];
-        while left > 0 && self.in_hand < self.limits.claims_all as usize {
-            let Some(id) = self.turns.pop_front() else { return };
-            self.turns.push_back(id);
-            left -= 1;
-            let limit = self.limits.claims as usize;
-            let Some(session) = self.sessions.get_mut(&id) else { continue };
-            let full = session.out.len() > OUT_BYTES_MAX || session.over;
-            let Some(attached) = session.attached.as_mut() else { continue };
-            let Some(queue) = attached.queue else { continue };
-            let may = attached.credit > 0 && attached.jobs.len() < limit;
-            if full || !may || empty[usize::from(queue.index())] {
-                continue;
-            }
+        while self.in_hand < self.limits.claims_all as usize && bytes < TURN_BYTES_MAX {
+            let Self { sessions, shares, limits, .. } = self;
+            let wants =
+                |id| sessions.get(&id).and_then(|session| session.wants(limits, OUT_BYTES_MAX));
+            let next =
+                shares.next(|id| wants(id).is_some_and(|queue| !empty[usize::from(queue.index())]));
+            let Some((id, queue)) = next.and_then(|id| Some((id, wants(id)?))) else { return };
             let Some(claim) = self.seat.claim(queue) else {
                 empty[usize::from(queue.index())] = true;
+                self.shares.pass(id);
                 continue;
             };
+            let Some(session) = self.sessions.get_mut(&id) else { return };
+            let Some(attached) = session.attached.as_mut() else { return };
             let job = self.next_job;
             self.next_job += 1;
             let messages = claim.messages().map(|message| MessageView {
@@ -851,7 +915,11 @@ impl Engine {
                 value: claim.value(),
                 messages: messages.collect(),
             };
+            let before = session.out.len();
             crate::remote::wire::encode_event(&mut session.out, &Event::Job(view));
+            let grown = session.out.len() - before;
+            bytes += grown;
+            self.shares.charge(id, grown);
             if attached.jobs.is_empty() {
                 attached.first_since = now;
             }
@@ -861,7 +929,6 @@ impl Engine {
             self.in_hand += 1;
             self.stats.claims += 1;
             self.speak.push(id);
-            left = self.turns.len();
         }
     }
 
@@ -896,6 +963,7 @@ impl Engine {
         }
         for (id, job, was_first) in late {
             self.stats.leases += 1;
+            self.shares.late(id);
             tracing::warn!(session = id, job, "a remote worker had an object for too long");
             self.give_back(id, job, was_first, now);
             if let Some(session) = self.sessions.get_mut(&id) {
@@ -907,12 +975,16 @@ impl Engine {
 
     /// The bells that this gateway is to be woken by.
     fn bells(&self) -> Vec<Bell> {
-        let mut bells = vec![Bell::Queue(self.receipts)];
+        let mut bells = Vec::new();
+        if self.receipts_later.is_none() {
+            bells.push(Bell::Queue(self.receipts));
+        }
         if !self.answers.is_empty() || self.looks.listen() {
             bells.push(Bell::Port(self.bell));
         }
-        let hungry = self.sessions.values().filter_map(|session| session.attached.as_ref());
-        for queue in hungry.filter(|a| a.credit > 0).filter_map(|attached| attached.queue) {
+        // Ready objects that nobody here may have are no reason to stay awake.
+        let hungry = self.sessions.iter().filter(|&(&id, _)| self.shares.has_room(id));
+        for queue in hungry.filter_map(|(_, session)| session.wants(&self.limits, OUT_BYTES_MAX)) {
             if !bells.contains(&Bell::Queue(queue)) {
                 bells.push(Bell::Queue(queue));
             }

@@ -1,26 +1,29 @@
 //! Bytes and time for the engine: sockets, connections, the bell. It decides nothing.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hotpair_replica::quic::{LinkError, remote};
 use hotpair_replica::tls::Credentials;
 use hotpair_shm::{JoinError, Kind, Region, SLEEP_MAX};
-use quinn::{Connection, ConnectionError, Endpoint, Incoming, RecvStream, SendStream};
+use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream};
 use tokio::net::UnixDatagram;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, LocalSet};
 use tokio::time::{sleep, timeout};
 
+use super::budget::Budget;
+use super::door::Door;
 use super::engine::{Broken, Engine};
 use super::session::SessionId;
-use super::{BELL, Limits, RECEIPTS};
+use super::shares::Host;
+use super::{BELL, Limits, RECEIPTS, Stats};
 use crate::remote::wire::Frames;
 
 /// The node makes the region while its gateway starts.
@@ -29,14 +32,10 @@ const LOOK_FOR_REGION: Duration = Duration::from_millis(20);
 const LOOK_FOR_SUCCESSOR: Duration = Duration::from_secs(1);
 /// Handshake and first message.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(2);
-/// A frame comes through a narrow path in this time.
-const FRAME_MAX: Duration = Duration::from_secs(10);
 /// How long the last words of a connection may take.
 const LINGER: Duration = Duration::from_millis(200);
 /// As much of a stream as is read before others have their turn.
 const READ_BYTES: usize = 64 << 10;
-/// Addresses whose handshakes are counted at once.
-const ADDRESSES_MAX: usize = 1024;
 
 /// What a gateway needs to know.
 #[derive(Clone, Debug)]
@@ -78,15 +77,20 @@ pub enum GatewayError {
     Os(#[from] io::Error),
 }
 
-/// Asks a gateway to end.
+/// Asks a gateway to end, and how it is.
 #[derive(Clone, Debug, Default)]
-pub struct GatewayStopper(Arc<(AtomicBool, Notify)>);
+pub struct GatewayStopper(Arc<(AtomicBool, Notify, Mutex<Stats>)>);
 
 impl GatewayStopper {
     /// It ends within milliseconds.
     pub fn stop(&self) {
         self.0.0.store(true, Ordering::Relaxed);
         self.0.1.notify_one();
+    }
+
+    /// What the gateway has, and has done, as of its last turn.
+    pub fn stats(&self) -> Stats {
+        *self.0.2.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_asked(&self) -> bool {
@@ -146,7 +150,11 @@ struct Hub {
     connections: RefCell<Vec<Connection>>,
     /// Tasks that wait for the bells of ports.
     bells: RefCell<HashMap<SessionId, AbortHandle>>,
-    handshakes: RefCell<HashMap<IpAddr, (Instant, u32)>>,
+    door: RefCell<Door>,
+    budget: Budget,
+    /// Bytes of frames that have not come whole, and of those that are being written.
+    held: Cell<usize>,
+    bytes_max: Cell<usize>,
 }
 
 impl Hub {
@@ -177,25 +185,44 @@ impl Hub {
         }
     }
 
-    /// Whether an address may begin a handshake: so many a second, and so many connections in all.
-    fn may_connect(&self, from: IpAddr, limits: &Limits) -> bool {
+    /// Keeps a connection, to close it at the end.
+    fn remember(&self, connection: &Connection) {
         let mut connections = self.connections.borrow_mut();
         connections.retain(|connection| connection.close_reason().is_none());
-        let mut seen = self.handshakes.borrow_mut();
-        let now = Instant::now();
-        if seen.len() >= ADDRESSES_MAX {
-            seen.retain(|_, (begun, _)| now - *begun < Duration::from_secs(1));
+        connections.push(connection.clone());
+    }
+
+    fn stats(&self) -> Stats {
+        let (door, bytes) = (self.door.borrow(), self.held.get());
+        let stats = self.engine.borrow().stats();
+        let bytes = bytes + stats.bytes;
+        self.bytes_max.set(self.bytes_max.get().max(bytes));
+        Stats {
+            connections: door.inside(),
+            turned_away: door.turned_away(),
+            bytes,
+            bytes_max: self.bytes_max.get(),
+            ..stats
         }
-        let crowded = seen.len() >= ADDRESSES_MAX && !seen.contains_key(&from);
-        if crowded || connections.len() >= limits.connections as usize {
-            return false;
-        }
-        let (begun, count) = seen.entry(from).or_insert((now, 0));
-        if now - *begun >= Duration::from_secs(1) {
-            (*begun, *count) = (now, 0);
-        }
-        *count += 1;
-        *count <= limits.connections_per_second
+    }
+}
+
+/// What is in memory on account of one connection, of the bytes of all.
+struct Held<'h> {
+    hub: &'h Hub,
+    bytes: usize,
+}
+
+impl Held<'_> {
+    fn set(&mut self, bytes: usize) {
+        self.hub.held.set(self.hub.held.get() + bytes - self.bytes);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.set(0);
     }
 }
 
@@ -222,7 +249,10 @@ async fn serve(
         writers: RefCell::default(),
         connections: RefCell::default(),
         bells: RefCell::default(),
-        handshakes: RefCell::default(),
+        door: RefCell::default(),
+        budget: Budget::default(),
+        held: Cell::default(),
+        bytes_max: Cell::default(),
     });
     let accepting: Vec<_> = endpoints
         .iter()
@@ -239,6 +269,8 @@ async fn serve(
         }
         let soon = hub.engine.borrow_mut().turn(now);
         hub.speak();
+        hub.budget.turn();
+        *stopper.0.2.lock().unwrap_or_else(PoisonError::into_inner) = hub.stats();
         if hub.engine.borrow_mut().arm() {
             tokio::select! {
                 biased;
@@ -253,7 +285,7 @@ async fn serve(
         while rung.try_recv(&mut [0; 8]).is_ok() {}
         hub.engine.borrow_mut().disarm();
     }
-    let stats = hub.engine.borrow().stats;
+    let stats = hub.stats();
     tracing::info!(?stats, "the gateway leaves its region");
     accepting.iter().for_each(tokio::task::JoinHandle::abort);
     for connection in hub.connections.borrow_mut().drain(..) {
@@ -263,7 +295,9 @@ async fn serve(
     let ids: Vec<_> = hub.writers.borrow_mut().drain().collect();
     hub.bells.borrow_mut().drain().for_each(|(_, listening)| listening.abort());
     for (id, writer) in ids {
-        hub.engine.borrow_mut().disconnect(id, false);
+        // It is not the workers that leave.
+        hub.engine.borrow_mut().leave(id);
+        hub.engine.borrow_mut().disconnect(id);
         writer.notify_one();
     }
     Ok(())
@@ -272,32 +306,40 @@ async fn serve(
 async fn accept(hub: Rc<Hub>, endpoint: Endpoint) {
     while let Some(incoming) = endpoint.accept().await {
         let limits = hub.engine.borrow().limits.clone();
-        if !hub.may_connect(incoming.remote_address().ip(), &limits) {
+        let host = Host::of(incoming.remote_address().ip());
+        if !hub.door.borrow_mut().enter(host, &limits, Instant::now()) {
             incoming.ignore();
             continue;
         }
-        tokio::task::spawn_local(answer(Rc::clone(&hub), incoming, limits));
+        let hub = Rc::clone(&hub);
+        tokio::task::spawn_local(async move {
+            answer(&hub, host, incoming, limits).await;
+            hub.door.borrow_mut().leave(host);
+        });
     }
 }
 
-async fn answer(hub: Rc<Hub>, incoming: Incoming, limits: Limits) {
+async fn answer(hub: &Rc<Hub>, host: Host, incoming: Incoming, limits: Limits) {
     let from = incoming.remote_address();
     let handshake = async {
         let connection = incoming.await?;
-        hub.connections.borrow_mut().push(connection.clone());
+        hub.remember(&connection);
         let streams = connection.accept_bi().await?;
-        Ok::<_, ConnectionError>((connection, streams))
+        Ok::<_, quinn::ConnectionError>((connection, streams))
     };
     let (connection, (send, recv)) = match timeout(HANDSHAKE_MAX, handshake).await {
         Ok(Ok(established)) => established,
         Ok(Err(error)) => return tracing::debug!(%from, %error, "a worker did not connect"),
         Err(_) => return tracing::debug!(%from, "a worker did not finish to connect"),
     };
-    let id = hub.engine.borrow_mut().connect();
-    let writer = Rc::new(Notify::new());
+    let id = hub.engine.borrow_mut().connect(host);
+    let (writer, written) = (Rc::new(Notify::new()), Rc::new(Notify::new()));
     hub.writers.borrow_mut().insert(id, Rc::clone(&writer));
-    let writing = tokio::task::spawn_local(write(Rc::clone(&hub), id, writer, send));
-    let ended = read(&hub, id, &connection, recv, &limits).await;
+    let writing = write(Rc::clone(hub), id, writer, Rc::clone(&written), send);
+    let writing = tokio::task::spawn_local(writing);
+    let ended =
+        Reader { hub, id, host, connection: &connection, written: &written, limits: &limits };
+    let ended = ended.read(recv).await;
     let broken = ended.is_err();
     if let Err(Broken(text)) = ended {
         tracing::warn!(%from, text, "a remote worker is sent away");
@@ -313,70 +355,111 @@ async fn answer(hub: Rc<Hub>, incoming: Incoming, limits: Limits) {
     if let Some(listening) = hub.bells.borrow_mut().remove(&id) {
         listening.abort();
     }
-    // Who takes his leave has not died of what he had in hand.
-    let left = matches!(connection.close_reason(), Some(ConnectionError::ApplicationClosed(_)));
-    hub.engine.borrow_mut().disconnect(id, !left);
+    hub.engine.borrow_mut().disconnect(id);
     hub.work.notify_one();
     connection.close(0u8.into(), b"");
 }
 
-/// Reads until the connection ends, or does what nobody may.
-async fn read(
-    hub: &Rc<Hub>,
+/// The side of a connection that a worker's requests come by.
+struct Reader<'h> {
+    hub: &'h Rc<Hub>,
     id: SessionId,
-    connection: &Connection,
-    mut recv: RecvStream,
-    limits: &Limits,
-) -> Result<(), Broken> {
-    let mut frames = Frames::new(limits.frame_bytes);
-    let mut begun: Option<Instant> = None;
-    loop {
-        while hub.engine.borrow().is_full(id) {
-            // Who does not read what it has asked for is not listened to either.
-            tokio::select! {
-                () = sleep(Duration::from_millis(1)) => {}
-                _ = connection.closed() => return Ok(()),
-            }
-        }
-        let left = begun.map(|begun| FRAME_MAX.saturating_sub(begun.elapsed()));
-        let chunk = match left {
-            Some(left) => match timeout(left, recv.read_chunk(READ_BYTES, true)).await {
-                Ok(chunk) => chunk,
-                Err(_) => {
-                    let held = frames.held();
-                    return Err(Broken(format!(
-                        "{held} bytes of a frame came, and no end of it within {FRAME_MAX:?}"
-                    )));
+    host: Host,
+    connection: &'h Connection,
+    /// Something was taken to be written.
+    written: &'h Notify,
+    limits: &'h Limits,
+}
+
+impl Reader<'_> {
+    /// Reads until the connection ends, or does what nobody may.
+    async fn read(&self, mut recv: RecvStream) -> Result<(), Broken> {
+        let patience = self.limits.patience;
+        let mut frames = Frames::new(self.limits.frame_bytes);
+        let mut held = Held { hub: self.hub, bytes: 0 };
+        let mut begun: Option<Instant> = None;
+        loop {
+            let left =
+                begun.map_or(Duration::MAX, |begun| patience.saturating_sub(begun.elapsed()));
+            let Ok(chunk) = timeout(left, recv.read_chunk(READ_BYTES, true)).await else {
+                let held = frames.held();
+                let text =
+                    format!("{held} bytes of a frame came, and no end of it within {patience:?}");
+                return Err(Broken(text));
+            };
+            let Ok(chunk) = chunk else { return Ok(()) };
+            let Some(chunk) = chunk else {
+                self.hub.engine.borrow_mut().leave(self.id);
+                return Ok(());
+            };
+            let (mut rest, mut whole) = (&chunk.bytes[..], false);
+            while !rest.is_empty() {
+                if !self.may_go_on().await? {
+                    return Ok(());
                 }
-            },
-            None => recv.read_chunk(READ_BYTES, true).await,
+                let now = Instant::now();
+                let taken = frames.push_while(rest, |frame| {
+                    whole = true;
+                    self.hub.budget.spend(self.host, frame.len());
+                    let mut engine = self.hub.engine.borrow_mut();
+                    engine.handle(self.id, frame, now)?;
+                    Ok::<_, Broken>(
+                        !engine.is_full(self.id) && !self.hub.budget.is_spent(self.host),
+                    )
+                })?;
+                rest = &rest[taken..];
+                held.set(frames.held());
+                self.hub.speak();
+                self.hub.work.notify_one();
+                self.hub.listen();
+            }
+            begun = match (frames.held(), begun, whole) {
+                (0, _, _) => None,
+                (_, Some(begun), false) => Some(begun),
+                _ => Some(Instant::now()),
+            };
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits for the host's turn, and until the worker has read what it asked for: who does not read is not listened to
+    /// either. False: the connection is gone.
+    async fn may_go_on(&self) -> Result<bool, Broken> {
+        let patience = self.limits.patience;
+        let read = async {
+            while self.hub.engine.borrow().is_full(self.id) {
+                self.written.notified().await;
+            }
         };
-        let Ok(Some(chunk)) = chunk else { return Ok(()) };
-        let now = Instant::now();
-        let mut whole = false;
-        frames.push(&chunk.bytes, |frame| {
-            whole = true;
-            hub.engine.borrow_mut().handle(id, frame, now)
-        })?;
-        begun = match (frames.held(), begun, whole) {
-            (0, _, _) => None,
-            (_, Some(begun), false) => Some(begun),
-            _ => Some(now),
-        };
-        hub.speak();
-        hub.work.notify_one();
-        hub.listen();
-        tokio::task::yield_now().await;
+        tokio::select! {
+            biased;
+            read = timeout(patience, read) => {
+                read.map_err(|_| Broken(format!("nothing was read of the answers within {patience:?}")))?;
+            }
+            _ = self.connection.closed() => return Ok(false),
+        }
+        self.hub.budget.wait(self.host).await;
+        Ok(true)
     }
 }
 
-async fn write(hub: Rc<Hub>, id: SessionId, writer: Rc<Notify>, mut send: SendStream) {
+async fn write(
+    hub: Rc<Hub>,
+    id: SessionId,
+    writer: Rc<Notify>,
+    written: Rc<Notify>,
+    mut send: SendStream,
+) {
+    let mut held = Held { hub: &hub, bytes: 0 };
     loop {
         let Some((out, over)) = hub.engine.borrow_mut().take_out(id) else { return };
         if !out.is_empty() {
+            held.set(out.len());
             if send.write_chunk(out.into()).await.is_err() {
                 return;
             }
+            held.set(0);
+            written.notify_one();
             // It may be claimed for again.
             hub.work.notify_one();
         }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use hotpair_shm::{Other, PortId, QueueId, SuspendedClaim};
 
+use super::Limits;
 use super::port::FarPort;
 use crate::remote::wire::{Event, Refusal, encode_event};
 
@@ -74,6 +75,21 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn tell(&mut self, event: &Event<'_>) {
         encode_event(&mut self.out, event);
+    }
+}
+
+impl Session {
+    /// The queue of which its worker can be given an object now.
+    pub(super) fn wants(&self, limits: &Limits, out_max: usize) -> Option<QueueId> {
+        let attached = self.attached.as_ref()?;
+        let may = attached.credit > 0 && attached.jobs.len() < limits.claims as usize;
+        (may && !self.over && self.out.len() <= out_max).then_some(attached.queue).flatten()
+    }
+
+    /// Objects in its worker's hands, and bytes that wait to be written to it.
+    pub(super) fn holds(&self) -> (usize, usize) {
+        let jobs = self.attached.as_ref().map_or(0, |attached| attached.jobs.len());
+        (jobs, self.out.len())
     }
 }
 

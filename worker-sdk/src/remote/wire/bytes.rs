@@ -168,20 +168,33 @@ impl Frames {
     /// Hands each whole frame (kind and fields) to `each`. After an error the stream is of no use.
     pub(crate) fn push<E: From<WireError>>(
         &mut self,
-        mut bytes: &[u8],
+        bytes: &[u8],
         mut each: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.push_while(bytes, |frame| each(frame).map(|()| true)).map(drop)
+    }
+
+    /// The same for as long as `each` says that it goes on. Tells how many of the bytes were taken.
+    pub(crate) fn push_while<E: From<WireError>>(
+        &mut self,
+        mut bytes: &[u8],
+        mut each: impl FnMut(&[u8]) -> Result<bool, E>,
+    ) -> Result<usize, E> {
+        let all = bytes.len();
         loop {
             if self.buffer.is_empty() {
                 // The usual case: whole frames, read where they are.
                 match bytes.split_first_chunk::<LEN_BYTES>() {
                     Some((len, rest)) if rest.len() >= self.check(*len)? => {
                         let (frame, rest) = rest.split_at(self.check(*len)?);
-                        each(frame)?;
+                        let goes_on = each(frame)?;
                         bytes = rest;
+                        if !goes_on {
+                            return Ok(all - bytes.len());
+                        }
                         continue;
                     }
-                    _ if bytes.is_empty() => return Ok(()),
+                    _ if bytes.is_empty() => return Ok(all),
                     _ => {}
                 }
             }
@@ -193,13 +206,15 @@ impl Frames {
             self.buffer.extend_from_slice(&bytes[..take]);
             bytes = &bytes[take..];
             if self.buffer.len() < goal {
-                return Ok(());
+                return Ok(all);
             }
             if goal > LEN_BYTES {
                 let done = each(&self.buffer[LEN_BYTES..]);
                 self.buffer.clear();
                 self.buffer.shrink_to(USUAL_BYTES);
-                done?;
+                if !done? {
+                    return Ok(all - bytes.len());
+                }
             } else if let Some(len) = self.buffer.first_chunk::<LEN_BYTES>() {
                 self.check(*len)?;
             }

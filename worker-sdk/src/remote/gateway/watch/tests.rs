@@ -2,6 +2,7 @@
 
 use hotpair_shm::{Delivery, Endpoint, Geometry, Kind, QueueSpec, Region, SizeClass};
 
+use super::super::shares::Host;
 use super::super::{BELL, RECEIPTS};
 use super::*;
 use crate::remote::wire::{Frames, Request, WireError, encode_request};
@@ -68,7 +69,8 @@ fn what_waits_for_a_client_has_a_limit() {
     let (receipts, bell) = (receipts.expect("of the geometry"), bell.expect("of the geometry"));
     let seat = region.join(Kind::Worker, "gateway").expect("a seat");
     let mut engine = Engine::new(seat, receipts, bell, Limits::default(), 1);
-    let (greedy, modest) = (engine.connect(), engine.connect());
+    let host = Host::of(std::net::Ipv4Addr::LOCALHOST.into());
+    let (greedy, modest) = (engine.connect(host), engine.connect(host));
     for id in [greedy, modest] {
         ask(&mut engine, id, &Request::Hello { oldest: 1, newest: 1 }).expect("the first");
         engine.take_out(id).expect("connected");
@@ -113,8 +115,8 @@ fn what_waits_for_a_client_has_a_limit() {
     assert!(asked.by_ref().take(GETS_MAX).all(|asked| asked.is_ok()));
     assert!(asked.next().is_some_and(|asked| asked.is_err()), "one too many");
     drop(asked);
-    engine.disconnect(modest, false);
-    engine.disconnect(greedy, false);
+    engine.disconnect(modest);
+    engine.disconnect(greedy);
     assert!(engine.looks.of.is_empty());
     assert_eq!(engine.looks.watches, 0);
 }
