@@ -22,6 +22,8 @@ use support::{Ended, HOTPAIR, PATIENCE, eventually, hotpair, loopback};
 
 const PURPOSE: u8 = 29;
 const COMMANDS: u8 = 30;
+/// Messages that are sent and not taken.
+const AHEAD: u64 = 50;
 
 fn gateway(purpose: u8, side: usize) -> SocketAddr {
     SocketAddr::new(loopback(purpose).parse().expect("an address"), [7510, 7520][side])
@@ -94,7 +96,8 @@ fn clients_carry_on_with_whichever_server_is_left() {
     config.patience = PATIENCE;
     let space = RemoteSpace::new(config);
     let client = space.client().expect("a thread");
-    let (taken, told, put) = (Mutex::default(), AtomicU64::new(0), AtomicU64::new(0));
+    let taken: Mutex<BTreeMap<u64, u32>> = Mutex::default();
+    let (told, put) = (AtomicU64::new(0), AtomicU64::new(0));
     let (stop, end) = (AtomicBool::new(false), AtomicBool::new(false));
     let mut primary = 0;
     let seen = std::thread::scope(|scope| {
@@ -104,6 +107,10 @@ fn clients_carry_on_with_whichever_server_is_left() {
         let writing = scope.spawn(|| {
             let mut number: u64 = 0;
             while !stop.load(Ordering::Relaxed) {
+                // The region has room for so many messages that nobody has taken.
+                while number > AHEAD + taken.lock().expect("no panic").len() as u64 {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
                 number += 1;
                 let bytes = number.to_le_bytes();
                 client.put("counters", b"put", &bytes).expect("a node");

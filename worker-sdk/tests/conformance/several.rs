@@ -19,12 +19,18 @@ alike!(
 
 /// Creates an idle object of the queue `done`.
 fn with_object(place: &mut Place, key: &[u8], value: &[u8]) {
-    place.send(b"maker", b"go");
+    with_objects(place, &[key], value);
+}
+
+fn with_objects(place: &mut Place, keys: &[&[u8]], value: &[u8]) {
     let mut worker = place.worker();
-    let mut job = next(&mut *worker);
-    job.create("done", Some(key), value).expect("a new key");
-    job.withdraw();
-    job.commit().expect("alone");
+    for key in keys {
+        place.send(b"maker", b"go");
+        let mut job = next(&mut *worker);
+        job.create("done", Some(key), value).expect("a new key");
+        job.withdraw();
+        job.commit().expect("alone");
+    }
 }
 
 fn another_object_is_changed_with_the_own(place: &mut Place) {
@@ -99,9 +105,8 @@ fn another_object_is_not_to_be_had(place: &mut Place) {
 
 fn as_many_objects_as_a_commit_takes(place: &mut Place) {
     const MOST: u8 = 15;
-    for key in 0..=MOST {
-        with_object(place, &[b'k', key], b"");
-    }
+    let keys: Vec<[u8; 2]> = (0..=MOST).map(|key| [b'k', key]).collect();
+    with_objects(place, &keys.iter().map(|key| &key[..]).collect::<Vec<_>>(), b"");
     place.send(b"a", b"go");
     let mut worker = place.worker();
     let mut job = next(&mut *worker);
