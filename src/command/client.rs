@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use hotpair_worker::remote::{RemoteClient, RemoteError, Seen};
-use hotpair_worker::{Error, Wait};
+use hotpair_worker::{Error, Seq, Wait};
 use serde_json::json;
 
 use super::dump::{self, key_bytes, text_of};
@@ -19,6 +19,9 @@ use crate::report::{Failure, Outcome, print_while_read};
 
 /// Longest wait in one go: a watch is stopped by a signal, and otherwise never.
 const WATCH_WAIT: Duration = Duration::from_secs(3600);
+
+/// What is done with a client: to an object of a queue, with some bytes.
+type Act = fn(&RemoteClient, &str, &[u8], &[u8]) -> Result<Seq, Error>;
 
 /// An object, and how long is waited for a node.
 #[derive(Debug, Args)]
@@ -84,7 +87,7 @@ pub(crate) struct Watch {
 }
 
 impl Object {
-    fn client(&self, config: &PathBuf) -> Result<RemoteClient, Failure> {
+    fn client(&self, config: &Path) -> Result<RemoteClient, Failure> {
         FarConfig::load(config)?.client(self.timeout.0)
     }
 
@@ -152,11 +155,7 @@ pub(crate) fn send(change: &Change) -> Outcome {
 }
 
 impl Change {
-    fn run(
-        &self,
-        verb: &str,
-        act: fn(&RemoteClient, &str, &[u8], &[u8]) -> Result<hotpair_worker::Seq, Error>,
-    ) -> Outcome {
+    fn run(&self, verb: &str, act: Act) -> Outcome {
         let object = &self.object;
         let value = self.value()?;
         let client = object.client(&self.config)?;
