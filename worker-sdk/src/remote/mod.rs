@@ -15,9 +15,9 @@
 //! One suite of tests (`tests/conformance`) runs through both. On purpose these differ:
 //!
 //! - A [`RemoteSpace`] and its workers are made before anybody was reached: that there is no such queue says the first claim.
-//! - Values, messages and objects are sent with the commit. What a local call finds out at once is found out there, the object is
-//!   ready again, and it counts as a failed attempt, as the error of a handler does: a key that is taken
-//!   ([`CommitError::KeyTaken`](crate::CommitError::KeyTaken)), no block or slot ([`RemoteError::NoRoom`]).
+//! - Values, messages and objects are sent with the commit. What a local call finds out at once is found out there, and the object is
+//!   ready again: a key that is taken ([`CommitError::KeyTaken`](crate::CommitError::KeyTaken)), no slot, or no block that is
+//!   free or large enough ([`RemoteError::NoRoom`]). It counts as a failed attempt where the error of a handler would.
 //! - A commit may end as [`RemoteError::Stale`]: it has not happened and never will, because the server was lost. An
 //!   answer always means that the commit is released: `commit` is `commit_released`.
 //! - A commit takes along one object less, for its receipt.
