@@ -95,19 +95,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Print one object
-    Get {
-        #[command(flatten)]
-        region: RegionChoice,
-        /// Its queue
-        #[arg(long)]
-        queue: String,
-        /// Its key, as text or as 0x and hexadecimal digits
-        key: String,
-        /// One JSON object
-        #[arg(long)]
-        json: bool,
-    },
+    /// Print one object: of a region on this host, or with --remote what is released of it, from any host
+    Get(command::client::Get),
+    /// Make a value that of an object, from any host, once: it is released when this ends
+    Put(command::client::Change),
+    /// Send a message to an object, from any host, once: it is released when this ends
+    Send(command::client::Change),
+    /// Print the released states of an object, from any host: the present one, and each later one
+    Watch(command::client::Watch),
     /// Make and show the certificates of a pair
     #[command(subcommand)]
     Pki(command::pki::Action),
@@ -191,9 +186,10 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Dump { region, queue, json } => {
             command::dump::run(&region, queue.as_deref(), json)
         }
-        Command::Get { region, queue, key, json } => {
-            command::dump::get(&region, &queue, &key, json)
-        }
+        Command::Get(get) => command::client::get(&get),
+        Command::Put(change) => command::client::put(&change),
+        Command::Send(change) => command::client::send(&change),
+        Command::Watch(watch) => command::client::watch(&watch),
         Command::Pki(action) => command::pki::run(&action),
         Command::Config(action) => command::config::run(&action),
         Command::Region(action) => command::region::run(&action),

@@ -1,6 +1,7 @@
 //! The commands, one file each: small ones that need no module of their own elsewhere.
 
 pub(crate) mod bench;
+pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod dump;
 pub(crate) mod gateway;

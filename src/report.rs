@@ -84,12 +84,16 @@ impl fmt::Display for Failure {
 
 /// Prints data. A reader that went away (`| head`) had what it wanted: that is success.
 pub(crate) fn print_data(text: &str) -> Result<(), Failure> {
+    print_while_read(text).map(drop)
+}
+
+/// The same for who would go on without an end: false when nobody reads any more.
+pub(crate) fn print_while_read(text: &str) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new("cannot write to stdout").caused_by(&error))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::new("cannot write to stdout").caused_by(&error)),
     }
 }
 

@@ -32,6 +32,7 @@ pub struct Reading<'p> {
     block: Option<u32>,
     slot: u32,
     seq: Seq,
+    written: Seq,
 }
 
 /// Why an object could not be read.
@@ -62,8 +63,8 @@ impl Participant {
         });
         let hazard = hazard.ok_or(ReadError::TooMany)?;
         // From here on dropping it frees the cell.
-        let mut reading =
-            Reading { participant: self, hazard, block: None, slot: 0, seq: Seq::default() };
+        let (participant, seq, written) = (self, Seq::ZERO, Seq::ZERO);
+        let mut reading = Reading { participant, hazard, block: None, slot: 0, seq, written };
         let hash = region.key_hash(queue.0, key);
         for _ in 0..LOOKS_MAX {
             let (slot, incarnation) = match index::lookup(map, hash, queue.0, key) {
@@ -82,9 +83,15 @@ impl Participant {
             cells[hazard].store(block.map_or(u32::MAX, |index| index + 1), Ordering::Relaxed);
             // ORDER hazard/1 SeqCst fence, pairs with hazard/2: the hazard first, then the second look.
             fence(Ordering::SeqCst);
-            let seq = Seq::from_bits(row.last_seq.load(Ordering::Acquire));
+            let last = Seq::from_bits(row.last_seq.load(Ordering::Acquire));
+            // A commit stamps its value before it is decided, and raises the slot's seq after: read in between, the slot's
+            // would be too low, and what may be lost would pass for released.
+            let stamp = block.and_then(|index| map.block(index));
+            let written =
+                stamp.map_or(last, |block| Seq::from_bits(block.row.seq.load(Ordering::Relaxed)));
             if unchanged(&row.word, seen.0) {
-                (reading.block, reading.slot, reading.seq) = (block, slot, seq);
+                (reading.block, reading.slot) = (block, slot);
+                (reading.seq, reading.written) = (last.max(written), written);
                 return Ok(Some(reading));
             }
         }
@@ -127,6 +134,11 @@ impl Reading<'_> {
     /// A commit no earlier than the one that made the value.
     pub fn seq(&self) -> Seq {
         self.seq
+    }
+
+    /// The commit that wrote the value: as long as it is the same, so is the value.
+    pub fn written(&self) -> Seq {
+        self.written
     }
 }
 
@@ -175,4 +187,71 @@ pub(crate) fn forget(map: &Map, seat: u8) {
         row.hazards.iter().for_each(|cell| cell.store(0, Ordering::Release));
     }
     map.header().gathered.readers.fetch_and(!(1 << seat), Ordering::SeqCst);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deliver::Delivery;
+    use crate::endpoint::Endpoint;
+    use crate::geometry::Geometry;
+    use crate::participant::Kind;
+    use crate::region::Region;
+    use crate::tx::{self, Operation, Target};
+    use crate::words::SlotState;
+
+    /// A region's file, removed with it.
+    struct File(std::path::PathBuf);
+
+    impl Drop for File {
+        fn drop(&mut self) {
+            let _ = Region::remove(&self.0);
+        }
+    }
+
+    /// Goal: the value of a commit that is decided, and whose owner was stopped before it had raised the slot's seq, does not
+    /// pass for one that was released long ago.
+    #[test]
+    fn a_reading_is_never_older_than_its_value() {
+        let file = File(Region::path_for(&format!("test.reading.{}", std::process::id())));
+        let region = Region::create(&file.0, &Geometry::for_objects(8)).expect("a new region");
+        region.become_primary(1);
+        let reader = region.join(Kind::Other, "reader").expect("a seat");
+        let mut worker = region.join(Kind::Worker, "worker").expect("a seat");
+        let queue = QueueId(0);
+        let packet = worker.packet_of(b"m", Endpoint::NONE).expect("a block");
+        worker.deliver(Delivery { queue, key: Some(b"k"), priority: 0 }, packet).expect("room");
+        let mut claim = worker.claim(queue).expect("a ready object");
+        claim.set_value(b"new").expect("a block");
+        let (held, role) = (&claim.held, claim.role);
+        let value = held.value.expect("a private block");
+        let read = || {
+            let reading = reader.read(queue, b"k").expect("still").expect("there");
+            (reading.value().to_vec(), reading.seq(), reading.written())
+        };
+        let before = read();
+        assert_eq!(before.0, b"", "not committed");
+
+        let (entry, drawing) = tx::begin_entry(&region, claim.participant.seat, role).expect("one");
+        let step = Operation {
+            target: Target::Slot(held.slot),
+            expected: held.word.0,
+            new: held.word.next(SlotState::Idle, 0, Some(value)).0,
+            incarnation: held.incarnation,
+            placing: held.placing,
+        };
+        step.write(entry, 0);
+        entry.operation_count.store(1, Ordering::Relaxed);
+        let stamp = |seq| {
+            let block = region.map.block(value).expect("a block");
+            block.row.seq.store(seq, Ordering::Relaxed);
+        };
+        let decided = tx::decide(&region, role, entry, drawing, stamp).expect("not fenced");
+        let seq = decided.expect("nobody has aborted it");
+        assert!(seq > before.1);
+        assert_eq!(read(), (b"new".to_vec(), seq, seq), "decided, and the slot does not say so");
+        tx::raise_last_seq(region.map.slot(held.slot).expect("a slot"), seq.to_bits());
+        assert_eq!(read(), (b"new".to_vec(), seq, seq), "raised");
+        claim.settled = true;
+    }
 }

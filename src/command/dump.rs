@@ -45,7 +45,7 @@ fn find_queue(region: &Region, name: &str) -> Result<QueueId, Failure> {
 }
 
 /// `0x00ff` is bytes, everything else is text.
-fn key_bytes(key: &str) -> Vec<u8> {
+pub(super) fn key_bytes(key: &str) -> Vec<u8> {
     let digits = key.strip_prefix("0x").filter(|digits| digits.len().is_multiple_of(2));
     let bytes = digits.and_then(|digits| {
         let pairs = digits.as_bytes().chunks(2);
@@ -95,7 +95,7 @@ fn as_value(queue: &str, object: &ObjectImage) -> Value {
     })
 }
 
-fn text_of(value: &[u8]) -> Value {
+pub(super) fn text_of(value: &[u8]) -> Value {
     let Ok(text) = std::str::from_utf8(value) else { return Value::Null };
     if text.is_empty()
         || text.chars().any(|letter| letter.is_control() && !"\t\r\n".contains(letter))

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hotpair_replica::tls::Credentials;
-use hotpair_worker::remote::{RemoteConfig, RemoteNode, RemoteSpace};
+use hotpair_worker::remote::{RemoteClient, RemoteConfig, RemoteNode, RemoteSpace};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -71,6 +72,19 @@ impl FarConfig {
 
     /// Both nodes, seen from here.
     pub(crate) fn space(&self) -> Result<RemoteSpace, Failure> {
+        Ok(RemoteSpace::new(self.remote()?))
+    }
+
+    /// The same, by who is so patient.
+    pub(crate) fn client(&self, patience: Duration) -> Result<RemoteClient, Failure> {
+        let mut config = self.remote()?;
+        config.patience = patience;
+        RemoteSpace::new(config)
+            .client()
+            .map_err(|error| Failure::new("cannot reach the nodes").caused_by(&error))
+    }
+
+    fn remote(&self) -> Result<RemoteConfig, Failure> {
         let credentials = Credentials::from_dir(&self.file.pki.dir, "worker")
             .map_err(|error| Failure::new("cannot reach the nodes").caused_by(&error))?;
         let nodes = self.file.nodes.get_ref();
@@ -79,7 +93,7 @@ impl FarConfig {
             addresses: addresses.to_vec(),
         };
         let nodes = vec![node(Member::A, &nodes.a), node(Member::B, &nodes.b)];
-        Ok(RemoteSpace::new(RemoteConfig::new(credentials, nodes)))
+        Ok(RemoteConfig::new(credentials, nodes))
     }
 
     /// The port called `name`.

@@ -31,6 +31,11 @@ pub struct OtherJob<'j> {
 }
 
 impl<'j> OtherJob<'j> {
+    /// Number of the object's slot.
+    pub fn slot(&self) -> u32 {
+        self.object.slot()
+    }
+
     /// The object's key.
     pub fn key(&self) -> &[u8] {
         self.object.key()

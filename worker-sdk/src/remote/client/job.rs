@@ -193,6 +193,9 @@ impl<'w> RemoteJob<'w> {
     /// See [`crate::Job::read`]. Costs a round trip, and is a copy.
     pub fn read(&self, queue: &str, key: &[u8]) -> Result<Option<RemoteReading>, Error> {
         let queue = self.worker.queue_index(queue)?;
+        if limit_key(key).is_err() {
+            return Ok(None); // nobody bears it
+        }
         let shared = self.worker.shared();
         let Some(ask) = shared.with(|session| session.read(queue, key)) else {
             return Err(RemoteError::Stale.into());
@@ -251,9 +254,11 @@ impl<'w> RemoteJob<'w> {
         value: &[u8],
         ready: bool,
     ) -> Result<(), Error> {
-        let key = key.unwrap_or(&[]);
         limit(value)?;
-        limit_key(key)?;
+        let key = key.unwrap_or(&[]);
+        if !key.is_empty() {
+            limit_key(key)?;
+        }
         let queue = self.worker.queue_index(queue)?;
         self.effects.push(Effect::Create { queue, key, value, ready });
         Ok(())
@@ -272,7 +277,6 @@ impl<'w> RemoteJob<'w> {
     /// See [`crate::Job::set_timer`]. It runs from the commit.
     pub fn set_timer(&mut self, after: Duration) {
         self.job.timer = Instant::now().checked_add(after);
-        self.job.timer_due = false;
         self.effects.push(Effect::Timer { of: 0, after });
     }
 
@@ -300,6 +304,9 @@ impl<'w> RemoteJob<'w> {
     /// See [`crate::Job::also`]. Costs a round trip.
     pub fn also(&mut self, queue: &str, key: &[u8]) -> Result<RemoteOther, Error> {
         let queue = self.worker.queue_index(queue)?;
+        if limit_key(key).is_err() {
+            return Err(AlsoError::Absent.into());
+        }
         let shared = self.worker.shared();
         let Some(ask) = shared.with(|session| session.also(&self.job, queue, key)) else {
             return Err(RemoteError::Stale.into());
@@ -463,7 +470,7 @@ impl<'j> RemoteOtherJob<'j> {
     }
 }
 
-fn outcome_of(outcome: Outcome, text: String) -> Result<Seq, Error> {
+pub(super) fn outcome_of(outcome: Outcome, text: String) -> Result<Seq, Error> {
     match outcome {
         Outcome::Committed { seq } | Outcome::AlreadyCommitted { seq } => Ok(Seq::from_bits(seq)),
         Outcome::Stale => Err(RemoteError::Stale.into()),
@@ -474,21 +481,25 @@ fn outcome_of(outcome: Outcome, text: String) -> Result<Seq, Error> {
             Refusal::Busy => CommitError::Busy.into(),
             Refusal::RingFull => CommitError::RingFull.into(),
             Refusal::TooLarge => CommitError::TooLarge.into(),
+            Refusal::OutOf => RemoteError::NoRoom { text }.into(),
+            Refusal::Conflict => AlsoError::Conflict.into(),
+            Refusal::Parked => AlsoError::Parked.into(),
             _ => RemoteError::Refused { text }.into(),
         }),
     }
 }
 
-fn limit(bytes: &[u8]) -> Result<(), Error> {
+pub(super) fn limit(bytes: &[u8]) -> Result<(), Error> {
     if bytes.len() <= PAYLOAD_BYTES_MAX {
         return Ok(());
     }
     let text = format!("{} bytes are more than {PAYLOAD_BYTES_MAX}", bytes.len());
-    Err(RemoteError::Refused { text }.into())
+    Err(RemoteError::NoRoom { text }.into())
 }
 
-fn limit_key(key: &[u8]) -> Result<(), Error> {
-    if key.len() <= KEY_BYTES_MAX {
+/// What an object can be found by.
+pub(super) fn limit_key(key: &[u8]) -> Result<(), Error> {
+    if (1..=KEY_BYTES_MAX).contains(&key.len()) {
         return Ok(());
     }
     Err(hotpair_shm::CreateObjectError::KeyLength { bytes: key.len() }.into())

@@ -4,7 +4,9 @@
 pub(super) mod fuzzing;
 mod io;
 mod job;
+mod looking;
 mod network;
+mod outside;
 mod port;
 mod session;
 mod silence;
@@ -16,6 +18,8 @@ use std::time::Duration;
 use hotpair_replica::tls::Credentials;
 
 pub use job::{RemoteJob, RemoteOther, RemoteOtherJob, RemoteReading};
+pub use looking::Seen;
+pub use outside::{RemoteClient, RemoteWatch};
 pub use port::{Leaving, PortCounts, RemotePort};
 pub use session::Counts;
 pub use worker::RemoteWorker;
@@ -71,6 +75,14 @@ impl RemoteSpace {
         RemoteWorker::new(self.config.clone(), queue)
     }
 
+    /// For a program that is no worker.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn client(&self) -> Result<RemoteClient, Error> {
+        RemoteClient::new(self.config.clone())
+    }
+
     /// The port `port`, whose packets are for objects of `queue`. One program at a time is this port; another one stands by, and takes
     /// over when that is gone.
     pub fn port(&self, port: &str, queue: &str) -> Result<RemotePort, Error> {
@@ -94,6 +106,13 @@ pub enum RemoteError {
     Unanswered {
         /// How long was waited.
         waited: Duration,
+    },
+    /// The commit did not happen: the region has no block or slot for it, or no block is so large. A local worker learns it from
+    /// the call that asks for the block ([`Error::OutOf`]).
+    #[error("there is no room: {text}")]
+    NoRoom {
+        /// What the gateway says.
+        text: String,
     },
     /// A gateway has given this reason.
     #[error("the gateway refuses: {text}")]

@@ -17,6 +17,8 @@ use super::super::wire::{
     WireError, encode_request,
 };
 use super::job::OwnedJob;
+use super::looking::Looks;
+use super::worker::index;
 
 /// Names a commit of this worker: its place among the unanswered ones, and its number there.
 pub(super) type Ticket = (u16, u64);
@@ -75,6 +77,8 @@ pub(super) enum Purpose {
     Worker(String),
     /// Sends what is emitted to this port.
     Port(String),
+    /// Looks at objects, and puts and sends without having been given work.
+    Client,
 }
 
 /// A packet that a gateway has handed out.
@@ -111,12 +115,17 @@ pub(super) struct Session {
     hungry: bool,
     /// Something has come that somebody may wait for.
     news: bool,
+    /// How often was asked whether anything more is ready, and how often this was answered.
+    rests: (u64, u64),
     /// State, last number, and whether nobody waits for the answer.
     lanes: Vec<(Lane, u64, bool)>,
     /// So many of them the gateway allows.
     usable: u16,
     asks: HashMap<u32, Option<Told>>,
     next_ask: u32,
+    pub(super) looks: Looks,
+    /// A client has seen states of this epoch, and shows none of an older one any more.
+    oldest: u16,
     /// Paths whose frames are to be written.
     speak: Vec<PathId>,
     /// A gateway has said that this worker is not wanted.
@@ -159,10 +168,13 @@ impl Session {
             busy: false,
             hungry: false,
             news: false,
+            rests: (0, 0),
             lanes: vec![(Lane::Free, 0, false); usize::from(lanes.max(1))],
             usable: lanes.max(1),
             asks: HashMap::new(),
             next_ask: 0,
+            looks: Looks::default(),
+            oldest: 0,
             speak: Vec::new(),
             refused: None,
             counts: Counts::default(),
@@ -205,6 +217,14 @@ impl Session {
     /// Paths that have got something to be written since the last call.
     pub(super) fn take_speakers(&mut self) -> Vec<PathId> {
         std::mem::take(&mut self.speak)
+    }
+
+    /// The queue that it works for.
+    pub(super) fn queue(&self) -> Option<&str> {
+        match &self.purpose {
+            Purpose::Worker(queue) => Some(queue),
+            Purpose::Port(_) | Purpose::Client => None,
+        }
     }
 
     /// The node that it works with.
@@ -254,9 +274,19 @@ impl Session {
                 }
                 self.choose();
             }
-            Event::Job(job) if self.active == Some(path) => self.got(&job),
+            Event::Job(job) if self.active == Some(path) => {
+                self.refused = None; // what was said before holds no more
+                self.got(&job);
+            }
             Event::Answer { lane, number, outcome, text } if self.active == Some(path) => {
+                self.refused = None;
                 self.answered(lane, number, outcome, text);
+            }
+            Event::Rested if self.active == Some(path) => {
+                self.rests.1 += 1;
+                if self.rests.1 >= self.rests.0 {
+                    (self.rests.1, self.asked) = (self.rests.0, 0);
+                }
             }
             Event::Revoked { job } if self.active == Some(path) => {
                 self.jobs.retain(|waiting| job != 0 && waiting.job != job);
@@ -275,14 +305,22 @@ impl Session {
                 let value = value.map(<[u8]>::to_vec);
                 self.told(ask, Told::Value { refusal, value });
             }
+            Event::State { ask, refusal, seq, value } if self.active == Some(path) => {
+                self.refused = None;
+                self.looks.told(ask, refusal, seq, value);
+            }
             Event::Refused { text } => {
                 self.refused = Some(text.to_owned());
                 self.paths[path].refused = true;
                 tracing::warn!(text, "a gateway sends this worker away");
             }
             // Of a path that is worked by no more.
-            Event::Job(_) | Event::Answer { .. } | Event::Revoked { .. } | Event::Packet { .. } => {
-            }
+            Event::Job(_)
+            | Event::Answer { .. }
+            | Event::Revoked { .. }
+            | Event::Packet { .. }
+            | Event::State { .. }
+            | Event::Rested => {}
         }
         // What it is told, and does not read, is not kept without end.
         let (found, max) = (self.paths[path].out.len(), OUT_BYTES_MAX);
@@ -295,7 +333,8 @@ impl Session {
 
     /// The path to the primary of the highest epoch; the present one, if it is as good as any.
     fn choose(&mut self) {
-        let epoch = |path: &Path| path.serving.filter(|_| path.welcomed);
+        let oldest = self.oldest;
+        let epoch = |path: &Path| path.serving.filter(|&epoch| path.welcomed && epoch >= oldest);
         let best = self.paths.iter().filter_map(epoch).max();
         if let Some(active) = self.active {
             if best.is_some() && epoch(&self.paths[active]) == best {
@@ -303,13 +342,16 @@ impl Session {
             }
             self.deactivate();
         }
-        let Some(best) = best else { return };
+        let Some(best) = best.filter(|_| self.lacks_queue().is_none()) else { return };
         let Some(path) = self.paths.iter().position(|path| epoch(path) == Some(best)) else {
             return;
         };
         self.active = Some(path);
         self.activation += 1;
         self.counts.activations += 1;
+        if self.purpose == Purpose::Client {
+            self.oldest = best;
+        }
         if !self.paths[path].attached {
             self.paths[path].attached = true;
             let (client, lanes) = (self.client, self.usable.min(self.lanes.len() as u16));
@@ -320,6 +362,9 @@ impl Session {
                 Purpose::Port(port) => {
                     self.send(path, &Request::AttachPort { client, port: &port, lanes });
                 }
+                Purpose::Client => {
+                    self.send(path, &Request::Attach { client, queue: "", lanes });
+                }
             }
         }
         for lane in 0..self.lanes.len() {
@@ -329,9 +374,19 @@ impl Session {
                 self.send(path, &Request::Resolve { lane: lane as u16, number });
             }
         }
+        for request in self.looks.questions() {
+            encode_request(&mut self.paths[path].out, &request, &[]);
+        }
+        self.speak.push(path);
         if self.busy {
             self.ask_for_more();
         }
+    }
+
+    /// The queues that there are, if what this worker works for is none of them.
+    pub(super) fn lacks_queue(&self) -> Option<Vec<String>> {
+        let queue = self.queue().filter(|_| self.paths.iter().any(|path| path.welcomed))?;
+        index(&self.queues, queue).err()
     }
 
     fn deactivate(&mut self) {
@@ -340,6 +395,7 @@ impl Session {
         // They are offered again, by whichever gateway has them then.
         self.packets.clear();
         self.asked = 0;
+        self.rests.1 = self.rests.0;
         for (lane, _, _) in &mut self.lanes {
             if matches!(lane, Lane::Sent | Lane::Asked) {
                 *lane = Lane::Open;
@@ -386,6 +442,21 @@ impl Session {
             self.ask_for_more();
         }
         job
+    }
+
+    /// Asks whether anything is ready at all; `None` where there is nobody to be asked. See [`last_job`](Self::last_job).
+    pub(super) fn ask_for_last(&mut self) -> Option<u64> {
+        self.active?;
+        self.ask_for_more();
+        self.rests.0 += 1;
+        self.send_active(&Request::Rest);
+        Some(self.rests.0)
+    }
+
+    /// A job, or that there was none when `ask_for_last` has asked; `None` before that is known.
+    pub(super) fn last_job(&mut self, asked: u64) -> Option<Option<OwnedJob>> {
+        let job = self.jobs.pop_front();
+        (job.is_some() || self.rests.1 >= asked).then_some(job)
     }
 
     /// Jobs that wait to be taken up.
@@ -557,5 +628,30 @@ impl Session {
 
     pub(super) fn forget_ask(&mut self, ask: u32) {
         self.asks.remove(&ask);
+    }
+
+    /// Begins to look at an object; `None` while there are too many unanswered gets.
+    pub(super) fn begin_look(&mut self, queue: u8, key: &[u8], once: bool) -> Option<u32> {
+        if once && !self.looks.has_room() {
+            return None;
+        }
+        self.next_ask = self.next_ask.wrapping_add(1);
+        let ask = self.next_ask;
+        self.looks.begin(ask, queue, key, once);
+        if let (Some(path), Some(request)) = (self.active, self.looks.question(ask)) {
+            encode_request(&mut self.paths[path].out, &request, &[]);
+            self.speak.push(path);
+        }
+        Some(ask)
+    }
+
+    pub(super) fn end_look(&mut self, ask: u32) {
+        self.looks.end(ask);
+        self.send_active(&Request::Unwatch { ask });
+    }
+
+    /// Why no gateway wants this one, once.
+    pub(super) fn take_refusal(&mut self) -> Option<String> {
+        if self.is_active() { None } else { self.refused.take() }
     }
 }

@@ -32,6 +32,9 @@ impl std::fmt::Debug for RemoteWorker {
 
 impl RemoteWorker {
     pub(super) fn new(config: RemoteConfig, queue: &str) -> Result<RemoteWorker, Error> {
+        if queue.is_empty() {
+            return Err(Error::NoSuchQueue { name: String::new(), known: Vec::new() });
+        }
         let patience = config.patience;
         let network = Network::start(config, Purpose::Worker(queue.to_owned()), false)?;
         Ok(RemoteWorker { network, patience, stop: Arc::new(AtomicBool::new(false)) })
@@ -57,7 +60,8 @@ impl RemoteWorker {
 
     /// The next ready object, whichever it is. `None` when the wait is over or the worker was stopped.
     ///
-    /// While no node that it reaches is primary this waits. When a server is lost, it goes on with the other.
+    /// While no node that it reaches is primary this waits. When a server is lost, it goes on with the other. That there is no
+    /// such queue is found out here, when a gateway has been reached.
     pub fn claim(&mut self, wait: Wait) -> Result<Option<RemoteJob<'_>>, Error> {
         let begun = Instant::now();
         loop {
@@ -73,12 +77,26 @@ impl RemoteWorker {
                     session.refused = None;
                     Some(Err(Error::from(RemoteError::Refused { text })))
                 }
-                _ => session.next_job().map(Ok),
+                _ => match session.lacks_queue() {
+                    Some(known) => {
+                        let name = session.queue().unwrap_or_default().to_owned();
+                        Some(Err(Error::NoSuchQueue { name, known }))
+                    }
+                    None => session.next_job().map(Ok),
+                },
             });
             match found {
                 Some(Ok(job)) => return Ok(Some(RemoteJob::new(self, job))),
                 Some(Err(error)) => return Err(error),
                 None if left.is_some_and(|left| left <= now) => {
+                    // However short the wait was: what is ready is seen. It takes a round trip, or ends with the path.
+                    let shared = self.network.shared();
+                    let last = shared.with(Session::ask_for_last).and_then(|asked| {
+                        shared.wait(None, |session| session.last_job(asked)).flatten()
+                    });
+                    if let Some(job) = last {
+                        return Ok(Some(RemoteJob::new(self, job)));
+                    }
                     self.network.shared().with(Session::rest);
                     return Ok(None);
                 }
@@ -149,8 +167,13 @@ impl RemoteWorker {
     }
 }
 
+/// The place of a name, or the names that there are. Those of the gateway itself are nobody else's.
 pub(super) fn index(names: &[String], name: &str) -> Result<u8, Vec<String>> {
-    names.iter().position(|known| known == name).map(|at| at as u8).ok_or_else(|| names.to_vec())
+    let ours = |known: &&String| !known.starts_with("hotpair.");
+    match names.iter().position(|known| known == name && ours(&known)) {
+        Some(at) => Ok(at as u8),
+        None => Err(names.iter().filter(ours).cloned().collect()),
+    }
 }
 
 impl Drop for RemoteWorker {

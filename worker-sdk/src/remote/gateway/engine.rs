@@ -11,7 +11,8 @@ use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use hotpair_shm::{
-    Bell, Delivered, Delivery, Endpoint, Participant, PortId, QueueId, Region, RoleEpoch, Seq,
+    AlsoError, Bell, Delivered, Delivery, Endpoint, OTHERS_PER_CLAIM, Participant, PortId, QueueId,
+    Region, RoleEpoch, Seq,
 };
 
 use super::act;
@@ -20,13 +21,14 @@ use super::port::FarPort;
 use super::receipt::{self, Receipt};
 use super::session::{Attached, InHand, Lane, Session, SessionId, Wants};
 use super::shares::{Host, Shares};
+use super::watch::Looks;
 use super::{Limits, Stats};
 use crate::remote::wire::{
     Effects, Event, JobView, MessageView, Outcome, Refusal, Request, VERSIONS,
 };
 
 /// Frames that wait to be written to one worker, in bytes: beyond it nothing is claimed or read for it.
-const OUT_BYTES_MAX: usize = 256 << 10;
+pub(super) const OUT_BYTES_MAX: usize = 256 << 10;
 
 /// The same for the connections of one host together: beyond it nothing is claimed for any of them.
 const HOST_OUT_BYTES_MAX: usize = 8 << 20;
@@ -60,12 +62,12 @@ enum Kind {
 /// The workers of one gateway, and its seat in the region.
 pub(crate) struct Engine {
     pub(super) seat: Participant,
-    region: Region,
-    receipts: QueueId,
+    pub(super) region: Region,
+    pub(super) receipts: QueueId,
     bell: PortId,
     pub(super) limits: Limits,
-    role: RoleEpoch,
-    sessions: BTreeMap<SessionId, Session>,
+    pub(super) role: RoleEpoch,
+    pub(super) sessions: BTreeMap<SessionId, Session>,
     next_session: SessionId,
     next_job: u64,
     in_hand: usize,
@@ -73,6 +75,7 @@ pub(crate) struct Engine {
     receipts_made: u32,
     /// In order of their seqs.
     answers: VecDeque<Answer>,
+    pub(super) looks: Looks,
     /// Whose turn it is to be given something.
     shares: Shares,
     /// Receipts could not be written: they are not looked at before.
@@ -122,6 +125,7 @@ impl Engine {
             in_hand: 0,
             receipts_made: made as u32,
             answers: VecDeque::new(),
+            looks: Looks::default(),
             shares,
             receipts_later: None,
             speak: Vec::new(),
@@ -143,6 +147,7 @@ impl Engine {
     pub(crate) fn disconnect(&mut self, id: SessionId) {
         self.release_all(id, true);
         self.sessions.remove(&id);
+        self.looks.forget(id);
         self.grant_ports();
         self.shares.disconnect(id);
     }
@@ -184,6 +189,8 @@ impl Engine {
         match (&request, session.greeted, session.attached.is_some()) {
             (Request::Hello { .. }, false, _)
             | (Request::Attach { .. } | Request::AttachPort { .. }, true, false) => {}
+            // Who only looks is not attached.
+            (Request::Get { .. } | Request::Watch { .. } | Request::Unwatch { .. }, true, _) => {}
             (Request::Hello { .. } | Request::Attach { .. } | Request::AttachPort { .. }, _, _)
             | (_, _, false) => {
                 return Err(Broken("a request comes at the wrong time".to_owned()));
@@ -216,6 +223,14 @@ impl Engine {
             Request::Sent { count } => self.sent(id, count)?,
             Request::Also { ask, job, queue, key } => self.also(id, ask, job, queue, key),
             Request::Read { ask, queue, key } => self.read(id, ask, queue, key),
+            Request::Get { ask, queue, key } => self.begin_look(id, ask, (queue, key), true)?,
+            Request::Watch { ask, queue, key } => self.begin_look(id, ask, (queue, key), false)?,
+            Request::Unwatch { ask } => self.end_look(id, ask),
+            Request::Rest => {
+                if let Some(attached) = self.attached(id) {
+                    attached.rests = attached.rests.saturating_add(1);
+                }
+            }
         }
         Ok(())
     }
@@ -352,6 +367,7 @@ impl Engine {
                 jobs: BTreeMap::new(),
                 first_since: now,
                 credit: 0,
+                rests: 0,
             });
         }
         Ok(())
@@ -392,7 +408,7 @@ impl Engine {
     /// Gives everything back that a worker has. With `died`, what it has had longest counts as an attempt: it was at that.
     fn release_all(&mut self, id: SessionId, died: bool) {
         let Some(attached) = self.attached(id) else { return };
-        attached.credit = 0;
+        (attached.credit, attached.rests) = (0, 0);
         attached.lanes.clear();
         attached.port.iter_mut().for_each(FarPort::give_back);
         let jobs = std::mem::take(&mut attached.jobs);
@@ -575,7 +591,11 @@ impl Engine {
         match (queue, held) {
             (Some(queue), Some((mut held, jobs))) => {
                 let mut claim = self.seat.resume(held.claim);
-                let taken = claim.also(queue, key);
+                // One place is the receipt's.
+                let taken = match held.others.len() + 1 < OTHERS_PER_CLAIM {
+                    true => claim.also(queue, key),
+                    false => Err(AlsoError::TooMany),
+                };
                 if let Ok(other) = taken {
                     held.others.push(other);
                 }
@@ -618,21 +638,25 @@ impl Engine {
     /// Everything that time or others bring. Says when it wants to be called again at the latest.
     pub(crate) fn turn(&mut self, now: Instant) -> Option<Duration> {
         self.look_at_role();
+        let mut soon = None;
         if self.role.serves() {
             self.look_at_receipts(now);
             self.release_answers();
+            soon = self.look(now);
             self.hand_packets_on();
         }
         self.look_at_leases(now);
         if self.role.serves() {
             self.claim_by_turns(now);
+            self.answer_rests();
         }
         let attached = self.sessions.values().filter_map(|session| session.attached.as_ref());
         let mut ports = attached.filter_map(|attached| attached.port.as_ref());
         let held = self.in_hand > 0 || ports.any(FarPort::is_sending);
         let looks = (held || !self.answers.is_empty()).then_some(self.limits.look_every());
         let receipts = self.receipts_later.map(|later| later.saturating_duration_since(now));
-        looks.into_iter().chain(receipts).chain(self.seat.next_offer()).min()
+        let due = [soon, looks, receipts, self.seat.next_offer()];
+        due.into_iter().flatten().min()
     }
 
     fn look_at_role(&mut self) {
@@ -646,6 +670,7 @@ impl Engine {
         if !goes_on {
             // Whether what they are about is part of the state that is served from now on, only a question can tell.
             self.answers.clear();
+            self.looks.clear();
         }
         let (serving, epoch) = (role.serves(), role.epoch());
         for id in self.sessions.keys().copied().collect::<Vec<_>>() {
@@ -837,6 +862,10 @@ impl Engine {
 
     fn release_answers(&mut self) {
         let released = self.region.released();
+        if self.region.role() != self.role {
+            // What another epoch has released says nothing about the commits of this one.
+            return;
+        }
         while let Some(answer) = self.answers.pop_front_if(|answer| answer.seq <= released) {
             let Answer { seq, session, lane, number, kind } = answer;
             let seq = seq.to_bits();
@@ -903,6 +932,20 @@ impl Engine {
         }
     }
 
+    /// Whoever wants no more than what was ready has got it.
+    fn answer_rests(&mut self) {
+        for (&id, session) in &mut self.sessions {
+            let Some(attached) = session.attached.as_mut().filter(|a| a.rests > 0) else {
+                continue;
+            };
+            attached.credit = 0;
+            for _ in 0..std::mem::take(&mut attached.rests) {
+                session.tell(&Event::Rested);
+            }
+            self.speak.push(id);
+        }
+    }
+
     /// Takes back what a worker does not end. Nobody is asked: a claim that waits here is in this process's hands.
     fn look_at_leases(&mut self, now: Instant) {
         let mut late = Vec::new();
@@ -936,7 +979,7 @@ impl Engine {
         if self.receipts_later.is_none() {
             bells.push(Bell::Queue(self.receipts));
         }
-        if !self.answers.is_empty() {
+        if !self.answers.is_empty() || self.looks.listen() {
             bells.push(Bell::Port(self.bell));
         }
         // Ready objects that nobody here may have are no reason to stay awake.
@@ -961,7 +1004,9 @@ impl Engine {
             let port = session.attached.as_mut().and_then(|attached| attached.port.as_mut());
             quiet &= port.filter(|_| written).is_none_or(FarPort::arm);
         }
-        let due = self.answers.front().is_some_and(|first| first.seq <= self.region.released());
+        let released = self.region.released();
+        let due = self.answers.front().is_some_and(|first| first.seq <= released)
+            || self.looks.is_due(released);
         quiet && !due && self.region.role() == self.role
     }
 

@@ -16,6 +16,7 @@ mod receipt;
 mod serve;
 mod session;
 mod shares;
+mod watch;
 
 use std::time::Duration;
 
@@ -54,6 +55,10 @@ pub struct Limits {
     pub receipts_kept: Duration,
     /// Largest request.
     pub frame_bytes: usize,
+    /// Objects that one client watches.
+    pub watches: u32,
+    /// Objects that all of them watch; one that two watch counts twice.
+    pub watches_all: u32,
     /// Ports of other hosts at once: each has a seat in the region.
     pub ports: u32,
     /// How long a request may take to come, and how long a worker may leave answers unread.
@@ -75,6 +80,8 @@ impl Default for Limits {
             receipts_per_host: 4 * 1024,
             receipts_kept: receipt::KEPT,
             frame_bytes: 4 << 20,
+            watches: 256,
+            watches_all: 4096,
             ports: 4,
             patience: Duration::from_secs(10),
         }

@@ -296,6 +296,8 @@ async fn serve(
     let ids: Vec<_> = hub.writers.borrow_mut().drain().collect();
     hub.bells.borrow_mut().drain().for_each(|(_, listening)| listening.abort());
     for (id, writer) in ids {
+        // It is not the workers that leave.
+        hub.engine.borrow_mut().leave(id);
         hub.engine.borrow_mut().disconnect(id);
         writer.notify_one();
     }

@@ -57,6 +57,8 @@ pub(super) struct Attached {
     pub(super) first_since: Instant,
     /// Jobs that it can still take.
     pub(super) credit: u32,
+    /// How often it has asked to be told that nothing more is ready.
+    pub(super) rests: u32,
 }
 
 /// One connection: a worker that is attached, or one that stands by.

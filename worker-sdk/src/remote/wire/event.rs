@@ -17,7 +17,9 @@ const VALUE: u8 = 7;
 const REFUSED: u8 = 8;
 const PACKET: u8 = 9;
 const PORT: u8 = 10;
-const LAST: u8 = PORT;
+const STATE: u8 = 16;
+const RESTED: u8 = 17;
+const LAST: u8 = RESTED;
 
 const NO_TIMER: u64 = u64::MAX;
 
@@ -44,6 +46,11 @@ pub(crate) enum Event<'b> {
     Packet { seq: u64, ordinal: u32, to: Endpoint, payload: &'b [u8] },
     /// From now on it is the port that it has attached as; until then another program was.
     Port,
+    /// The answer to `Get` and `Watch`: a released state of the object; `None`: there is no such object. Of two states that are
+    /// told of one object, the one with the higher seq is the later one.
+    State { ask: u32, refusal: Option<Refusal>, seq: u64, value: Option<&'b [u8]> },
+    /// The answer to `Rest`: no job comes any more that was asked for before it.
+    Rested,
 }
 
 /// What has become of a commit. Never a guess.
@@ -183,6 +190,15 @@ impl<'b> Event<'b> {
                 payload: fields.bytes(PAYLOAD_BYTES_MAX, "a packet")?,
             },
             PORT => Self::Port,
+            STATE => {
+                let ask = fields.u32("the number of a question")?;
+                let refusal = Refusal::read(&mut fields)?;
+                let seq = fields.u64("a seq")?;
+                let found = fields.flag("found")?;
+                let value = fields.bytes(PAYLOAD_BYTES_MAX, "a value")?;
+                Self::State { ask, refusal, seq, value: found.then_some(value) }
+            }
+            RESTED => Self::Rested,
             kind => {
                 let (found, max) = (kind.into(), LAST.into());
                 return Err(WireError::Value { what: "the kind of an event", found, max });
@@ -322,5 +338,15 @@ pub(crate) fn encode_event(out: &mut Vec<u8>, event: &Event<'_>) {
             frame.end();
         }
         Event::Port => Writer::frame(out, PORT).end(),
+        Event::State { ask, refusal, seq, value } => {
+            let mut frame = Writer::frame(out, STATE);
+            frame.u32(*ask);
+            frame.u8(reason(*refusal));
+            frame.u64(*seq);
+            frame.u8(value.is_some().into());
+            frame.bytes(value.unwrap_or(&[]));
+            frame.end();
+        }
+        Event::Rested => Writer::frame(out, RESTED).end(),
     }
 }

@@ -33,6 +33,9 @@ pub(crate) const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 /// Longest name of a queue or port, as in the region.
 pub(crate) const NAME_BYTES_MAX: usize = 31;
 
+/// `Get`s of one connection that have no answer yet.
+pub(crate) const GETS_MAX: usize = 64;
+
 /// Longest text of an error.
 pub(crate) const TEXT_BYTES_MAX: usize = 400;
 

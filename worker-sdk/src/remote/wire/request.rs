@@ -17,7 +17,11 @@ const READ: u8 = 8;
 const ACT: u8 = 9;
 const ATTACH_PORT: u8 = 10;
 const SENT: u8 = 11;
-const LAST: u8 = SENT;
+const GET: u8 = 16;
+const WATCH: u8 = 17;
+const UNWATCH: u8 = 18;
+const REST: u8 = 19;
+const LAST: u8 = REST;
 
 /// One message of a worker. The numbers of kinds are the protocol: never reused, never changed.
 #[derive(Clone, Debug)]
@@ -44,6 +48,14 @@ pub(crate) enum Request<'b> {
     Act { lane: u16, number: u64, effects: Effects<'b> },
     /// The oldest packets that were handed to it on this connection have left.
     Sent { count: u32 },
+    /// The released state of an object, once.
+    Get { ask: u32, queue: u8, key: &'b [u8] },
+    /// The released state of an object, now and after each change.
+    Watch { ask: u32, queue: u8, key: &'b [u8] },
+    /// No more of what `Get` or `Watch` has asked for under this number.
+    Unwatch { ask: u32 },
+    /// It takes no more jobs than those that are ready now. The answer comes behind them.
+    Rest,
 }
 
 impl<'b> Request<'b> {
@@ -98,6 +110,18 @@ impl<'b> Request<'b> {
                 lanes: fields.u16("lanes")?,
             },
             SENT => Self::Sent { count: fields.u32("a count")? },
+            GET => Self::Get {
+                ask: fields.u32("the number of a question")?,
+                queue: fields.u8("a queue")?,
+                key: fields.bytes(KEY_BYTES_MAX, "a key")?,
+            },
+            WATCH => Self::Watch {
+                ask: fields.u32("the number of a question")?,
+                queue: fields.u8("a queue")?,
+                key: fields.bytes(KEY_BYTES_MAX, "a key")?,
+            },
+            UNWATCH => Self::Unwatch { ask: fields.u32("the number of a question")? },
+            REST => Self::Rest,
             kind => {
                 let (found, max) = (kind.into(), LAST.into());
                 return Err(WireError::Value { what: "the kind of a request", found, max });
@@ -167,11 +191,12 @@ pub(crate) fn encode_request(out: &mut Vec<u8>, request: &Request<'_>, effects: 
             frame.bytes(key);
             frame.end();
         }
-        Request::Read { ask, queue, key } => {
-            let mut frame = Writer::frame(out, READ);
+        Request::Read { ask, queue, key } => question(out, READ, ask, queue, key),
+        Request::Get { ask, queue, key } => question(out, GET, ask, queue, key),
+        Request::Watch { ask, queue, key } => question(out, WATCH, ask, queue, key),
+        Request::Unwatch { ask } => {
+            let mut frame = Writer::frame(out, UNWATCH);
             frame.u32(ask);
-            frame.u8(queue);
-            frame.bytes(key);
             frame.end();
         }
         Request::Act { lane, number, .. } => {
@@ -186,5 +211,14 @@ pub(crate) fn encode_request(out: &mut Vec<u8>, request: &Request<'_>, effects: 
             frame.u32(count);
             frame.end();
         }
+        Request::Rest => Writer::frame(out, REST).end(),
     }
+}
+
+fn question(out: &mut Vec<u8>, kind: u8, ask: u32, queue: u8, key: &[u8]) {
+    let mut frame = Writer::frame(out, kind);
+    frame.u32(ask);
+    frame.u8(queue);
+    frame.bytes(key);
+    frame.end();
 }

@@ -39,6 +39,10 @@ fn requests() -> Vec<Vec<u8>> {
         Request::Resolve { lane: 2, number: 77 },
         Request::Also { ask: 5, job: 9, queue: 0, key: b"other" },
         Request::Read { ask: 6, queue: 0, key: b"other" },
+        Request::Get { ask: 7, queue: 1, key: b"looked at" },
+        Request::Watch { ask: 8, queue: 1, key: b"looked at" },
+        Request::Unwatch { ask: 8 },
+        Request::Rest,
     ] {
         let mut out = Vec::new();
         encode_request(&mut out, &request, &[]);
@@ -122,6 +126,19 @@ fn bytes_are_what_they_were() {
         panic!("{frames:?}");
     };
     assert_eq!(found, outcome);
+    let mut out = Vec::new();
+    let state = Event::State { ask: 3, refusal: None, seq: 9, value: Some(b"v") };
+    encode_event(&mut out, &state);
+    assert_eq!(
+        out[..],
+        [20, 0, 0, 0, 16, 3, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, b'v']
+    );
+    let frames = whole(&out);
+    let Ok(Event::State { ask: 3, refusal: None, seq: 9, value: Some(b"v") }) =
+        Event::decode(&frames[0])
+    else {
+        panic!("{frames:?}");
+    };
 }
 
 #[test]
