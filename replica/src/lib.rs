@@ -16,6 +16,7 @@ pub mod journal;
 pub mod node;
 #[cfg(feature = "quic")]
 mod own_register;
+#[cfg(feature = "quic")]
 mod pace;
 #[cfg(feature = "quic")]
 pub mod pki;
