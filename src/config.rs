@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use hotpair_ioports::{ParseAddressError, ServiceAddress};
 use hotpair_replica::protocol::Timing;
+use hotpair_replica::quic::LINKS_MAX;
 use hotpair_shm::{Geometry, Lock, Pages, QueuePolicy, QueueSpec, Shares, SizeClass};
 
 pub(crate) use far::FarConfig;
@@ -263,6 +264,7 @@ fn check(file: &File) -> Result<(), Wrong> {
             return Err(Wrong::at(file.replication.listen.span(), why));
         }
     }
+    check_links(file)?;
     if file.replication.period.get_ref().0.is_zero() {
         return Err(Wrong::at(file.replication.period.span(), "the period must not be zero"));
     }
@@ -291,6 +293,28 @@ fn check(file: &File) -> Result<(), Wrong> {
         check_queue(file, &worker.queue)?;
         if worker.command.get_ref().is_empty() {
             return Err(Wrong::at(worker.command.span(), "the command is empty"));
+        }
+    }
+    Ok(())
+}
+
+/// Further networks: each address once, room for the heartbeats, and not more than a pair can have.
+fn check_links(file: &File) -> Result<(), Wrong> {
+    let mut seen = vec![*file.replication.listen.get_ref(), file.replication.peer];
+    for (link, at) in file.replication.links.iter().zip(2..) {
+        if at > LINKS_MAX {
+            let why = format!("at most {LINKS_MAX} links, the one of `listen` and `peer` included");
+            return Err(Wrong::at(link.span(), why));
+        }
+        for address in [link.get_ref().listen, link.get_ref().peer] {
+            if address.port() == u16::MAX {
+                let why = format!("{address}: the heartbeats need the next higher port");
+                return Err(Wrong::at(link.span(), why));
+            }
+            if seen.contains(&address) {
+                return Err(Wrong::at(link.span(), format!("{address} stands here twice")));
+            }
+            seen.push(address);
         }
     }
     Ok(())
@@ -342,7 +366,9 @@ fn check_service(file: &File) -> Result<(), Wrong> {
             let why = format!("{} stands here twice", address.ip);
             return Err(Wrong::at(text.span(), why));
         }
-        for own in [*file.replication.listen.get_ref(), file.replication.peer] {
+        let first = [*file.replication.listen.get_ref(), file.replication.peer];
+        let more = file.replication.links.iter().map(toml::Spanned::get_ref);
+        for own in first.into_iter().chain(more.flat_map(|link| [link.listen, link.peer])) {
             if own.ip() == address.ip {
                 let why = format!("{} is where a node listens: it does not move", address.ip);
                 return Err(Wrong::at(text.span(), why));

@@ -8,17 +8,27 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use support::{Running, bound, eventually, hotpair, regions_with};
 
-/// Two labs at once would measure each other.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// Labs run beside each other, but for those that say `alone`: they are about time-outs.
+static MACHINE: RwLock<()> = RwLock::new(());
 
-fn alone() -> MutexGuard<'static, ()> {
-    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+/// As much of a scenario as this test has to know.
+#[derive(serde::Deserialize)]
+struct Facts {
+    #[serde(default)]
+    long: bool,
+    #[serde(default)]
+    alone: bool,
+}
+
+fn facts(name: &str) -> Facts {
+    let text = std::fs::read_to_string(file(name)).expect("the scenario is there");
+    toml::from_str(&text).expect("a scenario")
 }
 
 fn file(name: &str) -> PathBuf {
@@ -29,14 +39,16 @@ fn file(name: &str) -> PathBuf {
 const REFUSED: i32 = 5;
 
 fn scenario(name: &str) {
-    let _alone = alone();
+    let alone = facts(name).alone;
+    let _alone = alone.then(|| MACHINE.write().unwrap_or_else(PoisonError::into_inner));
+    let _beside = (!alone).then(|| MACHINE.read().unwrap_or_else(PoisonError::into_inner));
     let ended = hotpair(["lab".as_ref(), "run".as_ref(), file(name).as_os_str()]);
     if ended.code == Some(REFUSED) {
         assert!(std::env::var("CI").is_err(), "the lab is needed: {}", ended.stderr);
         eprintln!("skipped: {}", ended.stderr.trim());
         return;
     }
-    // With the phases, for those who look: cargo test --test hosts -- --nocapture
+    // With the phases and the time, for those who look: cargo test --test hosts -- --nocapture
     println!("{name}: {}", ended.stdout.trim());
     ended.exits(0);
 }
@@ -53,25 +65,57 @@ macro_rules! scenarios {
 }
 
 scenarios!(
+    address_taken,
+    apart,
+    arbiter_answer_lost,
     arbiter_down,
+    arbiter_down_backup,
+    arbiter_empty,
+    backup_admitted,
     backup_isolated,
+    backup_power_off,
     backup_reboots,
+    backup_returns_1s,
+    backup_returns_empty,
+    backup_slow,
+    backup_stopped,
+    backup_syncing,
+    both_killed,
+    both_killed_empty,
+    burst,
+    client_cut_off,
     deaf_backup,
     deaf_primary,
+    disturbed,
+    flapping,
+    foreign_certificate,
+    heartbeats_stopped,
     host_killed,
     host_killed_ipv6,
     host_killed_without_replication,
     host_killed_without_take_over,
     lossy,
+    lossy_10,
+    node_frozen,
     node_killed,
     pair_cut,
     planned,
+    planned_20,
+    port_stopped,
     power_off,
     primary_isolated,
+    primary_isolated_without_gate,
+    rolling_restart,
+    stale_arp,
     steady,
     stopped_100,
     stopped_1000,
+    stopped_15,
     stopped_25,
+    worker_stopped,
+    workers_apart,
+    workers_know_one_node,
+    workers_together,
 );
 
 #[test]
@@ -81,6 +125,7 @@ fn every_scenario_is_run() {
     let mut found: Vec<String> = files
         .map(|entry| entry.expect("a readable directory").path())
         .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+        .filter(|name| !facts(name).long)
         .collect();
     found.sort();
     assert_eq!(found, NAMES);
@@ -97,6 +142,11 @@ fn a_scenario_that_makes_no_sense_is_blamed() {
         ("at = \"1s\"\ndo = \"cut\"\nhost = \"a\"", "needs a `link`"),
         ("at = \"1s\"\ndo = \"stop-host\"\nhost = \"a\"", "needs a `for`"),
         ("at = \"1s\"\ndo = \"hope\"", "unknown variant `hope`"),
+        ("at = \"1s\"\ndo = \"burst\"\nfor = \"1s\"", "needs `times`"),
+        ("at = \"1s\"\nthen = [\"1s\"]\ndo = \"stop-arbiter\"", "follows an `after`"),
+        ("at = \"1s\"\ndo = \"disturb\"", "needs a `disturb`"),
+        ("at = \"1s\"\ndo = \"flap\"\nlink = \"pair\"\nfor = \"1s\"", "needs an `every`"),
+        ("at = \"1s\"\ndo = \"stop\"\nhost = \"a\"\nfor = \"1s\"", "needs a `process`"),
     ] {
         std::fs::write(&path, format!("{load}{step}\n")).expect("a writable directory");
         let ended = hotpair(["lab".as_ref(), "run".as_ref(), path.as_os_str()]);
@@ -107,7 +157,7 @@ fn a_scenario_that_makes_no_sense_is_blamed() {
 /// Goal: a lab that is interrupted takes its namespaces, processes and regions along.
 #[test]
 fn an_interrupted_lab_leaves_nothing() {
-    let _alone = alone();
+    let _beside = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
     let mut command = bound();
     command.args(["lab", "run"]).arg(file("steady")).stdout(Stdio::null()).stderr(Stdio::null());
     let mut lab = Running::start(&mut command);

@@ -96,6 +96,7 @@ impl Stage {
             peer: addresses.listen[1 - side],
             heartbeat_listen: addresses.heartbeat[side],
             heartbeat_peer: addresses.heartbeat[1 - side],
+            more_links: Vec::new(),
             heartbeat_period: Duration::from_millis(5),
             // Nobody dies here, and a bench that makes the machine busy must not look like it.
             heartbeat_missed: 400,

@@ -97,12 +97,30 @@ impl Heartbeat {
         config: HeartbeatConfig,
         events: impl FnMut(HeartbeatEvent) + Send + 'static,
     ) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
-        let address = socket.local_addr()?;
+        Self::start_on(vec![(socket, config.peer)], config, events)
+    }
+
+    /// The same on several networks at once: a socket of each, and where the peer listens there. The peer is silent when
+    /// it is silent on all of them.
+    ///
+    /// # Errors
+    /// When a socket cannot be used or no thread can be had.
+    ///
+    /// # Panics
+    /// Without any network.
+    pub fn start_on(
+        roads: Vec<(UdpSocket, SocketAddr)>,
+        config: HeartbeatConfig,
+        events: impl FnMut(HeartbeatEvent) + Send + 'static,
+    ) -> io::Result<Self> {
+        for (socket, _) in &roads {
+            socket.set_nonblocking(true)?;
+        }
+        let address = roads.first().expect("a network").0.local_addr()?;
         let shared = Arc::new(Shared::default());
         let thread = thread::Builder::new().name("heartbeat".to_owned()).spawn({
             let shared = Arc::clone(&shared);
-            move || Beating { shared: &shared, socket: &socket, config }.run(events)
+            move || Beating { shared: &shared, roads: &roads, config }.run(events)
         })?;
         Ok(Self { shared, address, thread: Some(thread) })
     }
@@ -144,7 +162,7 @@ impl Drop for Heartbeat {
 
 struct Beating<'b> {
     shared: &'b Shared,
-    socket: &'b UdpSocket,
+    roads: &'b [(UdpSocket, SocketAddr)],
     config: HeartbeatConfig,
 }
 
@@ -192,19 +210,31 @@ impl Beating<'_> {
     }
 
     fn send(&self, sending: &mut Sending) {
-        // Whatever the kernel says (unreachable, no buffers): the peer will miss it, and judge.
-        if self.socket.send_to(&sending.next_packet(), self.config.peer).is_ok() {
-            self.shared.counters.sent.fetch_add(1, Ordering::Relaxed);
+        // The same packet on all networks: whichever comes first counts, and the others are old then.
+        let packet = sending.next_packet();
+        for (socket, peer) in self.roads {
+            // Whatever the kernel says (unreachable, no buffers): the peer will miss it, and judge.
+            if socket.send_to(&packet, *peer).is_ok() {
+                self.shared.counters.sent.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
-    /// Empties the socket; whether a heartbeat of the peer was in it.
+    /// Empties the sockets; whether a heartbeat of the peer was in one of them.
     fn drain(&self, receiving: &mut Receiving) -> bool {
+        let mut heard = false;
+        for (socket, _) in self.roads {
+            heard |= self.drain_one(socket, receiving);
+        }
+        heard
+    }
+
+    fn drain_one(&self, socket: &UdpSocket, receiving: &mut Receiving) -> bool {
         let mut heard = false;
         let mut packet = [0; PACKET_BYTES + 1];
         // Bounded, so that a flood of packets cannot keep the thread from its next beat.
         for _ in 0..256 {
-            match self.socket.recv_from(&mut packet) {
+            match socket.recv_from(&mut packet) {
                 Ok((bytes, _)) if receiving.accept(&packet[..bytes]) => {
                     heard = true;
                     self.shared.counters.heard.fetch_add(1, Ordering::Relaxed);

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "quic")]
 pub mod arbiter;
+#[cfg(feature = "quic")]
+mod bundle;
 pub mod digest;
 #[cfg(feature = "quic")]
 pub mod etcd;

@@ -52,12 +52,12 @@ use crate::heartbeat::{Heartbeat, HeartbeatConfig, HeartbeatEvent};
 use crate::own_register::OwnRegister;
 use crate::pki::Date;
 use crate::protocol::{self, Answer, Core, Member, NodeId, Past, RequestId, Tick};
-use crate::quic::{Link, LinkConfig};
+use crate::quic::{LINKS_MAX, LinkConfig, Links};
 use crate::tls::{Credentials, CredentialsWatch, LoadError, LookNow, Reload};
 use crate::tripwire::{NodeSeat, TripwireEvent, TripwireServer};
 use crate::witness::Witness;
 
-pub use config::{ArbiterConfig, JournalConfig, NodeConfig, NodeError};
+pub use config::{ArbiterConfig, JournalConfig, LinkAddresses, NodeConfig, NodeError};
 use control::Control;
 pub use control::{AskError, Outcome, Reply, Request, ask};
 use divergence::Divergences;
@@ -141,7 +141,7 @@ impl Node {
         // Sockets first: a node that cannot be reached leaves the region as it is.
         let link = {
             let _inside = runtime.enter();
-            Link::start(link_config(&config), &config.credentials)?
+            Links::start(link_configs(&config)?, config.heartbeat_period, &config.credentials)?
         };
         let heartbeat = heartbeat(&config, tell.clone())?;
         let tripwire = TripwireServer::start(
@@ -345,27 +345,41 @@ fn arbiter(
     })
 }
 
-fn link_config(config: &NodeConfig) -> LinkConfig {
-    LinkConfig {
-        listen: config.listen,
-        peer: config.peer,
+fn link_configs(config: &NodeConfig) -> Result<Vec<LinkConfig>, NodeError> {
+    let more = config.more_links.iter().map(|link| (link.listen, link.peer));
+    let roads: Vec<_> = std::iter::once((config.listen, config.peer)).chain(more).collect();
+    if roads.len() > LINKS_MAX {
+        return Err(NodeError::Links { found: roads.len(), max: LINKS_MAX });
+    }
+    let several = roads.len() > 1;
+    let link = |(listen, peer)| LinkConfig {
+        listen,
+        peer,
         peer_member: config.peer_member.clone(),
         // One of the two, whatever their roles are and however often they change.
         dials: config.credentials.identity().member < config.peer_member,
         launch: config.launch,
         mtu: config.mtu,
-    }
+        several,
+    };
+    Ok(roads.into_iter().map(link).collect())
 }
 
 fn heartbeat(config: &NodeConfig, tell: Teller<Notice>) -> Result<Heartbeat, NodeError> {
-    let failed = |source| NodeError::Heartbeat { address: config.heartbeat_listen, source };
-    let socket = UdpSocket::bind(config.heartbeat_listen).map_err(failed)?;
+    let failed = |address| move |source| NodeError::Heartbeat { address, source };
+    let more = config.more_links.iter().map(|link| (link.heartbeat_listen, link.heartbeat_peer));
+    let first = (config.heartbeat_listen, config.heartbeat_peer);
+    let mut roads = Vec::new();
+    for (listen, peer) in std::iter::once(first).chain(more) {
+        roads.push((UdpSocket::bind(listen).map_err(failed(listen))?, peer));
+    }
     let rhythm = HeartbeatConfig {
         peer: config.heartbeat_peer,
         period: config.heartbeat_period,
         missed: config.heartbeat_missed,
     };
-    Heartbeat::start(socket, rhythm, teller(&tell, Notice::Heartbeat)).map_err(failed)
+    Heartbeat::start_on(roads, rhythm, teller(&tell, Notice::Heartbeat))
+        .map_err(failed(config.heartbeat_listen))
 }
 
 fn open_region(config: &NodeConfig) -> Result<Region, NodeError> {

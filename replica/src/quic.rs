@@ -16,6 +16,7 @@
 //! a turn of the node's loop is encrypted and on the wire before that thread sleeps again.
 
 mod connect;
+mod links;
 pub mod remote;
 mod socket;
 mod tuning;
@@ -33,12 +34,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+pub use crate::bundle::ConversationEnd;
 use crate::heartbeat::HeartbeatKeys;
 use crate::pki;
 use crate::protocol::ConnectionId;
 use crate::tls::Credentials;
 use crate::wire::{FrameReader, SharedFrame, WireError};
 use connect::{Connector, Established, News};
+pub use links::{LINKS_MAX, LinkReport, Links};
 
 /// How long a connection that is given up may take to deliver what was written.
 const LINGER: Duration = Duration::from_millis(200);
@@ -64,6 +67,8 @@ pub struct LinkConfig {
     pub launch: u64,
     /// Largest UDP payload, where the network is known to carry more than the internet does.
     pub mtu: Option<u16>,
+    /// Whether it is one of several, which make one conversation: both ends must think so.
+    pub several: bool,
 }
 
 /// Why a link could not be made.
@@ -128,6 +133,25 @@ pub enum LinkEvent {
         /// Why.
         reason: DownReason,
     },
+    /// A link is part of the conversation. Only where there are several; counted from 0, in the configured order.
+    Joined {
+        /// Which one.
+        link: usize,
+    },
+    /// A link is part of it no more, and is dialled again; the conversation goes on while there is another.
+    Lost {
+        /// Which one.
+        link: usize,
+        /// Why.
+        reason: String,
+    },
+    /// Frames leave on this link from here on.
+    InUse {
+        /// Which one.
+        link: usize,
+        /// Frames that were sent again, for want of receipts.
+        again: usize,
+    },
 }
 
 /// Why a connection ended.
@@ -146,6 +170,9 @@ pub enum DownReason {
     /// The peer made a new connection.
     #[error("the peer connected anew")]
     Replaced,
+    /// A conversation over several links is over.
+    #[error("the conversation is over")]
+    Conversation(#[from] ConversationEnd),
     /// The peer began a frame and did not end it.
     #[error("{bytes} bytes of a frame came, and no end of it within {within:?}")]
     Unfinished {
@@ -354,6 +381,13 @@ impl Link {
             live.quic.close(0u8.into(), b"given up");
         });
         self.reconnect_after(retry_after);
+    }
+
+    /// Makes no connection before `retry_after` is over, if there is none.
+    fn pause(&mut self, retry_after: Duration) {
+        if self.live.is_none() {
+            self.reconnect_after(retry_after);
+        }
     }
 
     /// Ends the connection and tells the peer, who would otherwise find out by a timeout.

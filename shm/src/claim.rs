@@ -17,9 +17,9 @@ use crate::held::{Held, Timer};
 use crate::inbox;
 use crate::index::{self, Lookup};
 use crate::layout::{CLAIM_HINTS, OPERATIONS_MAX, SlotRow};
-use crate::letter::{self, LETTER, is_letter, lane_of};
+use crate::letter::{self, is_letter, lane_of};
 use crate::map::Map;
-use crate::object::{placing_of, release_reserved, reserve_object};
+use crate::object::{lane_within, placing_of, release_reserved, reserve_object};
 use crate::participant::Participant;
 use crate::pool::OutOf;
 use crate::process::monotonic_ns;
@@ -486,7 +486,8 @@ impl<'p> Claim<'p> {
         value: &[u8],
         ready: bool,
     ) -> Result<(), CreateObjectError> {
-        let (key, priority) = (key.unwrap_or(&[]), priority & !LETTER);
+        let key = key.unwrap_or(&[]);
+        let priority = lane_within(&self.participant.region.map, queue, priority);
         if key.len() > KEY_BYTES_MAX {
             return Err(CreateObjectError::KeyLength { bytes: key.len() });
         }

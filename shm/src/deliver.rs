@@ -16,9 +16,8 @@ use crate::geometry::KEY_BYTES_MAX;
 use crate::inbox::{self, PushError};
 use crate::index::{self, Lookup};
 use crate::keys::Insert;
-use crate::letter::LETTER;
 use crate::map::Map;
-use crate::object::{Reserved, placing_of, release_reserved, reserve_object};
+use crate::object::{Reserved, lane_within, placing_of, release_reserved, reserve_object};
 use crate::participant::Participant;
 use crate::policy::Overload;
 use crate::pool::OutOf;
@@ -328,7 +327,8 @@ impl Participant {
     ) -> Result<(), CreateFailure> {
         let region = self.region.clone();
         let map: &Map = &region.map;
-        let (queue, priority) = (to.queue, to.priority & !LETTER);
+        let queue = to.queue;
+        let priority = lane_within(&self.region.map, queue, to.priority);
         let Reserved { slot, word, incarnation } = reserve_object(self, queue, priority, hash)?;
         let placing = placing_of(queue, priority);
         let value = if key.is_empty() {

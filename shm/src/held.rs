@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::layout::SlotRow;
-use crate::letter::LETTER;
 use crate::map::{Block, Map};
+use crate::object::lane_within;
 use crate::pool::{OutOf, Supply};
 use crate::process::monotonic_ns;
-use crate::region::Region;
+use crate::region::{QueueId, Region};
 use crate::value::{set_placing, value_block};
 use crate::words::SlotWord;
 
@@ -87,7 +87,8 @@ impl Held {
 
     /// The lane from this commit on.
     pub(crate) fn set_priority(&mut self, map: &Map, priority: u8) {
-        let placing = self.placing & 0xff | u32::from(priority & !LETTER) << 8;
+        let priority = lane_within(map, QueueId(self.placing as u8), priority);
+        let placing = self.placing & 0xff | u32::from(priority) << 8;
         self.moved |= placing != self.placing;
         self.placing = placing;
         if let Some(block) = self.value.and_then(|index| map.block(index)) {

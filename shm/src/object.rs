@@ -1,5 +1,7 @@
 //! Slots for new objects.
 
+use crate::letter::LETTER;
+use crate::map::Map;
 use crate::participant::Participant;
 use crate::pool::OutOf;
 use crate::region::{QueueId, Region};
@@ -11,6 +13,11 @@ pub(crate) struct Reserved {
     pub(crate) slot: u32,
     pub(crate) word: SlotWord,
     pub(crate) incarnation: u32,
+}
+
+/// The lane that a priority means: one beyond the queue's lanes means the last.
+pub(crate) fn lane_within(map: &Map, queue: QueueId, priority: u8) -> u8 {
+    (priority & !LETTER).min(map.lane_count(queue.0).saturating_sub(1))
 }
 
 /// `queue:8 | priority:8`.

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{TestRegion, send, small};
-use hotpair_shm::{Delivery, Endpoint, Kind, Participant, QueueId, TURNS_PER_LANE};
+use hotpair_shm::{Delivery, Endpoint, Kind, Mode, Participant, QueueId, TURNS_PER_LANE};
 
 /// Sends a message to an object that is created in the lane of `priority`.
 fn send_in(port: &mut Participant, queue: QueueId, priority: u8, key: &[u8]) {
@@ -153,4 +153,24 @@ fn no_lane_starves() {
         }
         assert!(claims > 1, "the urgent lane comes first");
     }
+}
+
+/// Goal: a priority beyond the queue's lanes means the last one, and that is what is written: no word names a lane that there is
+/// not.
+#[test]
+fn a_priority_beyond_the_lanes_is_the_last() {
+    let test = TestRegion::new(&small());
+    let work = test.region.queue("work").expect("queue");
+    let mut port = test.region.join(Kind::Port, "port").expect("a seat");
+    let mut worker = test.region.join(Kind::Worker, "worker").expect("a seat");
+    send_in(&mut port, work, 255, b"sent");
+    let mut claim = worker.claim(work).expect("ready");
+    claim.set_priority(200);
+    claim.create_in(work, 7, Some(b"made"), b"", true).expect("room");
+    claim.commit().expect("nobody is in the way");
+    for key in [&b"sent"[..], b"made"] {
+        assert_eq!(test.region.find(work, key).expect("the object").priority, 1);
+    }
+    let report = test.region.verify(Mode::Online);
+    assert!(report.is_clean(), "{:?}", report.findings);
 }

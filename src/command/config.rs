@@ -104,6 +104,13 @@ fn show(config: &Config) -> Result<serde_json::Value, Failure> {
         .iter()
         .map(|class| json!({"payload_bytes": class.payload_bytes, "blocks": class.blocks}))
         .collect();
+    let links: Vec<_> = file
+        .replication
+        .links
+        .iter()
+        .map(toml::Spanned::get_ref)
+        .map(|link| json!({ "listen": link.listen.to_string(), "peer": link.peer.to_string() }))
+        .collect();
     Ok(json!({
         "v": 1,
         "pair": file.pair.name.get_ref(),
@@ -127,6 +134,7 @@ fn show(config: &Config) -> Result<serde_json::Value, Failure> {
             "divergences": config.divergences(),
             "ack_wait": file.replication.ack_wait.get_ref().to_string(),
             "lease": file.replication.lease.get_ref().to_string(),
+            "links": links,
         },
         "heartbeat": {
             "every": file.heartbeat.every.get_ref().to_string(),

@@ -7,7 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use hotpair_replica::journal::Fsync;
-use hotpair_replica::node::{ArbiterConfig, JournalConfig, Node, NodeConfig, NodeError};
+use hotpair_replica::node::{
+    ArbiterConfig, JournalConfig, LinkAddresses, Node, NodeConfig, NodeError,
+};
 use hotpair_replica::protocol::{Control, Limits, Mode as Output, Timing};
 use hotpair_replica::tripwire::SharedPage;
 use hotpair_shm::{AttachError, CreateError, Region};
@@ -73,6 +75,17 @@ fn settings(config: &Config) -> Result<NodeConfig, Failure> {
         peer: file.replication.peer,
         heartbeat_listen: heartbeats(listen),
         heartbeat_peer: heartbeats(file.replication.peer),
+        more_links: file
+            .replication
+            .links
+            .iter()
+            .map(|link| LinkAddresses {
+                listen: link.get_ref().listen,
+                peer: link.get_ref().peer,
+                heartbeat_listen: heartbeats(link.get_ref().listen),
+                heartbeat_peer: heartbeats(link.get_ref().peer),
+            })
+            .collect(),
         heartbeat_period: file.heartbeat.every.get_ref().0,
         heartbeat_missed: *file.heartbeat.misses.get_ref(),
         arbiter: arbiter(config)?,

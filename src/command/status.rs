@@ -1,6 +1,7 @@
 //! `hotpair status`: what a region holds and who works in it, read without taking part.
 
 mod gates;
+mod links;
 
 use std::fmt::Write;
 
@@ -111,6 +112,7 @@ fn json(region: &Region, status: &RegionStatus) -> Value {
         "workers": workers,
         "ports": ports,
         "gates": gates::json(region),
+        "links": links::json(&links::ask(region, status)),
         "times": json_times(&region.times()),
         "parked": status.parked(),
         "packets_waiting": status.packets_waiting,
@@ -160,6 +162,7 @@ fn write(text: &mut String, region: &Region, status: &RegionStatus) -> std::fmt:
         "commits {}, released {}, table {}, period {} us, digest {:016x}",
         status.commit_seq, status.released, node.table_seq, node.period_us, node.digest
     )?;
+    links::write(text, &links::ask(region, status))?;
     for queue in &status.queues {
         writeln!(
             text,

@@ -114,11 +114,11 @@ fn check(file: &File) -> Result<(), Wrong> {
         return Err(Wrong::at(file.nodes.span(), why));
     }
     for port in &file.port {
-        check_port(port)?;
         if port.remote {
             let why = "`remote` stands in the nodes' files: this host is where the port runs";
             return Err(Wrong::at(port.name.span(), why));
         }
+        check_port(port)?;
         if let Some(command) = &port.command {
             let why = "nobody starts programs here: start it yourself, with the same file";
             return Err(Wrong::at(command.span(), why));

@@ -110,6 +110,16 @@ pub(crate) struct Replication {
     pub(crate) lease: Spanned<Span>,
     #[serde(default)]
     pub(crate) busy_poll: bool,
+    #[serde(default)]
+    pub(crate) links: Vec<Spanned<Addresses>>,
+}
+
+/// Both nodes on one more network.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Addresses {
+    pub(crate) listen: SocketAddr,
+    pub(crate) peer: SocketAddr,
 }
 
 /// When an answer may leave.

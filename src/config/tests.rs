@@ -46,6 +46,7 @@ fn the_documented_defaults_are_the_defaults() {
     documented.file.port[0].command = None;
     documented.file.control.delay_acks = None;
     documented.file.replication.divergences = None;
+    documented.file.replication.links = Vec::new();
     documented.file.journal.dir = None;
     documented.file.service = file::Service {
         hook_limit: documented.file.service.hook_limit.clone(),
@@ -184,4 +185,30 @@ fn a_geometry_that_cannot_be_is_refused() {
     }
     let same = DOCUMENTED.to_owned() + "\n[[queue]]\nname = \"calls\"\n";
     assert!(parse(&same).expect_err("two queues of one name").contains("calls"));
+}
+
+#[test]
+fn links_are_as_many_as_a_pair_can_have_and_each_has_addresses_of_its_own() {
+    let links = |links: &[&str]| {
+        let listen = "peer = \"127.0.0.1:7420\"";
+        let all = format!("{listen}\nlinks = [{}]", links.join(", "));
+        parse(&DOCUMENTED.replace(listen, &all)).map(|config| config.file.replication.links.len())
+    };
+    let link =
+        |at: u16| format!("{{ listen = \"10.0.{at}.1:7410\", peer = \"10.0.{at}.2:7410\" }}");
+    let (one, two, three, four) = (link(1), link(2), link(3), link(4));
+    assert_eq!(links(&[]), Ok(0));
+    assert_eq!(links(&[&one, &two, &three]), Ok(3));
+    #[rustfmt::skip]
+    let wrong = [
+        (vec![&one[..], &two, &three, &four], "at most 4 links"),
+        (vec![&one[..], &one], "10.0.1.1:7410 stands here twice"),
+        (vec!["{ listen = \"127.0.0.1:7410\", peer = \"10.0.0.1:1\" }"], "127.0.0.1:7410 stands here twice"),
+        (vec!["{ listen = \"10.0.0.1:65535\", peer = \"10.0.0.2:1\" }"], "next higher port"),
+        (vec!["{ listen = \"10.0.0.1:1\" }"], "peer"),
+    ];
+    for (given, expected) in wrong {
+        let error = links(&given).expect_err(expected);
+        assert!(error.contains(expected), "{error}");
+    }
 }

@@ -1,7 +1,8 @@
 //! The demo's client: an open-loop load in a process of its own, and a check of every answer.
 //!
-//! It is told words on stdin: `go`; `mark NS SIDE` right after something was killed; `end`, where the load is to end before its
-//! time. It reports on stdout, one JSON object a line: `ready`, `progress`, `answered` (after a kill), `result`.
+//! It is told on stdin: `go`; `mark NS SIDE` right after something was killed; `burst TIMES MS`; `round`, to report what has come
+//! since the last round and to forget the mark; `end`, to end the load before its time. It
+//! reports on stdout, one JSON object a line: `ready`, `progress`, `answered` (after a kill), `round`, `result`.
 
 mod latency;
 mod ledger;
@@ -16,7 +17,7 @@ use serde_json::json;
 use zerocopy::IntoBytes;
 
 use self::latency::Latency;
-use self::ledger::{Ledger, Target};
+use self::ledger::{Ledger, Tally, Target};
 use super::wire::Answer;
 use crate::clock::monotonic_ns;
 use crate::exit::Exit;
@@ -82,9 +83,42 @@ struct Client {
     ledger: Ledger,
     latency: Latency,
     go: bool,
-    over: bool,
+    end: bool,
+    burst: Option<Burst>,
+    /// The answers after the mark were told.
+    told: bool,
     killed_side: Option<u8>,
     noted: VecDeque<(u64, u8)>,
+    gap: Gap,
+    /// At the last round.
+    reported: Tally,
+}
+
+/// More than the ordinary rate, for a while.
+#[derive(Clone, Copy, Debug)]
+struct Burst {
+    times: u64,
+    until_ns: u64,
+}
+
+/// The longest time without an answer since the mark.
+#[derive(Clone, Copy, Debug, Default)]
+struct Gap {
+    last_ns: u64,
+    longest_ns: u64,
+}
+
+impl Gap {
+    fn mark(&mut self, at_ns: u64) {
+        *self = Gap { last_ns: at_ns, longest_ns: 0 };
+    }
+
+    fn answer(&mut self, at_ns: u64) {
+        if self.last_ns != 0 {
+            self.longest_ns = self.longest_ns.max(at_ns.saturating_sub(self.last_ns));
+        }
+        self.last_ns = at_ns;
+    }
 }
 
 impl Client {
@@ -106,9 +140,13 @@ impl Client {
             ledger: Ledger::new(options.objects, monotonic_ns()),
             latency: Latency::new(),
             go: false,
-            over: false,
+            end: false,
+            burst: None,
+            told: true,
             killed_side: None,
             noted: VecDeque::new(),
+            gap: Gap::default(),
+            reported: Tally::default(),
         })
     }
 
@@ -124,22 +162,24 @@ impl Client {
         self.latency.start();
         let start_ns = monotonic_ns();
         let rate = u64::from(self.options.rate.max(1));
-        let total = rate * u64::from(self.options.seconds);
-        let due_ns = |index: u64| start_ns + index * SECOND_NS / rate;
+        let end_ns = start_ns + SECOND_NS * u64::from(self.options.seconds);
+        let mut due_ns = start_ns;
         let mut index = 0;
         let mut progress_ns = start_ns + SECOND_NS;
-        while index < total && !self.over && !self.orphaned() {
+        while due_ns < end_ns && !self.end && !self.orphaned() {
             let now_ns = monotonic_ns();
-            while index < total && due_ns(index) <= now_ns {
+            while due_ns < end_ns && due_ns <= now_ns {
                 let target = self.target(index);
-                self.ledger.due(target, due_ns(index));
+                self.ledger.due(target, due_ns);
                 index += 1;
+                let burst = self.burst.filter(|burst| due_ns < burst.until_ns);
+                due_ns += SECOND_NS / (rate * burst.map_or(1, |burst| burst.times.max(1)));
             }
             if now_ns >= progress_ns {
                 self.progress();
                 progress_ns += SECOND_NS;
             }
-            self.turn(due_ns(index));
+            self.turn(due_ns);
         }
         self.progress();
     }
@@ -189,6 +229,7 @@ impl Client {
     }
 
     fn on_answer(&mut self, answer: &Answer, now_ns: u64) {
+        self.gap.answer(now_ns);
         if self.noted.len() == ANSWERS_NOTED && self.killed_side.is_none() {
             self.noted.pop_front();
         }
@@ -208,13 +249,23 @@ impl Client {
             let mut words = line.split_ascii_whitespace();
             match (words.next(), words.next(), words.next()) {
                 (Some("go"), None, None) => self.go = true,
-                (Some("end"), None, None) => self.over = true,
                 (Some("mark"), Some(at_ns), Some(side)) => {
                     let Ok(at_ns) = at_ns.parse() else { continue };
                     self.latency.mark(at_ns);
                     self.killed_side = side.bytes().next();
+                    self.told = false;
                     self.noted.retain(|(when_ns, _)| *when_ns >= at_ns);
+                    self.gap.mark(at_ns);
+                    // Those that came between the kill and this word.
+                    self.noted.iter().for_each(|(when_ns, _)| self.gap.answer(*when_ns));
                 }
+                (Some("burst"), Some(times), Some(ms)) => {
+                    let (Ok(times), Ok(ms)) = (times.parse(), ms.parse::<u64>()) else { continue };
+                    let until_ns = monotonic_ns() + ms * 1_000_000;
+                    self.burst = Some(Burst { times, until_ns });
+                }
+                (Some("round"), None, None) => self.round(),
+                (Some("end"), None, None) => self.end = true,
                 _ => {}
             }
         }
@@ -222,10 +273,8 @@ impl Client {
 
     /// Tells of the answers after a kill, once.
     fn tell_noted(&mut self) {
-        if self.killed_side.take().is_some() {
-            let noted: Vec<_> =
-                self.noted.iter().map(|(at_ns, side)| json!([at_ns, side])).collect();
-            self.say(json!({"event": "answered", "answers": noted}));
+        if !std::mem::replace(&mut self.told, true) {
+            self.say(json!({"event": "answered", "answers": self.noted()}));
         }
     }
 
@@ -243,11 +292,37 @@ impl Client {
         }));
     }
 
+    /// The answers since the mark: when, and by whose worker.
+    fn noted(&self) -> Vec<serde_json::Value> {
+        match self.killed_side {
+            Some(_) => self.noted.iter().map(|(at_ns, side)| json!([at_ns, side])).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// The longest gap since the mark; one that has not ended counts for what it is.
+    fn gap_us(&self) -> Option<u64> {
+        self.killed_side.map(|_| self.gap.longest_ns / 1_000)
+    }
+
+    fn round(&mut self) {
+        let (now, before) = (self.ledger.tally(), self.reported);
+        self.say(json!({
+            "event": "round", "acked": now.acked - before.acked, "lost": now.lost - before.lost,
+            "duplicated": now.duplicated - before.duplicated,
+            "diverged": now.diverged - before.diverged, "repeats": now.repeats - before.repeats,
+            "unanswered": 0, "gap_us": self.gap_us(), "answers_after_kill": self.noted(),
+        }));
+        self.reported = now;
+        self.killed_side = None;
+    }
+
     fn report(&mut self) {
         let unanswered = self.ledger.unanswered();
         self.ledger.give_up();
         let tally = self.ledger.tally();
         self.tell_noted();
+        let (noted, gap_us) = (self.noted(), self.gap_us());
         self.say(json!({
             "event": "result",
             "acked": tally.acked, "repeats": tally.repeats, "unanswered": unanswered,
@@ -256,6 +331,8 @@ impl Client {
             "objects_served_by_several": self.ledger.served_by_several(),
             "answers_by_worker": self.ledger.by_worker(),
             "latency": self.latency.report(),
+            "answers_after_kill": noted,
+            "gap_us": gap_us,
         }));
     }
 

@@ -1,6 +1,5 @@
 //! What a run has shown: phases by events, the outage by the client, and whether it is what was to be shown.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -9,9 +8,23 @@ use super::host::Told;
 use super::scenario::{Scenario, Verdict};
 use crate::config::Member;
 
-/// Names of what is timed, in the order in which it happens. The last is the sum as the client sees it.
-pub(super) const PHASES: [&str; 6] =
-    ["detect", "view", "promote", "address", "first_output", "outage"];
+/// Names of what is timed, in the order in which it happens; `again` is the sum of these. The last is what the client felt, for
+/// whatever reason.
+pub(super) const PHASES: [&str; 7] =
+    ["detect", "view", "promote", "address", "first_output", "again", "outage"];
+
+/// Events between which a fault can fall on purpose: a resync's, a hand-over's.
+const POINTS: [&str; 9] = [
+    "connected",
+    "resync",
+    "transfer_started",
+    "transfer_sent",
+    "admitted",
+    "in_sync",
+    "handing_over",
+    "handed_over",
+    "detected",
+];
 
 /// Everything a verdict rests on.
 #[derive(Debug, Default)]
@@ -28,11 +41,31 @@ pub(super) struct Findings {
     pub(super) whole_after: Option<Duration>,
     /// The last state of both nodes when they were not.
     pub(super) not_whole: Option<String>,
+    /// What is wrong with the run as a whole; stands with its last round.
+    pub(super) wrong: Vec<String>,
+    /// What the client reported for the rounds before this one, summed up.
+    pub(super) counted: Value,
+    /// Answers of the whole run, by where their worker was.
+    pub(super) served: Value,
+    /// Answers that a host sent when it was primary no more: true ones, or `wrong` says so.
+    pub(super) late: usize,
+    /// What the relay in the pair's cable did to packets.
+    pub(super) relay: Option<Value>,
 }
 
 impl Findings {
     fn count(&self, field: &str) -> u64 {
         self.client[field].as_u64().unwrap_or(0)
+    }
+
+    /// The counts of all rounds up to this one.
+    pub(super) fn counted_with(&self, client: &Value) -> Value {
+        let mut counted = json!({});
+        for field in ["acked", "lost", "duplicated", "diverged"] {
+            let of = |value: &Value| value[field].as_u64().unwrap_or(0);
+            counted[field] = (of(&self.counted) + of(client)).into();
+        }
+        counted
     }
 
     fn verdict(&self) -> Verdict {
@@ -60,16 +93,23 @@ impl Findings {
         self.told.iter().find(fits).map(|told| told.t_ns)
     }
 
+    /// From when phases count: the fault; of a change on purpose, the moment at which the primary sets about it.
+    fn begun_ns(&self) -> Option<u64> {
+        let fault_ns = self.fault_ns?;
+        let planned = |told: &&Told| told.name == "handing_over" && told.t_ns >= fault_ns;
+        Some(self.told.iter().find(planned).map_or(fault_ns, |told| told.t_ns))
+    }
+
     /// A phase in microseconds, where it took place.
     pub(super) fn phase(&self, phase: &str) -> Option<u64> {
-        let fault_ns = self.fault_ns?;
+        let fault_ns = self.begun_ns()?;
         let micros = |from: u64, to: u64| to.saturating_sub(from) / 1_000;
         if phase == "outage" {
             // One that did not end has no length.
             if self.count("unanswered") > 0 {
                 return None;
             }
-            return self.outage_ns(fault_ns).map(|ns| ns / 1_000);
+            return self.client["gap_us"].as_u64();
         }
         let promoted = self.promotions().find(|told| told.t_ns >= fault_ns)?;
         let (survivor, primary_ns) = (promoted.member, promoted.t_ns);
@@ -89,6 +129,7 @@ impl Findings {
             "detect" => Some(micros(fault_ns, detected_ns)),
             "view" => Some(micros(detected_ns, view_ns)),
             "promote" => Some(micros(view_ns, primary_ns)),
+            "again" => output_ns.map(|ns| micros(fault_ns, ns)),
             "address" => address_ns.map(|ns| micros(primary_ns, ns)),
             _ => output_ns.map(|ns| micros(address_ns.unwrap_or(primary_ns), ns)),
         }
@@ -102,19 +143,20 @@ impl Findings {
             .collect()
     }
 
-    /// The longest time without an answer, from the fault on.
-    fn outage_ns(&self, fault_ns: u64) -> Option<u64> {
-        let mut last = fault_ns;
-        let mut longest = None;
-        for (at_ns, _) in self.answers() {
-            longest = longest.max(Some(at_ns.saturating_sub(last)));
-            last = at_ns;
-        }
-        longest
-    }
-
     /// Why this is not what was to be shown; nothing if it is.
     pub(super) fn objections(&self, scenario: &Scenario) -> Vec<String> {
+        let mut wrong = self.blames(scenario);
+        if let Some(words) = &scenario.expect.blamed {
+            let before = wrong.len();
+            wrong.retain(|blame| !blame.contains(words));
+            if wrong.len() == before {
+                wrong.push(format!("it was not blamed for `{words}`"));
+            }
+        }
+        wrong
+    }
+
+    fn blames(&self, scenario: &Scenario) -> Vec<String> {
         let mut wrong = Vec::new();
         let expect = &scenario.expect;
         if self.verdict() != expect.verdict {
@@ -128,27 +170,25 @@ impl Findings {
                 counts.join(", ")
             ));
         }
-        let mut primaries: BTreeMap<u64, BTreeSet<&str>> = BTreeMap::new();
-        for told in self.told.iter().filter(|told| told.name == "primary") {
-            let epoch = told.event["epoch"].as_u64().unwrap_or(0);
-            primaries.entry(epoch).or_default().insert(told.member.letter());
-        }
-        for (epoch, both) in primaries.iter().filter(|(_, nodes)| nodes.len() > 1) {
-            wrong.push(format!("epoch {epoch} has two primaries: {both:?}"));
-        }
+        wrong.extend(self.wrong.iter().cloned());
         let promotions = self.promotions().count() as u64;
         if let Some(expected) = expect.promotions.filter(|count| u64::from(*count) != promotions) {
             wrong.push(format!("{promotions} promotions, not {expected}"));
         }
+        if let Some(most) = expect.promotions_max.filter(|most| promotions > u64::from(*most)) {
+            wrong.push(format!("{promotions} promotions, at most {most} are allowed"));
+        }
         let from_ns = self.fault_ns.unwrap_or(self.load_ns);
-        for expected in &expect.events {
-            let (name, text) = expected.split_once(": ").unwrap_or((expected, ""));
-            let seen = |told: &Told| {
-                told.name == name && told.t_ns >= from_ns && told.event.to_string().contains(text)
-            };
-            if !self.told.iter().any(seen) {
-                wrong.push(format!("no node reported `{expected}`"));
-            }
+        let reported =
+            |wanted: &str| self.told.iter().any(|told| told.t_ns >= from_ns && told.is(wanted));
+        for expected in expect.events.iter().filter(|wanted| !reported(wanted)) {
+            wrong.push(format!("no node reported `{expected}`"));
+        }
+        for unwanted in expect.never.iter().filter(|wanted| reported(wanted)) {
+            wrong.push(format!("a node reported `{unwanted}`"));
+        }
+        if let Some(relay) = &self.relay {
+            wrong.extend(undisturbed(scenario, relay));
         }
         let outage = self.phase("outage").map(Duration::from_micros);
         if let (Some(most), Some(outage)) = (expect.outage_max, outage)
@@ -170,6 +210,21 @@ impl Findings {
         wrong
     }
 
+    /// Where the fault fell: between which events of which nodes.
+    pub(super) fn point(&self) -> Option<String> {
+        let fault_ns = self.fault_ns?;
+        let ours = |told: &&Told| POINTS.contains(&told.name.as_str());
+        let before = self.told.iter().filter(ours).rfind(|told| told.t_ns <= fault_ns)?;
+        let after = self.told.iter().filter(ours).find(|told| told.t_ns > fault_ns);
+        let name = |told: &Told| format!("`{}` of {}", told.name, told.member.letter());
+        let ms = |ns: u64| format!("{}.{:02} ms", ns / 1_000_000, ns % 1_000_000 / 10_000);
+        let mut text = format!("hit {} after {}", ms(fault_ns - before.t_ns), name(before));
+        if let Some(after) = after {
+            text.push_str(&format!(", {} before {}", ms(after.t_ns - fault_ns), name(after)));
+        }
+        Some(text)
+    }
+
     pub(super) fn json(&self, scenario: &Scenario) -> Value {
         let mut phases = serde_json::Map::new();
         for phase in PHASES {
@@ -180,7 +235,9 @@ impl Findings {
             "phases": phases, "promotions": self.promotions().count(),
             "acked": self.count("acked"), "lost": self.count("lost"),
             "duplicated": self.count("duplicated"), "diverged": self.count("diverged"),
-            "unanswered": self.count("unanswered"),
+            "unanswered": self.count("unanswered"), "point": self.point(),
+            "served": self.served, "relay": self.relay,
+            "late": self.late,
             "whole_after_ms": self.whole_after.map(|after| after.as_millis() as u64),
         })
     }
@@ -203,6 +260,22 @@ impl Findings {
                 ));
             }
         }
+        if let Some(point) = self.point() {
+            text.push_str(&format!(", {point}"));
+        }
+        if let Some(served) = self.served.as_object().filter(|served| served.len() > 1) {
+            let each: Vec<String> =
+                served.iter().map(|(place, count)| format!("{count} by {place}")).collect();
+            text.push_str(&format!(", served: {}", each.join(", ")));
+        }
+        if self.late > 0 {
+            text.push_str(&format!(", {} late answers", self.late));
+        }
+        if let Some(relay) = &self.relay {
+            let of = |field: &str| relay[field].as_u64().unwrap_or(0);
+            let (packets, twice, late) = (of("packets"), of("twice"), of("late"));
+            text.push_str(&format!(", relayed {packets}, {twice} twice, {late} late"));
+        }
         text.push('\n');
         for objection in objections {
             text.push_str(&format!("  {objection}\n"));
@@ -210,3 +283,21 @@ impl Findings {
         text
     }
 }
+
+/// A relay that did nothing proves nothing.
+fn undisturbed(scenario: &Scenario, relay: &Value) -> Vec<String> {
+    let asked = scenario.step.iter().filter_map(|step| step.disturb);
+    let (twice, late) = asked
+        .fold((false, false), |(twice, late), how| (twice || how.twice > 0, late || how.late > 0));
+    let none = |field: &str| relay[field].as_u64().unwrap_or(0) == 0;
+    let mut wrong = Vec::new();
+    for (asked, field) in [(true, "packets"), (twice, "twice"), (late, "late")] {
+        if asked && none(field) {
+            wrong.push(format!("the relay reports no {field}"));
+        }
+    }
+    wrong
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use super::place::Place;
 use crate::config::Member;
-use crate::process::{Child, Program, holds_anything};
+use crate::process::{Child, Program};
 use crate::report::Failure;
 
 /// Whoever is killed is gone within this time, or something else is wrong.
 const GONE_PATIENCE: Duration = Duration::from_secs(15);
 
-/// What a node has told, and when we read of it.
+/// What a node has told, and when.
 #[derive(Clone, Debug)]
 pub(super) struct Told {
     pub(super) member: Member,
@@ -23,10 +23,18 @@ pub(super) struct Told {
     pub(super) event: Value,
 }
 
+impl Told {
+    /// Whether it is this event: a name, or a name and a text of its line (`hook_ended: killed`).
+    pub(super) fn is(&self, wanted: &str) -> bool {
+        let (name, text) = wanted.split_once(": ").unwrap_or((wanted, ""));
+        self.name == name && self.event.to_string().contains(text)
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) member: Member,
-    program: Program,
+    pub(super) place: Place,
     supervisor: Option<Child>,
     processes: BTreeMap<i32, String>,
     /// Its processes may end: we have done it.
@@ -34,13 +42,15 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn new(member: Member, program: Program) -> Host {
-        Host { member, program, supervisor: None, processes: BTreeMap::new(), down: true }
+    pub(super) fn new(member: Member, place: Place) -> Host {
+        Host { member, place, supervisor: None, processes: BTreeMap::new(), down: true }
     }
 
-    pub(super) fn start(&mut self) -> Result<(), Failure> {
+    /// Starts its node with this configuration.
+    pub(super) fn start(&mut self, config: &str) -> Result<(), Failure> {
         self.processes.clear();
-        self.supervisor = Some(self.program.start()?);
+        let program: Program = self.place.program(&["node", "--json", "--config", config]).heard();
+        self.supervisor = Some(program.start()?);
         self.down = false;
         Ok(())
     }
@@ -50,10 +60,13 @@ impl Host {
         let supervisor = self.supervisor.as_ref().filter(|_| kind.is_none()).map(Child::pid);
         let known = self.processes.iter();
         let below = known.filter(|(_, of)| kind.is_none_or(|kind| kind == of.as_str()));
-        for pid in supervisor.into_iter().chain(below.map(|(pid, _)| *pid)) {
-            // Gone already is as dead as can be.
-            let _ = kill(Pid::from_raw(pid), signal);
-        }
+        let pids: Vec<i32> = supervisor.into_iter().chain(below.map(|(pid, _)| *pid)).collect();
+        self.place.signal(&pids, signal);
+    }
+
+    /// The first process of a kind.
+    pub(super) fn first(&self, kind: &str) -> Option<i32> {
+        self.processes.iter().find(|(_, of)| of.as_str() == kind).map(|(pid, _)| *pid)
     }
 
     /// Kills everything, and waits until nothing of it holds an address.
@@ -64,7 +77,7 @@ impl Host {
         let mut pids: Vec<i32> = self.processes.keys().copied().collect();
         self.supervisor = None; // waits for it
         while Instant::now() < until {
-            pids.retain(|pid| holds_anything(*pid));
+            pids.retain(|pid| self.place.lives(*pid));
             if pids.is_empty() {
                 return;
             }
@@ -72,7 +85,20 @@ impl Host {
         }
     }
 
-    /// The supervisor, to listen to and to stop in order.
+    /// Asks everything to end.
+    pub(super) fn ask_to_end(&mut self) {
+        self.down = true;
+        if let Some(supervisor) = &self.supervisor {
+            self.place.signal(&[supervisor.pid()], Signal::SIGTERM);
+        }
+    }
+
+    /// Whether its supervisor has ended, or was never started.
+    pub(super) fn has_ended(&mut self) -> bool {
+        self.supervisor.as_mut().is_none_or(|supervisor| supervisor.ended().is_some())
+    }
+
+    /// The supervisor, to listen to.
     pub(super) fn supervisor(&mut self) -> Option<&mut Child> {
         self.supervisor.as_mut()
     }
@@ -104,5 +130,23 @@ impl Host {
             told.push(Told { member: self.member, t_ns, name, event });
         }
         told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_event_is_meant_by_its_name_or_by_a_text_of_its_line() {
+        let event = json!({"event": "resync", "resync": "union"});
+        let told = Told { member: Member::A, t_ns: 1, name: "resync".to_owned(), event };
+        let cases =
+            [("resync", true), ("resync: union", true), ("resync: full", false), ("re", false)];
+        for (wanted, is) in cases {
+            assert_eq!(told.is(wanted), is, "{wanted}");
+        }
     }
 }

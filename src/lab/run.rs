@@ -1,34 +1,39 @@
-//! The course of one run: build, start, load, steps, settle, look.
+//! The course of a run: build, start, load, steps, settle, look; where a scenario has rounds, the steps again and again.
+
+mod settle;
+mod setup;
+mod steps;
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use hotpair_replica::pki;
-use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::capture::Capture;
+use super::checks;
 use super::findings::Findings;
 use super::host::{Host, Told};
 use super::net::{self, Net};
-use super::scenario::{Act, Link, Scenario, Step, Who, index};
+use super::place::Place;
+use super::scenario::{Scenario, Verdict, index};
 use crate::clock::monotonic_ns;
 use crate::config::Member;
 use crate::exit::Exit;
-use crate::process::{Child, Program, Signals, describe, wait};
+use crate::process::{Child, Signals, describe, wait};
 use crate::region_file;
 use crate::report::Failure;
 
 const NAME: &str = "lab";
-/// Objects with a key: so many that a gap leaves some that wait for nothing.
-const OBJECTS: u32 = 1024;
 const START_PATIENCE: Duration = Duration::from_secs(20);
 /// For an event that a step waits for.
 const EVENT_PATIENCE: Duration = Duration::from_secs(20);
 /// Beyond the client's own patience.
 const END_PATIENCE: Duration = Duration::from_secs(30);
-/// Equal digests need a moment without commits.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A round's load goes on for so long when its pair is whole: a gap ends with an answer.
+const AFTERWARDS: Duration = Duration::from_millis(60);
+/// A load that lasts until it is told to end.
+const WITHOUT_END_SECONDS: u32 = 24 * 3600;
 
 /// A running lab. Dropping it ends every process, then the network goes.
 #[derive(Debug)]
@@ -39,11 +44,25 @@ pub(super) struct Lab<'s> {
     dir: PathBuf,
     name: String,
     witness: Option<Child>,
+    relay: Option<Child>,
+    /// Those on hosts without a node, and where.
+    remote: Vec<(&'static str, Child)>,
     client: Option<Child>,
     client_ready: bool,
+    client_round: Option<Value>,
+    client_result: Option<Value>,
+    /// It has reported its result, and may end.
+    client_done: bool,
+    capture: Option<Capture>,
     hosts: [Host; 2],
     same: Option<Member>,
     last_step_ns: Option<u64>,
+    load_ns: u64,
+    /// Somebody asked us to stop.
+    pub(super) interrupted: bool,
+    /// Everything that both nodes have told, since they started.
+    told: Vec<Told>,
+    /// The round's own.
     findings: Findings,
     // Last: namespaces go when nobody is in them.
     net: Net,
@@ -55,20 +74,12 @@ impl<'s> Lab<'s> {
         signals: &'s Signals,
         trace: bool,
     ) -> Result<Lab<'s>, Failure> {
-        let net = Net::build(scenario.drops_packets())?;
+        let net = Net::build(scenario)?;
         let name = format!("{NAME}-{}", std::process::id());
         let dir = std::env::temp_dir().join(format!("hotpair-{name}"));
         let own = own()?;
-        let host = |member: Member| {
-            let config = dir.join(format!("{}.toml", member.letter()));
-            let config = config.to_string_lossy().into_owned();
-            let program = in_space(
-                &net.space(member.letter()),
-                &own,
-                &["node", "--json", "--config", &config],
-            );
-            Host::new(member, program.heard())
-        };
+        let host =
+            |member: Member| Host::new(member, Place::space(net.space(member.letter()), &own));
         let hosts = [host(Member::A), host(Member::B)];
         let lab = Lab {
             scenario,
@@ -77,11 +88,20 @@ impl<'s> Lab<'s> {
             dir,
             name,
             witness: None,
+            relay: None,
+            remote: Vec::new(),
             client: None,
             client_ready: false,
+            client_round: None,
+            client_result: None,
+            client_done: false,
+            capture: None,
             hosts,
             same: None,
             last_step_ns: None,
+            load_ns: 0,
+            interrupted: false,
+            told: Vec::new(),
             findings: Findings::default(),
             net,
         };
@@ -89,118 +109,97 @@ impl<'s> Lab<'s> {
         Ok(lab)
     }
 
-    fn prepare(&self) -> Result<(), Failure> {
-        let failed = || Failure::new("cannot prepare the lab");
-        std::fs::create_dir(&self.dir).map_err(|error| failed().caused_by(&error))?;
-        pki::create(&self.dir.join("pki"), NAME).map_err(|error| failed().caused_by(&error))?;
-        for member in [Member::A, Member::B] {
-            let path = self.dir.join(format!("{}.toml", member.letter()));
-            std::fs::write(path, self.configuration(member)?)
-                .map_err(|error| failed().caused_by(&error))?;
+    fn place(&self, host: &str) -> Result<Place, Failure> {
+        Ok(Place::space(self.net.space(host), &own()?))
+    }
+
+    fn host(&self, member: Member) -> &Host {
+        &self.hosts[index(member)]
+    }
+
+    fn start_host(&mut self, member: Member, foreign: bool) -> Result<(), Failure> {
+        let config = self.config(member, foreign).to_string_lossy().into_owned();
+        self.hosts[index(member)].start(&config)
+    }
+
+    /// Everything from the first process to the last look. `after` gets each round when it is over. The caller stops what still runs.
+    pub(super) fn perform(
+        &mut self,
+        rounds: u32,
+        mut after: impl FnMut(Findings) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.begin()?;
+        let in_rounds = self.scenario.rounds.is_some();
+        let mut last_step = Instant::now();
+        for round in 0..rounds {
+            last_step = self.take_steps(round)?;
+            if in_rounds {
+                self.come_together(last_step)?;
+                self.pump_until(Instant::now() + AFTERWARDS, |_| false)?;
+                self.ask_client()?;
+            }
+            if round + 1 < rounds {
+                let findings = self.end_round();
+                let hopeless = findings.not_whole.clone();
+                after(findings)?;
+                if let Some(state) = hopeless {
+                    // Another fault would hit what is no pair.
+                    return Err(Failure::new("the rounds cannot go on").because(state));
+                }
+            }
         }
-        Ok(())
+        self.finish(last_step, in_rounds)?;
+        let mut findings = self.end_round();
+        self.check_all(&mut findings);
+        after(findings)
     }
 
-    fn region(&self, member: Member) -> String {
-        format!("{}-{}", self.name, member.letter())
-    }
-
-    fn configuration(&self, member: Member) -> Result<String, Failure> {
-        let (own, peer) = match member {
-            Member::A => ("10.98.0.1", "10.98.0.2"),
-            Member::B => ("10.98.0.2", "10.98.0.1"),
-        };
-        let pair = self.scenario.pair;
-        let mode = if pair.replicated { "sync" } else { "local" };
-        let (service, bind) = match pair.take_over {
-            true if pair.ipv6 => {
-                (format!("addresses = [\"{}/64 dev eth0\"]", net::SERVICE_IP6), net::SERVICE6)
-            }
-            true => (format!("addresses = [\"{}/24 dev eth0\"]", net::SERVICE_IP), net::SERVICE),
-            false => (String::new(), "0.0.0.0:9000"),
-        };
-        let hooks = match pair.hooks {
-            true => {
-                "on_primary = [\"true\"]\non_backup = [\"sleep\", \"600\"]\nhook_limit = \"300ms\""
-            }
-            false => "",
-        };
-        let slots = OBJECTS + 4096;
-        let blocks = 2 * slots + 16 * 64 + 16 * 512;
-        Ok(format!(
-            r#"[pair]
-name = "{NAME}"
-node = "{node}"
-[pki]
-dir = "pki"
-[witness]
-address = "{witness}"
-[replication]
-listen = "{own}:7410"
-peer = "{peer}:7410"
-mode = "{mode}"
-[region]
-name = "{region}"
-slots = {slots}
-participants = 16
-tx_entries = 512
-[[region.class]]
-payload_bytes = 256
-blocks = {blocks}
-[service]
-{service}
-{hooks}
-[[queue]]
-name = "objects"
-[[port]]
-name = "service"
-kind = "udp"
-bind = "{bind}"
-queue = "objects"
-command = [{program:?}, "demo-port"]
-packet_bytes_max = 128
-[[worker]]
-queue = "objects"
-command = [{program:?}, "demo-worker", "--side", "{node}"]
-count = 2
-"#,
-            node = member.letter(),
-            witness = net::WITNESS,
-            region = self.region(member),
-            program = own_path()?,
-        ))
-    }
-
-    /// Everything from the first process to the last look. The caller stops what still runs.
-    pub(super) fn perform(&mut self) -> Result<Findings, Failure> {
+    /// From nothing to a pair under load.
+    fn begin(&mut self) -> Result<(), Failure> {
         if !self.scenario.pair.take_over {
             self.net.pin_service("a")?;
         }
+        self.capture = Some(Capture::start(&self.net)?);
+        if self.scenario.has_relay() {
+            self.start_relay()?;
+        }
         self.start_witness(true)?;
-        self.hosts[0].start()?;
+        self.start_host(Member::A, false)?;
         self.must("node a is primary", |lab| lab.primary() == Some(Member::A))?;
-        self.hosts[1].start()?;
+        self.start_host(Member::B, false)?;
         if self.scenario.pair.replicated {
             self.must("node b is in step", |lab| lab.has_told("in_sync", 0))?;
         } else {
             self.must("node b is there", |lab| lab.has_told("connected", 0))?;
         }
+        self.start_remote()?;
         self.start_client()?;
-        let begin = Instant::now();
-        self.findings.load_ns = monotonic_ns();
+        self.load_ns = monotonic_ns();
+        self.findings.load_ns = self.load_ns;
         self.tell_client("go");
+        Ok(())
+    }
+
+    /// The steps of one round; gives the time of the last.
+    fn take_steps(&mut self, round: u32) -> Result<Instant, Failure> {
+        let begin = Instant::now();
         let mut last_step = begin;
         let scenario = self.scenario;
         let mut stepped_ns = self.findings.load_ns;
         for step in &scenario.step {
             if let Some(at) = step.at {
                 self.pump_until(begin + at.0, |_| false)?;
-            } else if let Some(name) = &step.after {
+            } else if let Some(wanted) = &step.after {
                 let until = Instant::now() + EVENT_PATIENCE;
-                self.pump_until(until, |lab| lab.has_told(name, stepped_ns))?;
-                if !self.has_told(name, stepped_ns) {
-                    return Err(Failure::new("the scenario cannot go on")
-                        .because(format!("no node reported `{name}` within {EVENT_PATIENCE:?}")));
+                self.pump_until(until, |lab| lab.has_told(wanted, stepped_ns))?;
+                if !self.has_told(wanted, stepped_ns) {
+                    return Err(Failure::new("the scenario cannot go on").because(format!(
+                        "no node reported `{wanted}` within {EVENT_PATIENCE:?}"
+                    )));
+                }
+                let delay = step.delay(round);
+                if !delay.is_zero() {
+                    self.pump_until(Instant::now() + delay, |_| false)?;
                 }
             }
             stepped_ns = monotonic_ns();
@@ -208,16 +207,74 @@ count = 2
             last_step = Instant::now();
             self.last_step_ns = Some(monotonic_ns());
         }
-        let load = scenario.load;
-        let patience = Duration::from_secs((load.seconds + load.patience_seconds).into());
-        self.pump_until(begin + patience + END_PATIENCE, |lab| !lab.findings.client.is_null())?;
-        if self.findings.client.is_null() {
-            return Err(Failure::new("the client did not finish").exit(Exit::TimedOut));
+        Ok(last_step)
+    }
+
+    /// The end of the load, and the last look at everything.
+    fn finish(&mut self, last_step: Instant, in_rounds: bool) -> Result<(), Failure> {
+        let load = self.scenario.load;
+        let reported = self.findings.client.clone();
+        if in_rounds {
+            self.tell_client("end");
         }
-        self.settle(last_step)?;
-        let mut findings = std::mem::take(&mut self.findings);
+        let seconds = if in_rounds { 0 } else { load.seconds };
+        let patience = Duration::from_secs((seconds + 2 * load.patience_seconds).into());
+        let until = Instant::now() + patience + END_PATIENCE;
+        self.pump_until(until, |lab| lab.client_result.is_some())?;
+        let Some(result) = self.client_result.take() else {
+            return Err(Failure::new("the client did not finish").exit(Exit::TimedOut));
+        };
+        self.findings.served = self.served(&result);
+        self.findings.client = match in_rounds {
+            false => result,
+            // What went wrong after the last round's report came out by the last questions.
+            true => reported_and(reported, &result, &self.findings.counted),
+        };
+        self.count_relay()?;
+        // A pair that was made to lose may end in any state.
+        match self.scenario.expect.verdict {
+            Verdict::Ok => self.settle(last_step),
+            Verdict::Lost | Verdict::Unanswered => Ok(()),
+        }
+    }
+
+    /// What is to be said about the whole run, noted with its last round.
+    fn check_all(&self, findings: &mut Findings) {
+        let seen = self.capture.as_ref().map(Capture::seen).unwrap_or_default();
+        let mut told = self.told.clone();
+        told.sort_by_key(|told| told.t_ns);
+        findings.wrong.extend(checks::epochs(&told));
+        findings.wrong.extend(checks::digests(&told));
+        if self.scenario.pair.moves_address() {
+            findings.late = checks::late_count(&told, &seen);
+            findings.wrong.extend(checks::fenced(&told, &seen));
+            findings.wrong.extend(checks::announced(&told, &seen, self.load_ns));
+        }
+    }
+
+    fn end_round(&mut self) -> Findings {
+        let next = Findings {
+            load_ns: monotonic_ns(),
+            counted: self.findings.counted_with(&self.findings.client),
+            ..Findings::default()
+        };
+        let mut findings = std::mem::replace(&mut self.findings, next);
+        let (from_ns, until_ns) = (findings.load_ns, self.findings.load_ns);
+        let own = |told: &&Told| (from_ns..until_ns).contains(&told.t_ns);
+        findings.told = self.told.iter().filter(own).cloned().collect();
         findings.told.sort_by_key(|told| told.t_ns);
-        Ok(findings)
+        findings
+    }
+
+    fn ask_client(&mut self) -> Result<(), Failure> {
+        self.client_round = None;
+        self.tell_client("round");
+        self.pump_until(Instant::now() + EVENT_PATIENCE, |lab| lab.client_round.is_some())?;
+        self.findings.client = self
+            .client_round
+            .take()
+            .ok_or_else(|| Failure::new("the client does not answer").exit(Exit::TimedOut))?;
+        Ok(())
     }
 
     fn start_witness(&mut self, new: bool) -> Result<(), Failure> {
@@ -228,40 +285,92 @@ count = 2
         if new {
             arguments.extend(["--reinit", "a"]);
         }
-        let program = in_space(&self.net.space("w"), &own()?, &arguments).heard();
-        self.witness = Some(program.start()?);
-        let until = Instant::now() + START_PATIENCE;
-        while let Some(witness) = &mut self.witness {
-            if !witness.lines().is_empty() {
-                return Ok(());
-            }
-            if witness.ended().is_some() || Instant::now() > until {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Err(Failure::new("the witness did not start"))
+        let witness = self.place("w")?.program(&arguments).heard().start()?;
+        self.witness = Some(started(witness, "the witness")?);
+        Ok(())
     }
 
-    /// In memory: how busy this host's disk is, is no part of a failover.
-    fn store(&self) -> PathBuf {
-        PathBuf::from(format!("/dev/shm/hotpair-{}-witness", self.name))
+    fn start_relay(&mut self) -> Result<(), Failure> {
+        let (x, y) = (self.net.space_file("x"), self.net.space_file("y"));
+        // Any seed does; this one is shown by --trace, and no run depends on it.
+        let seed = u64::from(std::process::id()).to_string();
+        let arguments = ["lab", "relay", "--x", &x, "--y", &y, "--seed", &seed];
+        let relay = crate::process::Program::ours("the relay", arguments)?.heard().told();
+        self.relay = Some(started(relay.start()?, "the relay")?);
+        if self.trace {
+            eprintln!("lab: the relay's seed is {seed}");
+        }
+        Ok(())
+    }
+
+    fn count_relay(&mut self) -> Result<(), Failure> {
+        let Some(relay) = &mut self.relay else { return Ok(()) };
+        relay.tell("count");
+        let until = Instant::now() + EVENT_PATIENCE;
+        while Instant::now() < until {
+            for line in relay.lines() {
+                if let Ok(counts) = serde_json::from_str::<Value>(&line) {
+                    self.findings.relay = Some(counts);
+                    return Ok(());
+                }
+            }
+            wait(&relay.lines_fd().into_iter().collect::<Vec<_>>(), Duration::from_millis(50));
+        }
+        Err(Failure::new("the relay does not answer").exit(Exit::TimedOut))
+    }
+
+    /// Workers, and a port, on hosts without a node.
+    fn start_remote(&mut self) -> Result<(), Failure> {
+        let config = self.remote_config().to_string_lossy().into_owned();
+        let workers = self.scenario.pair.remote_workers;
+        for (host, count) in [("d", workers.div_ceil(2)), ("e", workers / 2)] {
+            for _ in 0..count {
+                let worker = self.place(host)?.program(&["demo-worker", "--remote", &config]);
+                self.remote.push((host, worker.heard().start()?));
+            }
+        }
+        if self.scenario.pair.remote_port {
+            let port = self.place("d")?.program(&["demo-port", "--remote", &config]);
+            self.remote.push(("port", port.heard().start()?));
+        }
+        Ok(())
+    }
+
+    /// Answers by where their worker was.
+    fn served(&self, result: &Value) -> Value {
+        let mut served = json!({});
+        let counts = result["answers_by_worker"].as_object().into_iter().flatten();
+        for (pid, count) in counts {
+            let remote = self.remote.iter().find(|(_, child)| child.pid().to_string() == *pid);
+            let place = remote.map_or("nodes", |(host, _)| *host);
+            let count = count.as_u64().unwrap_or(0) + served[place].as_u64().unwrap_or(0);
+            served[place] = count.into();
+        }
+        served
     }
 
     fn start_client(&mut self) -> Result<(), Failure> {
         let load = self.scenario.load;
-        let service = if self.scenario.pair.ipv6 { net::SERVICE6 } else { net::SERVICE };
+        let service = match self.scenario.pair {
+            pair if pair.remote_port => net::REMOTE_SERVICE,
+            pair if pair.ipv6 => net::SERVICE6,
+            _ => net::SERVICE,
+        };
+        let seconds = match self.scenario.rounds {
+            Some(_) => WITHOUT_END_SECONDS,
+            None => load.seconds,
+        };
         let arguments = [
             "demo-client".to_owned(),
             format!("--service={service}"),
             format!("--rate={}", load.rate),
-            format!("--seconds={}", load.seconds),
-            format!("--objects={OBJECTS}"),
+            format!("--seconds={seconds}"),
+            format!("--objects={}", load.objects),
             format!("--patience-seconds={}", load.patience_seconds),
         ];
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let program = in_space(&self.net.space("c"), &own()?, &arguments).heard().told();
-        self.client = Some(program.start()?);
+        let client = self.place("c")?.program(&arguments).heard().told();
+        self.client = Some(client.start()?);
         self.must("every object has answered once", |lab| lab.client_ready)
     }
 
@@ -271,156 +380,15 @@ count = 2
         }
     }
 
-    /// Does what a step says.
-    fn take(&mut self, step: &Step) -> Result<(), Failure> {
-        let host = step.host.map(|who| self.resolve(who)).transpose()?;
-        self.same = host.or(self.same);
-        if self.findings.fault_ns.is_none() && self.scenario.is_fault(step) {
-            let now_ns = monotonic_ns();
-            self.findings.fault_ns = Some(now_ns);
-            // What dies is no side of the client's: answers are told apart by their times.
-            self.tell_client(&format!("mark {now_ns} x"));
-        }
-        if self.trace {
-            eprintln!("lab: {:?} {host:?} at {}", step.act, monotonic_ns());
-        }
-        match (step.act, host) {
-            (Act::KillNode, Some(host)) => {
-                self.hosts[index(host)].signal(Some("node"), Signal::SIGKILL);
-            }
-            (Act::KillHost, Some(host)) => {
-                self.hosts[index(host)].down = true;
-                self.hosts[index(host)].signal(None, Signal::SIGKILL);
-            }
-            (Act::StopHost, Some(host)) => {
-                self.hosts[index(host)].signal(None, Signal::SIGSTOP);
-                let lasts = step.lasts.map_or(Duration::ZERO, |span| span.0);
-                self.pump_until(Instant::now() + lasts, |_| false)?;
-                self.hosts[index(host)].signal(None, Signal::SIGCONT);
-            }
-            (Act::PowerOff, Some(host)) => {
-                self.hosts[index(host)].down = true;
-                self.hosts[index(host)].signal(None, Signal::SIGSTOP);
-                self.net.set_link(Link::Lan, Some(host), false)?;
-                self.net.set_link(Link::Pair, Some(host), false)?;
-            }
-            (Act::Boot, Some(host)) => {
-                self.hosts[index(host)].end();
-                if step.wipe {
-                    region_file::remove(&self.region(host));
-                }
-                self.hosts[index(host)].start()?;
-                self.net.set_link(Link::Lan, Some(host), true)?;
-                self.net.set_link(Link::Pair, Some(host), true)?;
-            }
-            (Act::Cut | Act::Join, host) => {
-                let link = step.link.unwrap_or(Link::Pair);
-                self.net.set_link(link, host, step.act == Act::Join)?;
-            }
-            (Act::Drop, Some(host)) => {
-                let link = step.link.unwrap_or(Link::Pair);
-                self.net.drop_packets(host, link, step.percent)?;
-            }
-            (Act::Pass, Some(host)) => self.net.pass_packets(host)?,
-            (Act::Failover, Some(host)) => self.fail_over(host)?,
-            (Act::StopArbiter, _) => self.witness = None, // which kills it
-            (Act::StartArbiter, _) => self.start_witness(false)?,
-            (act, None) => {
-                return Err(Failure::new(format!("{act:?} needs a host")).exit(Exit::Config));
-            }
-        }
-        Ok(())
-    }
-
-    fn fail_over(&mut self, host: Member) -> Result<(), Failure> {
-        let region = self.region(host);
-        let space = self.net.space(host.letter());
-        let program = in_space(&space, &own()?, &["failover", "--json", "--region", &region]);
-        let mut asking = program.heard().start()?;
-        let until = Instant::now() + EVENT_PATIENCE;
-        while asking.ended().is_none() && Instant::now() < until {
-            self.pump_until(Instant::now() + Duration::from_millis(5), |_| false)?;
-        }
-        match asking.ended() {
-            Some(status) if status.success() => Ok(()),
-            Some(status) => Err(Failure::new("the roles were not changed").because(format!(
-                "{}: {:?}",
-                describe(status),
-                asking.lines()
-            ))),
-            None => Err(Failure::new("the roles were not changed in time").exit(Exit::TimedOut)),
-        }
-    }
-
-    fn resolve(&self, who: Who) -> Result<Member, Failure> {
-        let nobody = || Failure::new("the scenario cannot go on").because("nobody is primary");
-        match who {
-            Who::A => Ok(Member::A),
-            Who::B => Ok(Member::B),
-            Who::Primary => self.primary().ok_or_else(nobody),
-            Who::Backup => Ok(self.primary().ok_or_else(nobody)?.other()),
-            Who::Same => self.same.ok_or_else(nobody),
-        }
-    }
-
     /// Who became primary last.
     fn primary(&self) -> Option<Member> {
-        let primaries = self.findings.told.iter().filter(|told| told.name == "primary");
+        let primaries = self.told.iter().filter(|told| told.name == "primary");
         primaries.max_by_key(|told| told.event["epoch"].as_u64()).map(|told| told.member)
     }
 
-    fn has_told(&self, name: &str, from_ns: u64) -> bool {
-        self.findings.told.iter().any(|told| told.name == name && told.t_ns >= from_ns)
-    }
-
-    /// Waits until one node is primary, the other its back-up in step, and their states are the same.
-    fn settle(&mut self, last_step: Instant) -> Result<(), Failure> {
-        let within = self.scenario.expect.whole_within.0;
-        let until = (last_step + within).max(Instant::now() + Duration::from_secs(5));
-        loop {
-            let looks = [self.look(Member::A)?, self.look(Member::B)?];
-            let one_each = matches!(
-                (looks[0]["role"].as_str(), looks[1]["role"].as_str()),
-                (Some("primary"), Some("backup")) | (Some("backup"), Some("primary"))
-            );
-            let equal =
-                ["digest", "digest_seq"].iter().all(|field| looks[0][field] == looks[1][field]);
-            let protected =
-                looks.iter().any(|look| look["role"] == "primary" && look["protected"] == true);
-            if one_each && equal && protected && looks[0]["digest_seq"] != 0 {
-                // Where none was needed it was never less than whole.
-                let after = self.last_admission_ns().unwrap_or(0);
-                self.findings.whole_after = Some(Duration::from_nanos(after));
-                return Ok(());
-            }
-            if Instant::now() >= until {
-                let state = |look: &Value| {
-                    let of = |field: &str| look[field].to_string();
-                    ["role", "epoch", "protected", "connected", "digest", "digest_seq"]
-                        .map(of)
-                        .join(" ")
-                };
-                self.findings.not_whole =
-                    Some(format!("a: {}; b: {}", state(&looks[0]), state(&looks[1])));
-                return Ok(());
-            }
-            self.pump_until(Instant::now() + LOOK_EVERY, |_| false)?;
-        }
-    }
-
-    /// From the last step to the admission that made the pair whole, where one was needed.
-    fn last_admission_ns(&self) -> Option<u64> {
-        let step_ns = self.last_step_ns?;
-        let admitted = self.findings.told.iter().filter(|told| told.name == "admitted");
-        admitted.map(|told| told.t_ns).max()?.checked_sub(step_ns)
-    }
-
-    fn look(&self, member: Member) -> Result<Value, Failure> {
-        let output = std::process::Command::new(own()?)
-            .args(["status", "--json", "--region", &self.region(member)])
-            .output()
-            .map_err(|error| Failure::new("cannot look at a node").caused_by(&error))?;
-        Ok(serde_json::from_slice(&output.stdout).unwrap_or_default())
+    fn has_told(&self, wanted: &str, from_ns: u64) -> bool {
+        // The newest are the likeliest.
+        self.told.iter().rev().any(|told| told.t_ns >= from_ns && told.is(wanted))
     }
 
     /// Waits for something without which there is no run.
@@ -444,6 +412,7 @@ count = 2
         loop {
             self.hear();
             if self.signals.stop_requested() {
+                self.interrupted = true;
                 return Err(Failure::new("the lab was interrupted"));
             }
             self.bury()?;
@@ -464,17 +433,23 @@ count = 2
             if self.trace {
                 told.iter().for_each(|told| eprintln!("{}", told.event));
             }
-            self.findings.told.extend(told);
+            self.told.extend(told);
         }
-        if let Some(witness) = &mut self.witness {
-            witness.lines(); // a full pipe must not stop it
+        // A full pipe must not stop them.
+        let remote = self.remote.iter_mut().map(|(_, child)| child);
+        for child in self.witness.iter_mut().chain(remote) {
+            child.lines();
         }
         let lines = self.client.as_mut().map(Child::lines).unwrap_or_default();
         for line in lines {
             let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
             match event["event"].as_str() {
                 Some("ready") => self.client_ready = event["unanswered"] == 0,
-                Some("result") => self.findings.client = event,
+                Some("round") => self.client_round = Some(event),
+                Some("result") => {
+                    self.client_done = true;
+                    self.client_result = Some(event);
+                }
                 _ => {}
             }
         }
@@ -490,10 +465,16 @@ count = 2
                     .because(describe(status)));
             }
         }
+        for (host, child) in &mut self.remote {
+            if let Some(status) = child.ended() {
+                return Err(Failure::new(format!("a remote process on {host} ended by itself"))
+                    .because(describe(status)));
+            }
+        }
         let client = self.client.as_mut().and_then(Child::ended);
-        if let Some(status) = client.filter(|_| self.findings.client.is_null()) {
+        if let Some(status) = client.filter(|_| !self.client_done) {
             self.hear();
-            if self.findings.client.is_null() {
+            if !self.client_done {
                 return Err(Failure::new("the client ended by itself").because(describe(status)));
             }
         }
@@ -503,10 +484,13 @@ count = 2
     /// Ends everything. Nobody is asked: how a pair stops in order is shown elsewhere.
     pub(super) fn stop(&mut self) {
         self.client = None;
+        self.remote.clear();
         for host in &mut self.hosts {
             host.end();
         }
         self.witness = None;
+        self.relay = None;
+        self.capture = None;
         for member in [Member::A, Member::B] {
             region_file::remove(&self.region(member));
         }
@@ -521,13 +505,29 @@ impl Drop for Lab<'_> {
     }
 }
 
-/// A program on a host: `ip` becomes what it runs, so it is still our child.
-fn in_space(space: &str, own: &std::path::Path, arguments: &[&str]) -> Program {
-    let mut argv = vec!["ip".into(), "netns".into(), "exec".into(), space.into()];
-    argv.push(own.as_os_str().to_owned());
-    argv.extend(arguments.iter().map(std::ffi::OsString::from));
-    let name = format!("{} in {space}", arguments.first().unwrap_or(&"program"));
-    Program::foreign(name, argv)
+/// What a round's report says, and what came out between it and the end.
+fn reported_and(mut reported: Value, result: &Value, counted: &Value) -> Value {
+    for field in ["acked", "lost", "duplicated", "diverged"] {
+        let all = result[field].as_u64().unwrap_or(0);
+        let before = counted[field].as_u64().unwrap_or(0);
+        reported[field] = all.saturating_sub(before).into();
+    }
+    reported["unanswered"] = result["unanswered"].clone();
+    reported
+}
+
+/// A program of ours that says one line when it is ready.
+fn started(mut child: Child, what: &str) -> Result<Child, Failure> {
+    let until = Instant::now() + START_PATIENCE;
+    loop {
+        if !child.lines().is_empty() {
+            return Ok(child);
+        }
+        if child.ended().is_some() || Instant::now() > until {
+            return Err(Failure::new(format!("{what} did not start")));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn own() -> Result<PathBuf, Failure> {
@@ -535,6 +535,23 @@ fn own() -> Result<PathBuf, Failure> {
         .map_err(|error| Failure::new("cannot find the program's own file").caused_by(&error))
 }
 
-fn own_path() -> Result<String, Failure> {
-    Ok(own()?.to_string_lossy().into_owned())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: what the last questions bring out is charged to the last round, once.
+    #[test]
+    fn the_end_is_charged_with_what_no_round_has_reported() {
+        let reported = json!({"acked": 10, "lost": 0, "gap_us": 7});
+        let result = json!({"acked": 130, "lost": 3, "duplicated": 1, "unanswered": 2});
+        let counted = json!({"acked": 100, "lost": 1});
+        let both = reported_and(reported, &result, &counted);
+        assert_eq!(
+            both,
+            json!({
+                "acked": 30, "lost": 2, "duplicated": 1, "diverged": 0, "unanswered": 2,
+                "gap_us": 7,
+            })
+        );
+    }
 }

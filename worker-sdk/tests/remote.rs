@@ -3,7 +3,7 @@
 //! The test stands in for the nodes: it ships what is committed from the one region into the other and releases what has
 //! arrived there, fences the one and lets the other serve. Sockets, certificates, gateways and workers are the real ones.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -624,4 +624,145 @@ fn one_program_at_a_time_is_a_port() {
     until("a port that there is not to be refused", || {
         wrong.turn().is_err_and(|error| error.to_string().contains("no port \"nowhere\""))
     });
+}
+
+/// A network: what a worker sends to its near end comes out at a gateway, and the answers go back, unless it is cut.
+struct Cable {
+    near: SocketAddr,
+    cut: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Cable {
+    fn to(gateway: SocketAddr) -> Cable {
+        let near = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let far = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let address = near.local_addr().expect("bound");
+        for socket in [&near, &far] {
+            socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a time-out");
+        }
+        let (cut, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let worker: Arc<Mutex<Option<SocketAddr>>> = Arc::default();
+        let pass = |from: &UdpSocket, to: &UdpSocket, out: bool| {
+            let (from, to) =
+                (from.try_clone().expect("a descriptor"), to.try_clone().expect("a descriptor"));
+            let (cut, stop, worker) = (Arc::clone(&cut), Arc::clone(&stop), Arc::clone(&worker));
+            std::thread::spawn(move || {
+                let mut packet = [0; 1 << 16];
+                while !stop.load(Ordering::Relaxed) {
+                    let Ok((len, sender)) = from.recv_from(&mut packet) else { continue };
+                    if cut.load(Ordering::Relaxed) {
+                        continue;
+                    }
+                    let to_whom = if out {
+                        *worker.lock().expect("no panic") = Some(sender);
+                        Some(gateway)
+                    } else {
+                        *worker.lock().expect("no panic")
+                    };
+                    if let Some(whom) = to_whom {
+                        let _ = to.send_to(&packet[..len], whom); // lost, as on any network
+                    }
+                }
+            })
+        };
+        let threads = vec![pass(&near, &far, true), pass(&far, &near, false)];
+        Cable { near: address, cut, stop, threads }
+    }
+
+    fn cut(&self, cut: bool) {
+        self.cut.store(cut, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.drain(..).for_each(|thread| thread.join().expect("it only passes packets"));
+    }
+}
+
+/// Workers of a node that has a cable for each of `cables` addresses; each cable is cut in turn, under load. Gives for each
+/// cut how long no commit was told to have happened, and what the workers counted.
+fn cut_one_network_after_the_other(cables: usize) -> (Vec<Duration>, Counts) {
+    let pki = certificates();
+    let host = Host::new("node-a", &pki);
+    host.region.become_primary(1);
+    let _node = Node::alone(&host.region);
+    let mut port = host.region.join(Kind::Port, "in").expect("a seat");
+    (0..OBJECTS).for_each(|object| send(&mut port, object, b"go"));
+    let cables: Vec<Cable> = (0..cables).map(|_| Cable::to(host.address)).collect();
+    let addresses = cables.iter().map(|cable| cable.near).collect();
+    let node = RemoteNode { member: host.member.to_owned(), addresses };
+    let mut config = RemoteConfig::new(credentials(pki.path(), "worker"), vec![node]);
+    config.patience = PATIENCE;
+    let space = RemoteSpace::new(config);
+    let (stop, told) = (AtomicBool::new(false), AtomicU64::new(0));
+    let more = |count: u64| {
+        let before = told.load(Ordering::Relaxed);
+        until("commits", || told.load(Ordering::Relaxed) >= before + count);
+    };
+    let mut outages = Vec::new();
+    let counts = std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            let mut worker = space.worker("work").expect("a thread");
+            count(&mut worker, &told, &stop);
+            worker.counts()
+        });
+        // It begins by the first.
+        cables.iter().skip(1).for_each(|cable| cable.cut(true));
+        more(200);
+        cables.iter().for_each(|cable| cable.cut(false));
+        // Longer than a connection takes: nothing that the worker shows tells of those that it does not use.
+        std::thread::sleep(Duration::from_millis(1_500));
+        for cable in &cables {
+            cable.cut(true);
+            let begun = Instant::now();
+            if cables.len() == 1 {
+                // What is under way arrives; then nothing does, for longer than any other path would take.
+                std::thread::sleep(Duration::from_millis(20));
+                let before = told.load(Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(700));
+                assert_eq!(told.load(Ordering::Relaxed), before, "there is no other network");
+                cable.cut(false);
+            }
+            let (mut last, mut longest) = (begun, Duration::ZERO);
+            let (mut seen, first) = (told.load(Ordering::Relaxed), told.load(Ordering::Relaxed));
+            while seen < first + 300 {
+                assert!(begun.elapsed() < PATIENCE, "the worker does not go on");
+                let now = told.load(Ordering::Relaxed);
+                if now > seen {
+                    longest = longest.max(last.elapsed());
+                    (last, seen) = (Instant::now(), now);
+                }
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            outages.push(longest);
+            cable.cut(false);
+            // As above.
+            std::thread::sleep(Duration::from_millis(1_500));
+        }
+        stop.store(true, Ordering::Relaxed);
+        worker.join().expect("no panic")
+    });
+    assert_eq!(host.total(), told.into_inner(), "each once");
+    (outages, counts)
+}
+
+/// Goal: losing one network is not losing the node. The worker goes on with the same node by its other address, at once.
+#[test]
+fn a_worker_goes_on_by_another_network() {
+    let (outages, counts) = cut_one_network_after_the_other(2);
+    println!("without a commit for {outages:?}; {counts:?}");
+    // The first activation, and one more at least: on a machine so busy that one network's packets wait for long, the worker
+    // may have left it before it was cut.
+    assert!(counts.activations >= 2, "{counts:?}");
+}
+
+/// Goal: the control. With one network the worker stands still while it is cut.
+#[test]
+fn a_worker_with_one_network_stands_still_while_it_is_cut() {
+    let (outages, counts) = cut_one_network_after_the_other(1);
+    println!("without a commit for {outages:?} after the cut's end; {counts:?}");
 }

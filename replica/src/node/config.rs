@@ -31,7 +31,9 @@ pub struct NodeConfig {
     pub heartbeat_listen: SocketAddr,
     /// Where the peer listens for heartbeats.
     pub heartbeat_peer: SocketAddr,
-    /// Time between heartbeats.
+    /// Further networks between the two nodes, in the same order on both; at most three.
+    pub more_links: Vec<LinkAddresses>,
+    /// Time between heartbeats, and between probes where there are several links.
     pub heartbeat_period: Duration,
     /// So many missing heartbeats are silence.
     pub heartbeat_missed: u32,
@@ -76,6 +78,19 @@ pub struct NodeConfig {
     /// The loop looks again and again instead of sleeping: no wake-up delays a commit, and a core is
     /// busy as long as the node runs.
     pub busy_poll: bool,
+}
+
+/// Addresses of both nodes on one more network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkAddresses {
+    /// Where this node listens.
+    pub listen: SocketAddr,
+    /// Where the peer listens.
+    pub peer: SocketAddr,
+    /// Where this node listens for heartbeats.
+    pub heartbeat_listen: SocketAddr,
+    /// Where the peer listens for heartbeats.
+    pub heartbeat_peer: SocketAddr,
 }
 
 /// How a journal is kept; see [`journal`](crate::journal).
@@ -197,6 +212,14 @@ pub enum NodeError {
         /// Why.
         #[from]
         source: protocol::ConfigError,
+    },
+    /// More networks than a pair can have.
+    #[error("{found} links between the nodes, at most {max} are possible")]
+    Links {
+        /// Configured.
+        found: usize,
+        /// Possible.
+        max: usize,
     },
     /// The kernel refused something that every process needs.
     #[error("cannot {action}")]

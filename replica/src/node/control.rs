@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Notice;
 use super::notices::Teller;
+use crate::quic::LinkReport;
 
 /// Longest request, and longest answer.
 const LINE_BYTES_MAX: usize = 4096;
@@ -60,12 +61,19 @@ pub enum Request {
         /// How long it may take.
         timeout_ms: u32,
     },
+    /// Say how the links to the peer are.
+    Links,
 }
 
 impl Request {
     fn timeout(self) -> Duration {
-        let (Request::Failover { timeout_ms } | Request::Promote { timeout_ms, .. }) = self;
-        Duration::from_millis(timeout_ms.into())
+        match self {
+            Request::Failover { timeout_ms } | Request::Promote { timeout_ms, .. } => {
+                Duration::from_millis(timeout_ms.into())
+            }
+            // The next turn of the loop answers.
+            Request::Links => Duration::ZERO,
+        }
     }
 }
 
@@ -102,11 +110,21 @@ pub struct Reply {
     /// For how long nothing was read from outside, at most.
     #[serde(default)]
     pub stood_still_us: Option<u64>,
+    /// The links to the peer, where they were asked for.
+    #[serde(default)]
+    pub links: Vec<LinkReport>,
 }
 
 impl Reply {
     pub(super) fn new(outcome: Outcome, why: impl Into<String>) -> Reply {
-        Reply { outcome, why: why.into(), primary: None, epoch: None, stood_still_us: None }
+        Reply {
+            outcome,
+            why: why.into(),
+            primary: None,
+            epoch: None,
+            stood_still_us: None,
+            links: Vec::new(),
+        }
     }
 }
 

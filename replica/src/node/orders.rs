@@ -25,6 +25,11 @@ impl Turns {
     /// Somebody asks. The answer comes at once, or with what follows.
     pub(super) fn on_asked(&mut self, asked: Asked, now: Tick) {
         let Asked { request, within, answer } = asked;
+        if request == Request::Links {
+            let links = self.parts.link.report();
+            let _ = answer.send(Reply { links, ..Reply::new(Outcome::Done, "") });
+            return;
+        }
         self.expire_order(now);
         if self.order.is_some() {
             let _ = answer.send(Reply::new(Outcome::Refused, Declined::Busy.to_string()));
@@ -39,6 +44,7 @@ impl Turns {
             Request::Promote { accept_loss, .. } => {
                 ("promote", core.handle_promote(now, accept_loss, within))
             }
+            Request::Links => return, // answered above
         };
         let told = begun.map_or_else(|why| why.to_string(), |_| "begun".to_owned());
         self.parts.events.write(

@@ -26,7 +26,7 @@ use super::{Notice, bell, modes, now, roles};
 use crate::arbiter::{ArbiterClient, Question};
 use crate::heartbeat::{Heartbeat, HeartbeatEvent};
 use crate::protocol::{Action, Body, ConnectionId, Core, DeathNotice, Event, Status, Tick};
-use crate::quic::{Link, LinkEvent};
+use crate::quic::{LinkEvent, Links};
 use crate::tripwire::{NodeSeat, TripwireEvent, TripwireServer};
 use crate::wire::Standing;
 
@@ -42,7 +42,7 @@ const COPY_AGAIN: Duration = Duration::from_secs(5);
 /// What the loop is made of.
 pub(super) struct Parts {
     pub(super) core: Core,
-    pub(super) link: Link,
+    pub(super) link: Links,
     pub(super) table: Table,
     pub(super) heartbeat: Heartbeat,
     pub(super) arbiter: ArbiterClient,
@@ -382,8 +382,12 @@ impl Turns {
                     // The region remembers it for the next process.
                     self.reported = Tick::ZERO;
                 }
-                if let Event::PeerConnected { .. } = event
-                    && self.is_primary
+                // A peer that was cut off and is heard again may have held our address over there, also where its connection
+                // has outlived the cut. Who is alone by a view is nobody's predecessor.
+                let alone = core.status().view.is_some_and(|view| view.is_solo());
+                if self.is_primary
+                    && (matches!(event, Event::PeerConnected { .. })
+                        || (alone && matches!(event, Event::PeerHeard)))
                 {
                     self.following.confirmed();
                 }
@@ -444,7 +448,24 @@ impl Turns {
                 tracing::debug!(%reason, "disconnected");
                 core.handle_peer_lost(now(), connection);
             }
+            LinkEvent::Joined { link } => self.tell_of_link("link_up", link, json!({})),
+            LinkEvent::Lost { link, reason } => {
+                self.tell_of_link("link_lost", link, json!({ "because": reason }));
+            }
+            LinkEvent::InUse { link, again } => {
+                self.tell_of_link("link_in_use", link, json!({ "frames_again": again }));
+            }
         }
+    }
+
+    /// People count links from 1, in the order of the configuration.
+    fn tell_of_link(&self, what: &'static str, link: usize, mut fields: serde_json::Value) {
+        fields["link"] = (link + 1).into();
+        if let Some(report) = self.parts.link.report().get(link) {
+            fields["listen"] = report.listen.to_string().into();
+            fields["peer"] = report.peer.to_string().into();
+        }
+        self.parts.events.write(now().as_nanos(), what, fields);
     }
 
     /// `false` when asked to stop.

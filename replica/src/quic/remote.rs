@@ -54,7 +54,8 @@ pub fn client(bind: SocketAddr, credentials: &Credentials) -> Result<Endpoint, L
     endpoint(bind, credentials, None)
 }
 
-/// Dials the gateway of the node called `member`.
+/// Dials the gateway of the node called `member`. `keep_alive` is the time between signs of life of a path that is otherwise
+/// silent; without it, as often as the path's own end needs them.
 ///
 /// # Errors
 /// When the address or the name cannot be dialled.
@@ -63,13 +64,14 @@ pub fn dial(
     credentials: &Credentials,
     to: SocketAddr,
     member: &str,
+    keep_alive: Option<Duration>,
 ) -> Result<Connecting, DialError> {
     let expect = Expect::node(member);
     let crypto = credentials.client_config(expect, PROTOCOL).map_err(DialError::Tls)?;
     let crypto = QuicClientConfig::try_from(crypto)
         .map_err(|_| DialError::Tls(rustls::Error::General("no QUIC cipher suite".to_owned())))?;
     let mut client = ClientConfig::new(Arc::new(crypto));
-    client.transport_config(Arc::new(transport(to, Some(KEEP_ALIVE))));
+    client.transport_config(Arc::new(transport(to, keep_alive.or(Some(KEEP_ALIVE)))));
     let name = pki::server_name(member, credentials.cluster());
     Ok(endpoint.connect_with(client, to, &name)?)
 }

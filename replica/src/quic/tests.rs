@@ -1,6 +1,7 @@
 //! Two links over loopback.
 
 mod hostile;
+mod several;
 
 use std::net::UdpSocket;
 use std::time::Duration;
@@ -44,6 +45,7 @@ impl Addresses {
             dials: true,
             launch,
             mtu: None,
+            several: false,
         };
         Link::start(config, &pair.of("node-a")).expect("a free port")
     }
@@ -56,6 +58,7 @@ impl Addresses {
             dials: false,
             launch,
             mtu: None,
+            several: false,
         };
         Link::start(config, &pair.of("node-b")).expect("a free port")
     }

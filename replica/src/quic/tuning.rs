@@ -19,6 +19,8 @@ use crate::tls::Credentials;
 
 /// Names this conversation and its version in the TLS handshake.
 const PROTOCOL: &[u8] = b"hotpair/1";
+/// The same where several links make one conversation, so that two nodes that disagree about that say so.
+const PROTOCOL_SEVERAL: &[u8] = b"hotpair-links/1";
 
 /// No detector: heartbeats and tripwires are. Far above three probe timeouts of a busy host.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -50,6 +52,7 @@ pub(super) fn endpoint(
     let mtu = config.mtu.or_else(|| config.peer.ip().is_loopback().then_some(LOOPBACK_MTU));
     let transport = Arc::new(transport(mtu));
     let expect = Expect::node(&config.peer_member);
+    let protocol = if config.several { PROTOCOL_SEVERAL } else { PROTOCOL };
 
     // A reset key that outlives the process: a peer that still sends to our predecessor learns at
     // once, and not by a timeout, that it is gone.
@@ -65,7 +68,7 @@ pub(super) fn endpoint(
     let server = if config.dials {
         None
     } else {
-        let crypto = credentials.server_config(expect.clone(), PROTOCOL).map_err(tls)?;
+        let crypto = credentials.server_config(expect.clone(), protocol).map_err(tls)?;
         let crypto = QuicServerConfig::try_from(crypto).map_err(no_cipher)?;
         let mut server = ServerConfig::with_crypto(Arc::new(crypto));
         server.transport_config(Arc::clone(&transport)).migration(false);
@@ -78,7 +81,7 @@ pub(super) fn endpoint(
         Endpoint::new_with_abstract_socket(endpoint, server, socket, Arc::new(TokioRuntime))
             .map_err(listen)?;
     if config.dials {
-        let crypto = credentials.client_config(expect, PROTOCOL).map_err(tls)?;
+        let crypto = credentials.client_config(expect, protocol).map_err(tls)?;
         let crypto = QuicClientConfig::try_from(crypto).map_err(no_cipher)?;
         let mut client = ClientConfig::new(Arc::new(crypto));
         client.transport_config(transport);

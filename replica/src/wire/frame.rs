@@ -27,6 +27,10 @@ pub(crate) enum Kind {
     Ack = 7,
     Changed = 8,
     HandOver = 9,
+    // Of the layer below the core, where there are several links.
+    Join = 10,
+    Onward = 11,
+    Probe = 12,
 }
 
 impl Kind {
@@ -41,6 +45,9 @@ impl Kind {
             7 => Kind::Ack,
             8 => Kind::Changed,
             9 => Kind::HandOver,
+            10 => Kind::Join,
+            11 => Kind::Onward,
+            12 => Kind::Probe,
             kind => return Err(WireError::Kind { kind }),
         })
     }

@@ -225,6 +225,10 @@ impl Message {
             Kind::Ack => Message::Ack(from_body(kind, body)?),
             Kind::Changed => Message::Changed(decode_changed(body)?),
             Kind::HandOver => Message::HandOver(from_body::<HandOverBody>(kind, body)?.check()?),
+            // The layer below takes its own: where they come through there is none.
+            Kind::Join | Kind::Onward | Kind::Probe => {
+                return Err(WireError::Kind { kind: kind as u8 });
+            }
         })
     }
 
@@ -361,7 +365,7 @@ fn decode_changed(body: &[u8]) -> Result<Changed, WireError> {
     Ok(changed)
 }
 
-fn frame_of<T>(kind: Kind, body: &T) -> SharedFrame
+pub(super) fn frame_of<T>(kind: Kind, body: &T) -> SharedFrame
 where
     T: for<'a> Serialize<
         rkyv::api::high::HighSerializer<
@@ -376,7 +380,7 @@ where
     frame::finish(kind, buffer)
 }
 
-fn from_body<T>(kind: Kind, body: &[u8]) -> Result<T, WireError>
+pub(super) fn from_body<T>(kind: Kind, body: &[u8]) -> Result<T, WireError>
 where
     T: Archive,
     T::Archived: for<'a> rkyv::bytecheck::CheckBytes<rkyv::api::high::HighValidator<'a, RkyvError>>

@@ -17,6 +17,8 @@ mod batch;
 mod chunk;
 mod frame;
 mod hand_over;
+#[cfg(feature = "quic")]
+pub(crate) mod links;
 mod message;
 mod rows;
 mod spare;

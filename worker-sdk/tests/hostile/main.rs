@@ -416,3 +416,38 @@ fn a_worker_that_leaves_has_given_back_what_it_had() {
     }
     site.expect_clean(0);
 }
+
+/// Goal: a worker that is refused, for what it asks or for its certificate, tells its caller and asks ever more seldom.
+#[test]
+fn a_worker_that_is_refused_says_so_and_backs_off() {
+    let site = Site::new(tight());
+    for (member, queue, why) in
+        [("worker", "nowhere", "no queue"), ("node-b", "work", "certificate")]
+    {
+        let before = site.stats().handshakes;
+        let mut worker = site.worker_as(member, queue);
+        let mut told = 0;
+        // Its third refusal: pauses of 0.1 and 0.2 s have passed, and one of 0.4 s begins.
+        let begun = std::time::Instant::now();
+        while told < 3 {
+            match worker.claim(Wait::default().for_at_most(Duration::from_millis(100))) {
+                Ok(None) => {}
+                Ok(Some(_)) => panic!("{member} works"),
+                Err(error) => {
+                    let text = format!("{error}: {:?}", std::error::Error::source(&error));
+                    assert!(text.contains(why), "{text}");
+                    told += 1;
+                }
+            }
+            assert!(begun.elapsed() < site::PATIENCE, "{told} refusals");
+        }
+        assert!(begun.elapsed() > Duration::from_millis(250), "{:?}", begun.elapsed());
+        drop(worker);
+        site.until("it to be counted and to leave", |stats| {
+            stats.connections == 0 && stats.handshakes >= before + 3
+        });
+        let handshakes = site.stats().handshakes - before;
+        assert!(handshakes <= 4, "{handshakes}");
+    }
+    site.expect_clean(0);
+}

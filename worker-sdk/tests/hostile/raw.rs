@@ -233,7 +233,7 @@ async fn connect(
     seen: &Arc<Seen>,
     stop: &Arc<AtomicBool>,
 ) -> Option<Client> {
-    let connection = remote::dial(endpoint, credentials, to, "node-a").ok()?.await.ok()?;
+    let connection = remote::dial(endpoint, credentials, to, "node-a", None).ok()?.await.ok()?;
     let (send, recv) = connection.open_bi().await.ok()?;
     let (seen, stop) = (Arc::clone(seen), Arc::clone(stop));
     Some(Client { connection, send, recv, seen, stop })

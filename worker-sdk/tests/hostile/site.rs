@@ -115,10 +115,16 @@ impl Site {
     }
 
     pub(crate) fn worker(&self) -> RemoteWorker {
+        self.worker_as("worker", "work")
+    }
+
+    /// One that shows another certificate of the pair, or is for another queue.
+    pub(crate) fn worker_as(&self, member: &str, queue: &str) -> RemoteWorker {
+        let credentials = Credentials::from_dir(self.pki.path(), member).expect("just made");
         let node = RemoteNode { member: "node-a".to_owned(), addresses: vec![self.address] };
-        let mut config = RemoteConfig::new(self.credentials(), vec![node]);
+        let mut config = RemoteConfig::new(credentials, vec![node]);
         config.patience = PATIENCE;
-        RemoteSpace::new(config).worker("work").expect("a thread")
+        RemoteSpace::new(config).worker(queue).expect("a thread")
     }
 
     /// Does so many commits, one after the other, and tells how long each took.

@@ -118,6 +118,7 @@ impl Stage {
             peer: theirs.listen,
             heartbeat_listen: ours.heartbeat,
             heartbeat_peer: theirs.heartbeat,
+            more_links: Vec::new(),
             heartbeat_period: Duration::from_millis(5),
             // No false alarm on a loaded machine: here a death is announced by the tripwire.
             heartbeat_missed: 2_000,

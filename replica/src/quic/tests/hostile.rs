@@ -25,6 +25,7 @@ impl Attacker {
             dials: true,
             launch: 1,
             mtu: None,
+            several: false,
         };
         let name = pki::server_name("node-b", credentials.cluster());
         let endpoint = tuning::endpoint(&config, credentials).expect("a free port");

@@ -1,5 +1,6 @@
 //! The thread of a remote worker that moves bytes: a connection for each address of each node, kept warm.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::net::UnixDatagram;
@@ -16,6 +17,7 @@ use tokio::time::{sleep, timeout, timeout_at};
 
 use super::RemoteConfig;
 use super::session::{PathId, Session};
+use super::silence::{LOOK_EVERY, Silence};
 use crate::remote::wire::{FRAME_BYTES_MAX, Frames, WireError};
 
 const ATTEMPT: Duration = Duration::from_millis(500);
@@ -128,6 +130,8 @@ pub(super) fn run(config: &RemoteConfig, paths: Vec<To>, shared: &Arc<Shared>) -
         let mut tasks = Vec::new();
         let (stop, stopped) = watch::channel(false);
         let mut endpoints: Vec<Endpoint> = Vec::new();
+        let silence = Silence::new(paths.iter().map(|to| to.member.clone()).collect());
+        let connections: Connections = Rc::new(RefCell::new(vec![None; paths.len()]));
         for (path, to) in paths.into_iter().enumerate() {
             let endpoint = remote::client(source_for(to.address.ip()), &config.credentials)
                 .map_err(|error| io::Error::other(error.to_string()))?;
@@ -139,8 +143,14 @@ pub(super) fn run(config: &RemoteConfig, paths: Vec<To>, shared: &Arc<Shared>) -
                 credentials: config.credentials.clone(),
                 shared: Arc::clone(shared),
                 stopped: stopped.clone(),
+                connections: Rc::clone(&connections),
+                keep_alive: silence.has_sibling(path).then_some(LOOK_EVERY),
             };
             tasks.push(tokio::task::spawn_local(keeper.keep()));
+        }
+        // It looks for ever: it ends with the runtime.
+        if silence.is_of_use() {
+            drop(tokio::task::spawn_local(leave_silent_paths(silence, connections)));
         }
         shared.stop.notified().await;
         // What was just given back is written, and the gateway has taken it, before the connections go.
@@ -161,6 +171,30 @@ pub(super) fn run(config: &RemoteConfig, paths: Vec<To>, shared: &Arc<Shared>) -
     })
 }
 
+/// Of each path, the connection.
+type Connections = Rc<RefCell<Vec<Option<quinn::Connection>>>>;
+
+/// Closes connections by which nothing comes while another one to the same node is heard: neither end speaks on them again, so
+/// what the gateway says there of this program's new connection is not heard as if it were meant for that.
+async fn leave_silent_paths(mut silence: Silence, connections: Connections) {
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let connections = connections.borrow();
+        let of = |connection: &Option<quinn::Connection>| {
+            connection.as_ref().map(|connection| connection.stats().udp_rx.datagrams)
+        };
+        let datagrams: Vec<Option<u64>> = connections.iter().map(of).collect();
+        for path in silence.look(&datagrams) {
+            if let Some(connection) = &connections[path] {
+                tracing::debug!(gateway = %connection.remote_address(), "a silent path is left");
+                connection.close(0u8.into(), b"silent");
+            }
+        }
+    }
+}
+
 /// Any port, of the family and, on loopback, of the host itself.
 fn source_for(to: IpAddr) -> SocketAddr {
     let any: IpAddr = match to {
@@ -177,7 +211,8 @@ fn unwanted(reason: &ConnectionError) -> Option<String> {
     const ALERTS: std::ops::Range<u64> = 0x100..0x200;
     match reason {
         ConnectionError::ConnectionClosed(close) => {
-            ALERTS.contains(&u64::from(close.error_code)).then(|| reason.to_string())
+            let alert = ALERTS.contains(&u64::from(close.error_code));
+            alert.then(|| format!("it does not accept this worker's certificate ({reason})"))
         }
         _ => None,
     }
@@ -192,6 +227,9 @@ struct Keeper {
     shared: Arc<Shared>,
     /// The worker stops.
     stopped: watch::Receiver<bool>,
+    connections: Connections,
+    /// Shorter than usual, where the path is one of several to its node.
+    keep_alive: Option<Duration>,
 }
 
 impl Keeper {
@@ -206,10 +244,14 @@ impl Keeper {
             };
             let refused = match connected {
                 Ok(Ok((connection, send, recv))) => {
+                    this.connections.borrow_mut()[this.path] = Some(connection.clone());
                     this.shared.with(|session| session.connected(this.path));
                     let writing = tokio::task::spawn_local(Rc::clone(&this).write(send));
                     let ended = this.read(recv).await;
                     writing.abort();
+                    this.connections.borrow_mut()[this.path] = None;
+                    // Closing it makes this the reason.
+                    let reason = connection.close_reason();
                     connection.close(0u8.into(), b"");
                     let (welcomed, mut refused) =
                         this.shared.with(|session| session.lost(this.path));
@@ -217,9 +259,7 @@ impl Keeper {
                         pause = RETRY_MIN;
                     }
                     // A gateway judges certificates when its worker believes to be connected already.
-                    if let Some(text) =
-                        connection.close_reason().and_then(|reason| unwanted(&reason))
-                    {
+                    if let Some(text) = reason.as_ref().and_then(unwanted) {
                         this.shared.with(|session| session.unwanted(this.path, &text));
                         refused = true;
                     }
@@ -257,8 +297,9 @@ impl Keeper {
 
     async fn connect(&self) -> Result<(quinn::Connection, SendStream, RecvStream), String> {
         let To { member, address } = &self.to;
-        let connecting = remote::dial(&self.endpoint, &self.credentials, *address, member)
-            .map_err(|error| error.to_string())?;
+        let connecting =
+            remote::dial(&self.endpoint, &self.credentials, *address, member, self.keep_alive)
+                .map_err(|error| error.to_string())?;
         let connection = connecting.await.map_err(|error| error.to_string())?;
         let (send, recv) = connection.open_bi().await.map_err(|error| error.to_string())?;
         Ok((connection, send, recv))
@@ -267,10 +308,13 @@ impl Keeper {
     async fn read(&self, mut recv: RecvStream) -> Result<(), WireError> {
         let mut frames = Frames::new(FRAME_BYTES_MAX);
         while let Ok(Some(chunk)) = recv.read_chunk(READ_BYTES, true).await {
-            self.shared.with(|session| {
-                frames.push(&chunk.bytes, |frame| session.handle(self.path, frame))
+            let news = self.shared.with(|session| {
+                frames.push(&chunk.bytes, |frame| session.handle(self.path, frame))?;
+                Ok::<_, WireError>(session.take_news())
             })?;
-            self.shared.wake();
+            if news {
+                self.shared.wake();
+            }
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ mod network;
 mod outside;
 mod port;
 mod session;
+mod silence;
 mod worker;
 
 use std::net::SocketAddr;

@@ -113,6 +113,10 @@ pub(super) struct Session {
     busy: bool,
     /// How often was asked whether anything more is ready, and how often this was answered.
     rests: (u64, u64),
+    /// Somebody waits for a job.
+    hungry: bool,
+    /// Something has come that somebody may wait for.
+    news: bool,
     /// State, last number, and whether nobody waits for the answer.
     lanes: Vec<(Lane, u64, bool)>,
     /// So many of them the gateway allows.
@@ -163,6 +167,8 @@ impl Session {
             asked: 0,
             busy: false,
             rests: (0, 0),
+            hungry: false,
+            news: false,
             lanes: vec![(Lane::Free, 0, false); usize::from(lanes.max(1))],
             usable: lanes.max(1),
             asks: HashMap::new(),
@@ -196,6 +202,11 @@ impl Session {
         if self.paths.iter().all(|path| path.unwanted.is_some()) {
             self.refused = Some(text.to_owned());
         }
+    }
+
+    /// Whether something has come since the last call that somebody may wait for.
+    pub(super) fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.news)
     }
 
     /// What is to be written by a path.
@@ -244,7 +255,10 @@ impl Session {
 
     /// Takes a frame of a gateway.
     pub(super) fn handle(&mut self, path: PathId, frame: &[u8]) -> Result<(), WireError> {
-        match Event::decode(frame)? {
+        let event = Event::decode(frame)?;
+        // Who waits for an answer is not woken by a job.
+        self.news |= self.hungry || !matches!(event, Event::Job(_));
+        match event {
             Event::Welcome { queues, ports, lanes, .. } => {
                 let own = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
                 (self.queues, self.ports) = (own(queues), own(ports));
@@ -423,6 +437,7 @@ impl Session {
     pub(super) fn next_job(&mut self) -> Option<OwnedJob> {
         self.busy = true;
         let job = self.jobs.pop_front();
+        self.hungry = job.is_none();
         if job.is_none() {
             self.ask_for_more();
         }
@@ -441,6 +456,7 @@ impl Session {
     /// A job, or that there was none when `ask_for_last` has asked; `None` before that is known.
     pub(super) fn last_job(&mut self, asked: u64) -> Option<Option<OwnedJob>> {
         let job = self.jobs.pop_front();
+        self.hungry &= job.is_none();
         (job.is_some() || self.rests.1 >= asked).then_some(job)
     }
 

@@ -25,6 +25,7 @@ struct Knocks {
 pub(super) struct Door {
     hosts: HashMap<Host, Knocks>,
     inside: u32,
+    entered: u64,
     turned_away: u64,
 }
 
@@ -34,6 +35,7 @@ impl Door {
         let may = self.may_enter(host, limits, now);
         if may {
             self.inside += 1;
+            self.entered += 1;
         } else {
             self.turned_away += 1;
         }
@@ -73,6 +75,11 @@ impl Door {
     /// Connections, those that are being made included.
     pub(super) fn inside(&self) -> u32 {
         self.inside
+    }
+
+    /// Handshakes that were begun.
+    pub(super) fn entered(&self) -> u64 {
+        self.entered
     }
 
     /// Handshakes that were not answered.

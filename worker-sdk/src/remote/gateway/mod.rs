@@ -121,6 +121,8 @@ pub struct Stats {
     pub packets: u64,
     /// Objects that were taken back because a worker had them for too long.
     pub leases: u64,
+    /// Handshakes that were begun.
+    pub handshakes: u64,
     /// Handshakes that were not answered: there were too many, or too many connections.
     pub turned_away: u64,
     /// Workers that were told that they are not wanted, and why.

@@ -199,6 +199,7 @@ impl Hub {
         self.bytes_max.set(self.bytes_max.get().max(bytes));
         Stats {
             connections: door.inside(),
+            handshakes: door.entered(),
             turned_away: door.turned_away(),
             bytes,
             bytes_max: self.bytes_max.get(),
