@@ -52,30 +52,40 @@ pub(crate) fn run(bench: &Bench, options: &Options) -> Result<Report, BenchError
     let seconds = options.seconds.unwrap_or(Duration::from_secs(DEMO_SECONDS));
     let mut phases = Phases::default();
     let victim = if options.frozen { "frozen" } else { options.victim.as_str() };
-    let gib = options.gib.unwrap_or(GIB);
+    let size = options.gib.unwrap_or(GIB).to_string();
+    let mut arguments = vec!["--kill", victim, "--region-gib", &size];
+    if options.remote {
+        arguments.push("--remote");
+    }
     let mut done = 0;
     while done < runs {
         let kills = (runs - done).min(KILLS_PER_PAIR);
         let failed = |what| BenchError::Program { run: done + 1, runs, what };
-        let report = demo(&program, victim, gib, seconds, kills).map_err(failed)?;
+        let report = demo(&program, &arguments, seconds, kills).map_err(failed)?;
         collect(&report, kills, &mut phases).map_err(failed)?;
         done += kills;
     }
     write_files(options, &phases.total)?;
+    let victim = match (options.remote, victim) {
+        (true, "node") => "node, workers elsewhere",
+        (true, "frozen") => "frozen, workers elsewhere",
+        (true, _) => "primary, workers elsewhere",
+        (false, victim) => victim,
+    };
     Ok(Report::Failover(FailoverReport::new(bench.name, bench.question, victim, &phases)))
 }
 
 /// One demo, to its end. Its messages for people go where ours go.
 fn demo(
     program: &Path,
-    victim: &str,
-    gib: u32,
+    arguments: &[&str],
     seconds: Duration,
     kills: u32,
 ) -> Result<DemoReport, String> {
     let output = Command::new(program)
-        .args(["demo", "--json", "--kill", victim, "--region-gib", &gib.to_string(), "--seconds"])
-        .arg(seconds.as_secs().max(2).to_string())
+        .args(["demo", "--json"])
+        .args(arguments)
+        .args(["--seconds", &seconds.as_secs().max(2).to_string()])
         .args(["--kills", &kills.to_string()])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
@@ -172,10 +182,10 @@ mod tests {
 
     #[test]
     fn a_program_that_is_no_demo_is_said_so() {
-        let error = demo(Path::new("/bin/echo"), "primary", 0, Duration::from_secs(1), 1);
+        let error = demo(Path::new("/bin/echo"), &["--kill", "primary"], Duration::from_secs(1), 1);
         let error = error.expect_err("echo prints its arguments");
         assert!(error.contains("demo --json --kill primary"), "{error}");
-        let missing = demo(Path::new("/no/such/program"), "primary", 0, Duration::from_secs(1), 1);
+        let missing = demo(Path::new("/no/such/program"), &[], Duration::from_secs(1), 1);
         assert!(missing.expect_err("not there").contains("/no/such/program"));
     }
 }

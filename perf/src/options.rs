@@ -24,6 +24,8 @@ pub struct Options {
     pub victim: Victim,
     /// `failover` stops everything on the primary's side instead of killing it.
     pub frozen: bool,
+    /// In `failover`, port and workers share memory with neither side: what is seen is the outage of a remote worker.
+    pub remote: bool,
     /// Size of the regions of `failover`, in GiB.
     pub gib: Option<u32>,
     /// Write the percentile distribution here.

@@ -43,6 +43,9 @@ pub(crate) struct Options {
     /// `failover` stops the primary's side instead of killing it
     #[arg(long)]
     frozen: bool,
+    /// In `failover`, port and workers are on the other side of a network
+    #[arg(long)]
+    remote: bool,
     /// Size of the regions of `failover`
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=64))]
     gib: Option<u32>,
@@ -81,6 +84,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
         inflight: options.inflight,
         victim,
         frozen: options.frozen,
+        remote: options.remote,
         gib: options.gib,
         hgrm: options.hgrm.clone(),
         hlog: options.hlog.clone(),
