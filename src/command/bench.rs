@@ -37,13 +37,13 @@ pub(crate) struct Options {
     /// Commits of `remote` that are unanswered at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     inflight: Option<u16>,
-    /// Whom `failover` kills: primary or node
+    /// Whom `failover` and `remote-outage` kill: primary or node
     #[arg(long, default_value = "primary")]
     victim: String,
-    /// `failover` stops the primary's side instead of killing it
+    /// They stop the primary's side instead of killing it
     #[arg(long)]
     frozen: bool,
-    /// Size of the regions of `failover`
+    /// Size of their regions in GiB
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=64))]
     gib: Option<u32>,
     /// Write the percentile distribution to this file
