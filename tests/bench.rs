@@ -165,6 +165,20 @@ fn a_dead_worker_is_reaped() {
     assert_eq!(json["n"], 2);
 }
 
+#[test]
+fn remote_workers_outlive_the_node_that_they_use() {
+    if !two_cores() {
+        return;
+    }
+    let json = bench("remote-outage --victim node --runs 2 --gib 0");
+    assert_eq!((&json["victim"], &json["runs"]), (&"node".into(), &2.into()), "{json}");
+    assert_eq!((&json["lost"], &json["duplicated"]), (&0.into(), &0.into()), "{json}");
+    for phase in ["detect", "promote", "first_output", "total"] {
+        keys(&json[phase], &["p50", "p99", "max"]);
+        figure(&json[phase]["p99"]);
+    }
+}
+
 /// Goal: a bench that is stopped takes its helper and its files with it.
 #[test]
 fn nothing_is_left_of_a_stopped_bench() {

@@ -9,13 +9,12 @@ mod caller;
 mod pair;
 #[path = "sip/processes.rs"]
 mod processes;
+#[path = "sip/records.rs"]
+mod records;
 
-use std::collections::HashSet;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 
-use serde_json::Value;
-
-use caller::{Caller, Outcome, Seen};
+use caller::{Caller, Calls, Outcome, Seen};
 use pair::Pair;
 use processes::wait_for;
 
@@ -33,13 +32,8 @@ fn calls_survive_the_death_of_the_primary() {
     assert_eq!(outcome.exit_code, Some(0), "{outcome:?}");
     assert_eq!((outcome.successful, outcome.failed), (u64::from(CALLS), 0), "{outcome:?}");
 
-    let records = pair.dump(1, "cdr");
-    let mut seen = HashSet::new();
-    for record in &records {
-        check_record(record);
-        assert!(seen.insert(record["key"].to_string()), "twice: {record}");
-    }
-    assert_eq!(records.len(), CALLS as usize, "one record for each call");
+    // It rings for a second and talks for four; the timers allow for nothing shorter.
+    records::check(&pair.dump(1, "cdr"), CALLS, 2, 3_900);
     pair.stop_side(1);
 }
 
@@ -60,8 +54,15 @@ fn without_replication_calls_are_lost() {
 /// Places all calls; in their middle, with hundreds up and dozens ringing, kills the primary side.
 fn call_and_kill(pair: &mut Pair) -> Outcome {
     let scenario = pair::scenario();
-    let mut caller =
-        Caller::start(pair.dir.path(), &scenario, pair.service, CALLS_PER_SECOND, CALLS);
+    let calls = Calls {
+        scenario: &scenario,
+        service: pair.service,
+        from: Ipv4Addr::LOCALHOST.into(),
+        on: &[],
+        a_second: CALLS_PER_SECOND,
+        in_all: CALLS,
+    };
+    let mut caller = Caller::start(pair.dir.path(), &calls);
     throw_rubbish(pair);
     let ready =
         |seen: &Seen| seen.placed >= u64::from(CALLS / 3) && seen.up >= 200 && seen.ringing >= 24;
@@ -90,15 +91,4 @@ fn throw_rubbish(pair: &Pair) {
     for packet in rubbish {
         socket.send_to(packet, pair.service).expect("loopback takes a packet");
     }
-}
-
-fn check_record(object: &Value) {
-    let record = &object["value"];
-    assert_eq!(record["call_id"], object["key"], "{object}");
-    assert_eq!(record["reason"], "bye", "{object}");
-    assert_eq!(record["requests"], 2, "{object}");
-    let at = |name: &str| record[name].as_u64().unwrap_or_else(|| panic!("no {name}: {object}"));
-    let (start, answered, end) = (at("start_ms"), at("answered_ms"), at("end_ms"));
-    // It rings for a second and talks for four; the timers allow for nothing shorter.
-    assert!(answered >= start + 900 && end >= answered + 3_900, "{object}");
 }

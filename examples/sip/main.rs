@@ -10,8 +10,9 @@
 //! claim to the next. So any worker may serve any packet of any call, on either host.
 //!
 //! A pair runs it by its configuration, which names `sip port` as the command of a `[[port]]` and
-//! `sip worker` as the command of a `[[worker]]`; `tests/sip_failover.rs` has such a file. Ended
-//! calls are objects of queue `cdr`, keyed by Call-ID: `hotpair dump --queue cdr --json`.
+//! `sip worker` as the command of a `[[worker]]`; `tests/sip/pair.rs` has such a file for one host,
+//! `tests/sip/hosts.rs` for two with an address that moves. Ended calls are objects of queue `cdr`,
+//! keyed by Call-ID: `hotpair dump --queue cdr --json`.
 
 mod call;
 mod classify;

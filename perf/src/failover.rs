@@ -3,6 +3,10 @@
 //! `hotpair demo --json --kills N` starts a pair, loads it in an open loop and kills whoever serves, again and again, each time
 //! the pair is protected again. Its own client measures, so this only collects. A demo whose verdict is not `ok` ends the
 //! bench: an average over broken runs says nothing.
+//!
+//! `remote-outage` is the same with the port and the workers on hosts of their own (`hotpair demo --remote`): they outlive the
+//! kill, lose the gateway that they work with, and go on by the other. What the client waits for is the remote port and a remote
+//! worker together, so that the worker alone is not gone for longer.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -46,47 +50,56 @@ struct Timeline {
     total_us: Option<f64>,
 }
 
+/// Who shares memory with the node that is killed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Workers {
+    /// Port and workers, which die with everything on its side.
+    Near,
+    /// Nobody: they come in by gateways.
+    Remote,
+}
+
 pub(crate) fn run(bench: &Bench, options: &Options) -> Result<Report, BenchError> {
+    measure(bench, options, Workers::Near)
+}
+
+pub(crate) fn remote(bench: &Bench, options: &Options) -> Result<Report, BenchError> {
+    measure(bench, options, Workers::Remote)
+}
+
+fn measure(bench: &Bench, options: &Options, workers: Workers) -> Result<Report, BenchError> {
     let program = options.program()?;
     let runs = options.runs.unwrap_or(RUNS);
     let seconds = options.seconds.unwrap_or(Duration::from_secs(DEMO_SECONDS));
     let mut phases = Phases::default();
     let victim = if options.frozen { "frozen" } else { options.victim.as_str() };
-    let size = options.gib.unwrap_or(GIB).to_string();
-    let mut arguments = vec!["--kill", victim, "--region-gib", &size];
-    if options.remote {
-        arguments.push("--remote");
-    }
+    let gib = options.gib.unwrap_or(GIB);
     let mut done = 0;
     while done < runs {
         let kills = (runs - done).min(KILLS_PER_PAIR);
         let failed = |what| BenchError::Program { run: done + 1, runs, what };
-        let report = demo(&program, &arguments, seconds, kills).map_err(failed)?;
+        let report = demo(&program, workers, victim, gib, seconds, kills).map_err(failed)?;
         collect(&report, kills, &mut phases).map_err(failed)?;
         done += kills;
     }
     write_files(options, &phases.total)?;
-    let victim = match (options.remote, victim) {
-        (true, "node") => "node, workers elsewhere",
-        (true, "frozen") => "frozen, workers elsewhere",
-        (true, _) => "primary, workers elsewhere",
-        (false, victim) => victim,
-    };
     Ok(Report::Failover(FailoverReport::new(bench.name, bench.question, victim, &phases)))
 }
 
 /// One demo, to its end. Its messages for people go where ours go.
 fn demo(
     program: &Path,
-    arguments: &[&str],
+    workers: Workers,
+    victim: &str,
+    gib: u32,
     seconds: Duration,
     kills: u32,
 ) -> Result<DemoReport, String> {
     let output = Command::new(program)
-        .args(["demo", "--json"])
-        .args(arguments)
-        .args(["--seconds", &seconds.as_secs().max(2).to_string()])
+        .args(["demo", "--json", "--kill", victim, "--region-gib", &gib.to_string(), "--seconds"])
+        .arg(seconds.as_secs().max(2).to_string())
         .args(["--kills", &kills.to_string()])
+        .args((workers == Workers::Remote).then_some("--remote"))
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
@@ -182,10 +195,16 @@ mod tests {
 
     #[test]
     fn a_program_that_is_no_demo_is_said_so() {
-        let error = demo(Path::new("/bin/echo"), &["--kill", "primary"], Duration::from_secs(1), 1);
+        let run = |program: &str, workers| {
+            demo(Path::new(program), workers, "primary", 0, Duration::from_secs(1), 1)
+        };
+        let error = run("/bin/echo", Workers::Near);
         let error = error.expect_err("echo prints its arguments");
         assert!(error.contains("demo --json --kill primary"), "{error}");
-        let missing = demo(Path::new("/no/such/program"), &[], Duration::from_secs(1), 1);
+        assert!(!error.contains("--remote"), "{error}");
+        let error = run("/bin/echo", Workers::Remote).expect_err("echo prints its arguments");
+        assert!(error.contains("--kills 1 --remote"), "{error}");
+        let missing = run("/no/such/program", Workers::Near);
         assert!(missing.expect_err("not there").contains("/no/such/program"));
     }
 }

@@ -10,7 +10,7 @@ use crate::registry::BenchError;
 pub struct Options {
     /// How long to measure, warm-up not counted.
     pub seconds: Option<Duration>,
-    /// How often, where a run is a whole story (`failover`, `resync`).
+    /// How often, where a run is a whole story (`failover`, `remote-outage`, `resync`).
     pub runs: Option<u32>,
     /// How many objects there are, where there are many (`claim-cold`, `memory`, `reap`, `resync`).
     pub objects: Option<u32>,
@@ -20,13 +20,11 @@ pub struct Options {
     pub busy_poll: bool,
     /// Commits of `remote` that are unanswered at once; 1 without.
     pub inflight: Option<u16>,
-    /// Whom `failover` kills.
+    /// Whom `failover` and `remote-outage` kill.
     pub victim: Victim,
-    /// `failover` stops everything on the primary's side instead of killing it.
+    /// They stop everything on the primary's side instead of killing it.
     pub frozen: bool,
-    /// In `failover`, port and workers share memory with neither side: what is seen is the outage of a remote worker.
-    pub remote: bool,
-    /// Size of the regions of `failover`, in GiB.
+    /// Size of their regions, in GiB.
     pub gib: Option<u32>,
     /// Write the percentile distribution here.
     pub hgrm: Option<PathBuf>,

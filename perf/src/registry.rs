@@ -99,6 +99,11 @@ const BENCHES: &[Bench] = &[
         run: remote::run,
     },
     Bench {
+        name: "remote-outage",
+        question: "from the kill to the first answer by a remote port and worker, as a client sees it",
+        run: failover::remote,
+    },
+    Bench {
         name: "failover",
         question: "from the kill to the first released output of the survivor, as a client sees it",
         run: failover::run,

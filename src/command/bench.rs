@@ -37,16 +37,13 @@ pub(crate) struct Options {
     /// Commits of `remote` that are unanswered at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     inflight: Option<u16>,
-    /// Whom `failover` kills: primary or node
+    /// Whom `failover` and `remote-outage` kill: primary or node
     #[arg(long, default_value = "primary")]
     victim: String,
-    /// `failover` stops the primary's side instead of killing it
+    /// They stop the primary's side instead of killing it
     #[arg(long)]
     frozen: bool,
-    /// In `failover`, port and workers are on the other side of a network
-    #[arg(long)]
-    remote: bool,
-    /// Size of the regions of `failover`
+    /// Size of their regions in GiB
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=64))]
     gib: Option<u32>,
     /// Write the percentile distribution to this file
@@ -84,7 +81,6 @@ pub(crate) fn run(options: &Options) -> Outcome {
         inflight: options.inflight,
         victim,
         frozen: options.frozen,
-        remote: options.remote,
         gib: options.gib,
         hgrm: options.hgrm.clone(),
         hlog: options.hlog.clone(),

@@ -1,7 +1,7 @@
 //! sipp as the caller: what it has seen so far, and what it says in the end.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -20,6 +20,19 @@ pub(crate) fn is_installed() -> bool {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{advice}");
     eprintln!("skipped, because {advice}");
     false
+}
+
+/// What sipp is to do.
+pub(crate) struct Calls<'a> {
+    pub(crate) scenario: &'a Path,
+    /// Where calls go.
+    pub(crate) service: SocketAddr,
+    /// Where they come from.
+    pub(crate) from: IpAddr,
+    /// Words before the program's name, which start it on a host of its own.
+    pub(crate) on: &'a [&'a str],
+    pub(crate) a_second: u32,
+    pub(crate) in_all: u32,
 }
 
 /// A running sipp.
@@ -48,23 +61,18 @@ pub(crate) struct Outcome {
 }
 
 impl Caller {
-    /// Places `calls` calls of the scenario at `rate` a second.
-    pub(crate) fn start(
-        dir: &Path,
-        scenario: &Path,
-        service: SocketAddr,
-        rate: u32,
-        calls: u32,
-    ) -> Caller {
-        let (rate, calls) = (rate.to_string(), calls.to_string());
-        let service = service.to_string();
-        let scenario = scenario.to_str().expect("the test's paths are plain text");
+    /// Places these calls, with its files in `dir`.
+    pub(crate) fn start(dir: &Path, calls: &Calls<'_>) -> Caller {
+        let (rate, in_all) = (calls.a_second.to_string(), calls.in_all.to_string());
+        let (service, from) = (calls.service.to_string(), calls.from.to_string());
+        let scenario = calls.scenario.to_str().expect("the test's paths are plain text");
         #[rustfmt::skip]
-        let argv = [
-            "sipp", &service, "-sf", scenario, "-i", "127.0.0.1", "-r", &rate, "-m", &calls,
+        let sipp = [
+            "sipp", &service, "-sf", scenario, "-i", &from, "-r", &rate, "-m", &in_all,
             "-nostdin", "-fd", "1", "-trace_stat", "-stf", "stat.csv", "-trace_counts",
             "-trace_err", "-error_file", "errors.log",
         ];
+        let argv = calls.on.iter().chain(&sipp);
         let process = Process::start(dir, "sipp", argv);
         Caller { process, dir: dir.to_owned(), started: Instant::now() }
     }

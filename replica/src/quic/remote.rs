@@ -25,7 +25,7 @@ const PROTOCOL: &[u8] = b"hotpair-remote/1";
 /// How long either end believes in a path that is silent.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Several of them fit into the time above, so that one that is lost costs nothing.
-const KEEP_ALIVE: Duration = Duration::from_millis(150);
+const KEEP_ALIVE: Duration = Duration::from_millis(50);
 /// What one worker may have on its way to a gateway, before it is looked at.
 const RECEIVE_WINDOW_BYTES: u32 = 1 << 20;
 const SEND_WINDOW_BYTES: u64 = 8 << 20;
