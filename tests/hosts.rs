@@ -112,6 +112,8 @@ scenarios!(
     stopped_1000,
     stopped_15,
     stopped_25,
+    worker_cut_off,
+    worker_cut_off_alone,
     worker_stopped,
     workers_apart,
     workers_know_one_node,
@@ -147,6 +149,10 @@ fn a_scenario_that_makes_no_sense_is_blamed() {
         ("at = \"1s\"\ndo = \"disturb\"", "needs a `disturb`"),
         ("at = \"1s\"\ndo = \"flap\"\nlink = \"pair\"\nfor = \"1s\"", "needs an `every`"),
         ("at = \"1s\"\ndo = \"stop\"\nhost = \"a\"\nfor = \"1s\"", "needs a `process`"),
+        (
+            "at = \"1s\"\ndo = \"drop\"\nhost = \"a\"\nlink = \"lan\"\nfrom = \"workers\"",
+            "nobody is remote",
+        ),
     ] {
         std::fs::write(&path, format!("{load}{step}\n")).expect("a writable directory");
         let ended = hotpair(["lab".as_ref(), "run".as_ref(), path.as_os_str()]);

@@ -184,6 +184,7 @@ impl Net {
             None => {}
             Some(Origin::Witness) => which.push_str(" ip saddr 10.99.0.3"),
             Some(Origin::Client) => which.push_str(" ip saddr 10.99.0.4"),
+            Some(Origin::Workers) => which.push_str(" ip saddr 10.99.0.5"),
         }
         if percent < 100 {
             which.push_str(&format!(" numgen random mod 100 < {percent}"));

@@ -183,6 +183,8 @@ pub(super) struct Disturb {
 pub(super) enum Origin {
     Witness,
     Client,
+    /// The first of the hosts of remote workers.
+    Workers,
 }
 
 /// A kind of processes.
@@ -371,6 +373,10 @@ impl Scenario {
         self.step.iter().any(|step| step.act == Act::Disturb)
     }
 
+    fn cuts_workers(&self) -> bool {
+        self.step.iter().any(|step| step.from == Some(Origin::Workers))
+    }
+
     fn objection(&self) -> Option<&'static str> {
         let remote = self.pair.remote_workers > 0;
         let far = self.pair.is_remote();
@@ -391,7 +397,9 @@ impl Scenario {
             () if !remote && self.pair.local_workers == 0 => {
                 Some("somebody has to serve: it needs `remote_workers`")
             }
-            () if !far && self.pair.known.is_some() => Some("nobody is remote"),
+            () if !far && (self.pair.known.is_some() || self.cuts_workers()) => {
+                Some("nobody is remote")
+            }
             () if self.pair.remote_port && (self.pair.ipv6 || !self.pair.take_over) => Some(
                 "an address that stays where it is has no `ipv6` and no `take_over` to leave out",
             ),
