@@ -71,12 +71,13 @@ fn is_latency(json: &Value, unit: &str) {
     keys(json, &["v", "bench", "unit", "n", "p50", "p99", "p999", "max", "limit", "ratio", "peer"]);
     keys(&json["limit"], &["what", "p50", "p99"]);
     assert_eq!(json["unit"], unit);
-    for name in ["n", "p50", "p99", "p999", "max", "ratio"] {
+    for name in ["n", "p50", "p99", "p999", "max"] {
         figure(&json[name]);
     }
     let ratio = figure(&json["p50"]) / figure(&json["limit"]["p50"]);
-    // Both figures are rounded to a tenth.
-    assert!((ratio - figure(&json["ratio"])).abs() < 0.02 + ratio * 0.05, "{json}");
+    // Both figures are rounded to a tenth. Beside other work the limit can be so much slower that nothing of the ratio is left.
+    let told = json["ratio"].as_f64().expect("a number");
+    assert!((ratio - told).abs() < 0.02 + ratio * 0.05, "{json}");
 }
 
 #[track_caller]
