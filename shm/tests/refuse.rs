@@ -23,8 +23,8 @@ fn damaged_headers_are_named() {
     let bytes = fs::metadata(test.path()).expect("own file").len();
 
     overwrite(&test, 8, &7_u32.to_le_bytes());
-    assert!(matches!(attach_error(&test), AttachError::Format { found: 7, supported: 5, .. }));
-    overwrite(&test, 8, &5_u32.to_le_bytes());
+    assert!(matches!(attach_error(&test), AttachError::Format { found: 7, supported: 6, .. }));
+    overwrite(&test, 8, &6_u32.to_le_bytes());
 
     overwrite(&test, 12, &4_u32.to_le_bytes());
     assert!(matches!(attach_error(&test), AttachError::Features { unknown: 4, .. }));
