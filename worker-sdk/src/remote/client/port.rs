@@ -222,10 +222,10 @@ impl RemotePort {
         while let Some(first) = self.leaving.front()
             && self.remembered.contains(&(first.seq, first.ordinal))
         {
-            let activation = first.activation;
+            let (activation, id) = (first.activation, (first.seq, first.ordinal));
             self.leaving.pop_front();
             self.counts.known += 1;
-            self.shared().with(|session| session.sent(activation, 1));
+            self.shared().with(|session| session.sent(activation, id));
         }
     }
 
@@ -244,7 +244,8 @@ impl RemotePort {
     /// The first `count` of them have left, or will never.
     pub fn left(&mut self, count: usize) {
         let count = count.min(self.leaving.len());
-        let Some(activation) = self.leaving.front().map(|first| first.activation) else { return };
+        let Some(last) = count.checked_sub(1).and_then(|at| self.leaving.get(at)) else { return };
+        let (activation, last) = (last.activation, (last.seq, last.ordinal));
         for packet in self.leaving.drain(..count) {
             let id = (packet.seq, packet.ordinal);
             if self.remembered.insert(id) {
@@ -256,7 +257,7 @@ impl RemotePort {
                 self.remembered.remove(&id);
             }
         }
-        self.shared().with(|session| session.sent(activation, count as u32));
+        self.shared().with(|session| session.sent(activation, last));
         self.skip_known();
     }
 

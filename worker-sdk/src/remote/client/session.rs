@@ -542,10 +542,10 @@ impl Session {
         std::mem::take(&mut self.packets)
     }
 
-    /// The oldest packets of an activation have left.
-    pub(super) fn sent(&mut self, activation: u64, count: u32) {
-        if self.is_current(activation) && count > 0 {
-            self.send_active(&Request::Sent { count });
+    /// This packet of an activation has left, and those before it.
+    pub(super) fn sent(&mut self, activation: u64, (seq, ordinal): (u64, u32)) {
+        if self.is_current(activation) {
+            self.send_active(&Request::Sent { seq, ordinal });
         }
     }
 

@@ -66,16 +66,16 @@ impl FarPort {
         self.sending.len() > before
     }
 
-    /// The oldest `count` have left. False if it has not got as many.
-    pub(super) fn sent(&mut self, count: u32) -> bool {
-        let count = count as usize;
-        if count > self.sending.len() {
-            return false;
-        }
+    /// This packet has left, and those before it; says how many that were. One that is not in hand was taken back meanwhile, or
+    /// was handed out twice.
+    pub(super) fn sent(&mut self, seq: u64, ordinal: u32) -> usize {
+        let named =
+            |packet: &EmittedPacket| packet.seq().to_bits() == seq && packet.ordinal() == ordinal;
+        let count = self.sending.iter().position(named).map_or(0, |at| at + 1);
         for packet in self.sending.drain(..count) {
             self.seat.sent(packet);
         }
-        true
+        count
     }
 
     /// Whether they have left is not known: they are offered again.

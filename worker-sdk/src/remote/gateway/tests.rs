@@ -265,3 +265,36 @@ fn a_gateway_sleeps_when_its_workers_have_all_that_they_may() {
         [Told::Job { .. }, Told::Answer(Outcome::Committed { .. })]
     ));
 }
+
+/// Goal: a planned change of roles hands a port its packets a second time while word of the first is on its way. What has not left
+/// does not pass for sent, and the port is not sent away.
+#[test]
+fn word_of_a_packet_is_of_that_packet() {
+    let mut case = Case::new(Limits::default());
+    let id = case.engine.connect(Host::of(IpAddr::from([10, 0, 0, 1])));
+    case.ask(id, &Request::Hello { oldest: 1, newest: 1 }, &[]);
+    case.ask(id, &Request::AttachPort { client: CLIENT, port: "out", lanes: 1 }, &[]);
+    case.deliver("work", b"a", b"go");
+    let mut worker = case.region.join(Kind::Worker, "worker").expect("a seat");
+    let queue = case.region.queue("work").expect("of the geometry");
+    let out = case.region.port("out").expect("of the geometry");
+    let mut claim = worker.claim(queue).expect("ready");
+    for payload in [b"1", b"2", b"3", b"4"] {
+        claim.emit(out, Endpoint::NONE, payload).expect("a block");
+    }
+    let seq = claim.commit().expect("alone").to_bits();
+    let packets = |case: &Case| case.region.status().packets_waiting;
+    case.turn(Duration::ZERO);
+    assert_eq!(packets(&case), 4, "handed out, not sent");
+
+    case.region.begin_drain();
+    case.turn(Duration::ZERO);
+    // Two had left of the first four, and are known when they come again.
+    for ordinal in [0, 1, 0, 1] {
+        case.ask(id, &Request::Sent { seq, ordinal }, &[]);
+    }
+    assert_eq!((packets(&case), case.engine.stats().packets), (2, 2), "two have not left");
+    case.ask(id, &Request::Sent { seq, ordinal: 9 }, &[]);
+    case.ask(id, &Request::Sent { seq, ordinal: 3 }, &[]);
+    assert_eq!((packets(&case), case.engine.stats().packets), (0, 4));
+}

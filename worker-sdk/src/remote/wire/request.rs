@@ -46,8 +46,8 @@ pub(crate) enum Request<'b> {
     Read { ask: u32, queue: u8, key: &'b [u8] },
     /// A commit without a job: messages that are sent, objects that are put.
     Act { lane: u16, number: u64, effects: Effects<'b> },
-    /// The oldest packets that were handed to it on this connection have left.
-    Sent { count: u32 },
+    /// This packet has left, and those that were handed to it before. By its name: it may have been handed out twice.
+    Sent { seq: u64, ordinal: u32 },
     /// The released state of an object, once.
     Get { ask: u32, queue: u8, key: &'b [u8] },
     /// The released state of an object, now and after each change.
@@ -109,7 +109,7 @@ impl<'b> Request<'b> {
                 port: fields.text(NAME_BYTES_MAX, "a port")?,
                 lanes: fields.u16("lanes")?,
             },
-            SENT => Self::Sent { count: fields.u32("a count")? },
+            SENT => Self::Sent { seq: fields.u64("a seq")?, ordinal: fields.u32("an ordinal")? },
             GET => Self::Get {
                 ask: fields.u32("the number of a question")?,
                 queue: fields.u8("a queue")?,
@@ -206,9 +206,10 @@ pub(crate) fn encode_request(out: &mut Vec<u8>, request: &Request<'_>, effects: 
             frame.raw(effects);
             frame.end();
         }
-        Request::Sent { count } => {
+        Request::Sent { seq, ordinal } => {
             let mut frame = Writer::frame(out, SENT);
-            frame.u32(count);
+            frame.u64(seq);
+            frame.u32(ordinal);
             frame.end();
         }
         Request::Rest => Writer::frame(out, REST).end(),

@@ -33,7 +33,7 @@ fn requests() -> Vec<Vec<u8>> {
         Request::Hello { oldest: 1, newest: 1 },
         Request::Attach { client: [7; 16], queue: "work", lanes: 3 },
         Request::AttachPort { client: [7; 16], port: "calls", lanes: 3 },
-        Request::Sent { count: 4 },
+        Request::Sent { seq: 4, ordinal: 1 },
         Request::Credit { more: 8, reset: true },
         Request::GiveBack { job: 9, failed: true, credit: 1 },
         Request::Resolve { lane: 2, number: 77 },
