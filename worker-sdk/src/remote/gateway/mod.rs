@@ -11,6 +11,8 @@ mod door;
 mod engine;
 #[cfg(feature = "fuzzing")]
 pub(super) mod fuzzing;
+mod jobs;
+mod lanes;
 mod port;
 mod receipt;
 mod serve;

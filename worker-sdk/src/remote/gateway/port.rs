@@ -6,9 +6,12 @@
 
 use std::collections::VecDeque;
 use std::os::unix::net::UnixDatagram;
+use std::time::Instant;
 
 use hotpair_shm::{Bell, EmittedPacket, JoinError, Kind, Participant, PortId, Region};
 
+use super::engine::{Broken, Engine, OUT_BYTES_MAX};
+use super::session::SessionId;
 use crate::remote::wire::{Event, encode_event};
 
 /// Packets in the hands of one port.
@@ -99,5 +102,87 @@ impl FarPort {
 impl Drop for FarPort {
     fn drop(&mut self) {
         self.give_back();
+    }
+}
+
+impl Engine {
+    /// A port of another host.
+    pub(super) fn attach_port(
+        &mut self,
+        id: SessionId,
+        client: [u8; 16],
+        name: &str,
+        lanes: u16,
+        now: Instant,
+    ) -> Result<(), Broken> {
+        let Some(port) = self.region.port(name).filter(|&port| port != self.bell) else {
+            return Err(Broken(format!("the region has no port {name:?} for packets")));
+        };
+        let most = self.limits.ports;
+        let attached = self.sessions.values().filter_map(|session| session.attached.as_ref());
+        let ports = attached.filter(|a| a.port.is_some() || a.wants_port.is_some());
+        if ports.filter(|attached| attached.client != client).count() >= most as usize {
+            return Err(Broken(format!("at most {most} ports come by this gateway")));
+        }
+        self.enter(id, client, None, lanes, now)?;
+        if let Some(attached) = self.attached(id) {
+            attached.wants_port = Some(port);
+        }
+        self.grant_ports();
+        Ok(())
+    }
+
+    /// One program at a time has the packets that are emitted to a port; the next one waits, and takes over when that is gone.
+    pub(super) fn grant_ports(&mut self) {
+        let attached = self.sessions.values().filter_map(|session| session.attached.as_ref());
+        let mut taken: Vec<PortId> =
+            attached.filter_map(|attached| Some(attached.port.as_ref()?.port())).collect();
+        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+            let Some(port) = self.attached(id).and_then(|attached| attached.wants_port) else {
+                continue;
+            };
+            if taken.contains(&port) {
+                continue;
+            }
+            let name = self.region.geometry().ports[usize::from(port.index())].clone();
+            match FarPort::join(&self.region, port, &name) {
+                Ok((far, bell)) => {
+                    taken.push(port);
+                    self.bells.push((id, bell));
+                    if let Some(attached) = self.attached(id) {
+                        attached.wants_port = None;
+                        attached.port = Some(far);
+                    }
+                    if let Some(session) = self.sessions.get_mut(&id) {
+                        session.tell(&Event::Port);
+                        self.speak.push(id);
+                    }
+                }
+                Err(error) => self.end(id, &format!("there is no seat for the port: {error}")),
+            }
+        }
+    }
+
+    pub(super) fn sent(&mut self, id: SessionId, seq: u64, ordinal: u32) -> Result<(), Broken> {
+        let Some(port) = self.attached(id).and_then(|attached| attached.port.as_mut()) else {
+            return Err(Broken("only a port sends packets".to_owned()));
+        };
+        let count = port.sent(seq, ordinal);
+        self.stats.packets += count as u64;
+        Ok(())
+    }
+
+    /// What is released for ports of other hosts.
+    pub(super) fn hand_packets_on(&mut self) {
+        for (&id, session) in &mut self.sessions {
+            let Some(attached) = session.attached.as_mut().filter(|_| !session.over) else {
+                continue;
+            };
+            if let Some(port) = &mut attached.port
+                && port.hand_on(&mut session.out, OUT_BYTES_MAX)
+            {
+                self.speak.push(id);
+            }
+        }
     }
 }
