@@ -353,6 +353,16 @@ fn a_gateway_that_dies_loses_and_doubles_nothing() {
     assert_eq!(host.total(), told.into_inner());
 }
 
+/// The primary is fenced and its gateway gone; the other one serves in the next epoch.
+fn take_over(lost: &mut Host, other: &Host) -> Node {
+    lost.region.become_fenced(1);
+    lost.stop();
+    other.region.begin_change(2);
+    other.region.void_claims();
+    other.region.become_primary(2);
+    Node::alone(&other.region)
+}
+
 /// The primary is lost under load: its gateway and whatever it had not shipped. What the workers were told, and what the
 /// back-up that took over has. `knows_both`: the workers know both nodes.
 fn lose_the_primary(knows_both: bool) -> (u64, u64, u64) {
@@ -375,13 +385,8 @@ fn lose_the_primary(knows_both: bool) -> (u64, u64, u64) {
         // Nothing is shipped any more, and the primary does not know.
         drop(node);
         std::thread::sleep(Duration::from_millis(5));
-        a.region.become_fenced(1);
-        a.stop();
-        b.region.begin_change(2);
-        b.region.void_claims();
-        b.region.become_primary(2);
         at_loss = told.load(Ordering::Relaxed);
-        nodes.push(Node::alone(&b.region));
+        nodes.push(take_over(&mut a, &b));
         let begun = Instant::now();
         let goes_on = || told.load(Ordering::Relaxed) > at_loss + 200;
         if knows_both {
@@ -547,12 +552,7 @@ fn a_port_of_another_host_goes_on_with_the_other_node() {
             let seen = lose_the_primary_of_a_port(&space, COUNT, PATIENCE, || {
                 nodes.clear();
                 std::thread::sleep(Duration::from_millis(3));
-                a.region.become_fenced(1);
-                a.stop();
-                b.region.begin_change(2);
-                b.region.void_claims();
-                b.region.become_primary(2);
-                nodes.push(Node::alone(&b.region));
+                nodes.push(take_over(&mut a, &b));
             });
             stop.store(true, Ordering::Relaxed);
             seen
@@ -580,12 +580,7 @@ fn a_port_that_knows_one_node_stands_still() {
         scope.spawn(|| collect(&both, &stop));
         let seen = lose_the_primary_of_a_port(&one, 600, Duration::from_secs(2), || {
             nodes.clear();
-            a.region.become_fenced(1);
-            a.stop();
-            b.region.begin_change(2);
-            b.region.void_claims();
-            b.region.become_primary(2);
-            nodes.push(Node::alone(&b.region));
+            nodes.push(take_over(&mut a, &b));
         });
         stop.store(true, Ordering::Relaxed);
         seen
