@@ -102,6 +102,7 @@ impl Commits {
         self.count += u64::from(OBJECTS);
         let each = (0..OBJECTS).zip(&self.keys).zip(&self.values);
         each.map(|((slot, key), value)| GatheredCommit {
+            stamp: 0,
             seq: Seq::new(1, first + u64::from(slot)),
             changes: vec![Change::Put {
                 slot,

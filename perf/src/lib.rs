@@ -43,6 +43,7 @@ mod resync;
 mod ring;
 mod scratch;
 mod slices;
+mod stages;
 mod stream;
 
 pub use helper::help;
@@ -54,3 +55,4 @@ pub use report::{
     RateReport, Report, Spread,
 };
 pub use scratch::abandon;
+pub use stages::{Row, StageLook, Stages};

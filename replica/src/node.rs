@@ -33,6 +33,7 @@ mod reaping;
 mod replay;
 mod roles;
 mod snapshot;
+mod stages;
 mod table;
 mod timers;
 mod turn;

@@ -241,6 +241,7 @@ impl Applier {
         if let Some(block) = region.map.block(index) {
             block.row.seq.store(seq.to_bits(), Ordering::Relaxed);
             block.row.id.store(ordinal.into(), Ordering::Relaxed);
+            block.row.stamp.store(0, Ordering::Relaxed);
             let seen = BlockWord(block.row.word.load(Ordering::Relaxed));
             let emitted = seen.next(BlockState::Emitted, 0, port.0.into());
             block.row.word.store(emitted.0, Ordering::Release);

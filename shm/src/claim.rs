@@ -133,6 +133,7 @@ impl Participant {
     /// borrow: pass the result to [`hold`](Self::hold) at once.
     #[inline]
     pub fn claim_ready(&mut self, queue: QueueId) -> Option<ReadyObject> {
+        self.begin_search();
         let role = self.enter()?;
         if !self.conflicts.is_empty() {
             self.conflicts.hint_due(&self.region);

@@ -20,17 +20,22 @@ impl Claim<'_> {
     /// Ends the claim: everything asked for happens, or nothing.
     #[inline]
     pub fn commit(mut self) -> Result<Seq, CommitError> {
+        let followed = self.participant.end_work();
         self.write_timers()?;
         let result = if self.is_plain() {
-            self.commit_plain()
+            self.commit_plain(followed)
         } else {
             self.draft();
             let Participant { region, seat, draft, .. } = &mut *self.participant;
+            draft.followed = followed;
             tx::commit(region, *seat, draft)
         };
         match result {
             Ok(seq) => {
                 self.settled = true;
+                if followed {
+                    self.participant.watch_commit();
+                }
                 self.after_commit(seq);
                 Ok(seq)
             }
@@ -62,8 +67,8 @@ impl Claim<'_> {
     /// The usual commit: the same steps as a drafted one, written into the entry and carried out from where
     /// they are known already, without a list in between.
     #[inline]
-    fn commit_plain(&self) -> Result<Seq, Refusal> {
-        let Participant { region, seat, work, taken, .. } = &*self.participant;
+    fn commit_plain(&self, followed: bool) -> Result<Seq, Refusal> {
+        let Participant { region, seat, work, taken, draft, .. } = &*self.participant;
         let (map, owner, held): (&Map, u8, &Held) = (&region.map, *seat + 1, &self.held);
         if 3 + work.emits.len() + taken.len() > OPERATIONS_MAX {
             return Err(Refusal::TooLarge);
@@ -93,12 +98,15 @@ impl Claim<'_> {
             entry.operation_count.store(steps.count as u64, Ordering::Relaxed);
 
             let stamp = |seq| {
+                let decided = tx::stamp_entry(entry, followed);
+                draft.decided.set(decided);
                 if let Some(new) = new {
                     new.row.seq.store(seq, Ordering::Relaxed);
                 }
                 for (ordinal, block) in emitted(map, &work.emits) {
                     block.row.seq.store(seq, Ordering::Relaxed);
                     block.row.id.store(ordinal, Ordering::Relaxed);
+                    block.row.stamp.store(decided, Ordering::Relaxed);
                 }
             };
             let seq = match tx::decide(region, self.role, entry, drawing, stamp) {

@@ -83,6 +83,8 @@ pub struct EmittedPacket {
     endpoint: Endpoint,
     /// It may leave only while the lease of its port lasts.
     leased: bool,
+    /// When this process took it, if its commit is followed through its stages; else zero.
+    taken: u64,
     region: Region,
 }
 
@@ -148,6 +150,9 @@ impl Participant {
                 continue;
             }
             self.outbox.sending += 1;
+            let followed = block.row.stamp.load(Ordering::Relaxed) != 0;
+            let taken = if followed { self.watch_release(seq) } else { 0 };
+            let map: &Map = &self.region.map;
             let endpoint =
                 map.held(index).map_or(Endpoint::NONE, |(prefix, _)| Endpoint::from_bytes(prefix));
             return Some(EmittedPacket {
@@ -158,6 +163,7 @@ impl Participant {
                 ordinal: ordinal as u32,
                 endpoint,
                 leased: way_out == WayOut::Leased,
+                taken,
                 region: self.region.clone(),
             });
         }
@@ -174,6 +180,9 @@ impl Participant {
     /// The packet left. It is kept until the back-up knows.
     pub fn sent(&mut self, packet: EmittedPacket) {
         self.count(Counter::Sent);
+        if packet.taken != 0 {
+            self.watch_send(packet.taken);
+        }
         let region = self.region.clone();
         let Some(block) = region.map.block(packet.index) else {
             return;

@@ -71,6 +71,8 @@ fn raise(region: &Region, to: Seq) -> Seq {
 pub struct GatheredCommit<'r> {
     /// Its position.
     pub seq: Seq,
+    /// When it was committed, in monotonic nanoseconds, if it is followed through its [stages](crate::Stage); else zero.
+    pub stamp: u64,
     /// Objects that it made, changed or ended.
     pub changes: Vec<Change<'r>>,
     /// Packets that it emitted, in order.
@@ -358,6 +360,7 @@ impl<'r> GatheredCommit<'r> {
     /// Reads a committed entry. Its blocks are not reused before `gathered` reaches its seq.
     fn read(&mut self, map: &'r Map, seq: Seq, entry: &crate::layout::EntryRow) {
         self.seq = seq;
+        self.stamp = entry.stamp.load(Ordering::Relaxed);
         self.changes.clear();
         self.emits.clear();
         let commit = self;

@@ -1,4 +1,4 @@
-//! How long things took: histograms of fixed size that stand in the region, three for each seat.
+//! How long things took: histograms of fixed size that stand in the region, some for each seat.
 //!
 //! ```text
 //!   bucket   0 … 15 │ 16 … 31 │ 32 … 47 │ …  │ 512 … 527
@@ -18,6 +18,7 @@ use crate::map::Map;
 use crate::participant::Participant;
 use crate::process::monotonic_ns;
 use crate::region::Region;
+use crate::stages::Stage;
 use crate::sync::{AtomicU64, Ordering};
 use crate::words::SlotWord;
 
@@ -85,7 +86,13 @@ impl HistogramRow {
         }
     }
 
-    fn copy(&self) -> Distribution {
+    /// By anybody: where the histogram is of no seat.
+    pub(crate) fn record_shared(&self, value: u64) {
+        self.counts[bucket_of(value)].fetch_add(1, Ordering::Relaxed);
+        self.max.fetch_max(value, Ordering::Relaxed);
+    }
+
+    pub(crate) fn copy(&self) -> Distribution {
         Distribution {
             counts: self.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect(),
             max: self.max.load(Ordering::Relaxed),
@@ -147,6 +154,17 @@ impl Distribution {
         self.max = self.max.max(value);
     }
 
+    /// What came after `earlier`, an older copy of the same histogram. Its largest value is known to the width of its bucket,
+    /// unless it is the largest of all.
+    pub fn since(&self, earlier: &Distribution) -> Distribution {
+        let of = |at: usize| earlier.counts.get(at).copied().unwrap_or(0);
+        let counts: Vec<u64> =
+            self.counts.iter().enumerate().map(|(at, &now)| now.saturating_sub(of(at))).collect();
+        let last = counts.iter().rposition(|&count| count > 0);
+        let max = last.map_or(0, |at| range_of(at).1.min(self.max));
+        Distribution { counts, max }
+    }
+
     /// Adds all values of `other`.
     pub fn add(&mut self, other: &Distribution) {
         self.counts.resize(self.counts.len().max(other.counts.len()), 0);
@@ -201,18 +219,46 @@ impl Region {
 pub(crate) struct Watch {
     /// Claims until the next one that is measured.
     left: u32,
+    /// When the search for it began, if the next claim is measured.
+    sought: u64,
     /// When the claim in hand began, if it is measured.
     begun: u64,
+    /// When its work was done and its commit began.
+    worked: u64,
 }
 
 impl Default for Watch {
     /// The first claim is measured: there may be few.
     fn default() -> Self {
-        Self { left: 1, begun: 0 }
+        Self { left: 1, sought: 0, begun: 0, worked: 0 }
     }
 }
 
 impl Participant {
+    /// To be called before an object is looked for.
+    #[inline]
+    pub(crate) fn begin_search(&mut self) {
+        if self.watch.left == 1 {
+            self.watch.sought = monotonic_ns();
+        }
+    }
+
+    /// To be called before a commit. True: it is followed through its stages.
+    #[inline]
+    pub(crate) fn end_work(&mut self) -> bool {
+        if self.watch.begun != 0 {
+            self.watch_work();
+        }
+        self.watch.begun != 0
+    }
+
+    /// To be called after a commit that is followed.
+    #[cold]
+    pub(crate) fn watch_commit(&mut self) {
+        let decided = self.draft.decided.get();
+        self.region.record(Stage::Commit, decided.saturating_sub(self.watch.worked));
+    }
+
     /// To be called once a claim, on an object of `queue`, has its messages.
     #[inline]
     pub(crate) fn begin_watch(&mut self, queue: u8, word: SlotWord) {
@@ -247,7 +293,11 @@ impl Participant {
         let since = [arrived, due].into_iter().filter(|&at| at != 0 && at <= now).min();
         let age = since.map(|at| now - at);
         if self.watch.left == 0 {
-            self.watch = Watch { left: SAMPLE_EVERY, begun: now };
+            let sought = std::mem::take(&mut self.watch.sought);
+            if sought != 0 {
+                self.region.record(Stage::Claim, now.saturating_sub(sought));
+            }
+            self.watch = Watch { left: SAMPLE_EVERY, sought: 0, begun: now, worked: 0 };
             if let Some(age) = age {
                 times.age.record(age);
             }
@@ -256,6 +306,12 @@ impl Participant {
             times.late.record(age - deadline);
             self.count(Counter::DeadlineMissed);
         }
+    }
+
+    #[cold]
+    fn watch_work(&mut self) {
+        self.watch.worked = monotonic_ns();
+        self.region.record(Stage::Work, self.watch.worked.saturating_sub(self.watch.begun));
     }
 
     #[cold]

@@ -17,11 +17,12 @@ use crate::geometry::{BLOCK_HEADER_BYTES, BLOCK_STEP, Geometry, SizeClass};
 use crate::histogram::TimesRow;
 use crate::history::{RecoveryRow, stage_bytes};
 use crate::policy::PolicyRow;
+use crate::stages::StagesRow;
 use crate::sync::{AtomicU32, AtomicU64};
 use crate::usage::UsageRow;
 
 /// Changed with any change of the layout or of the meaning of a word.
-pub(crate) const FORMAT_VERSION: u32 = 6;
+pub(crate) const FORMAT_VERSION: u32 = 7;
 
 /// The newline exposes copies damaged by text-mode transfer.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"HOTPAIR\n");
@@ -58,6 +59,16 @@ pub(crate) struct ReclaimLine {
     /// A bit per seat whose process has ever read in place; see [`crate::reading`].
     pub(crate) readers: AtomicU64,
     _pad: [u64; 6],
+}
+
+/// What ports wait for.
+#[repr(C, align(64))]
+pub(crate) struct ReleasedLine {
+    pub(crate) word: AtomicU64,
+    /// The last commit that was followed up to its release, and when that was; see [`crate::stages`].
+    pub(crate) followed: AtomicU64,
+    pub(crate) followed_at: AtomicU64,
+    _pad: [u64; 5],
 }
 
 /// Room for a process-shared mutex of the C library; its futex word comes first.
@@ -108,7 +119,7 @@ pub(crate) struct Header {
     pub(crate) incarnation: Line64,
     pub(crate) role: Line64,
     pub(crate) commit_seq: Line64,
-    pub(crate) released: Line64,
+    pub(crate) released: ReleasedLine,
     pub(crate) gathered: ReclaimLine,
     /// 1: only the node raises `gathered`; 0: whoever needs room.
     pub(crate) gathering: AtomicU32,
@@ -199,7 +210,8 @@ pub(crate) struct BlockRow {
     pub(crate) incarnation: AtomicU32,
     /// Checksum over prefix and data of a value; see [`crate::value`].
     pub(crate) sum: AtomicU64,
-    /// Message: when it arrived, in monotonic nanoseconds.
+    /// In monotonic nanoseconds. Message: when it arrived. Packet: when it was committed, if its commit is followed
+    /// through its stages; else zero.
     pub(crate) stamp: AtomicU64,
 }
 
@@ -227,7 +239,9 @@ pub(crate) struct EntryRow {
     /// The role word under which the commit's claim began.
     pub(crate) role: AtomicU64,
     pub(crate) operation_count: AtomicU64,
-    _pad: [u64; 3],
+    /// When it was committed, in monotonic nanoseconds, if it is followed through its stages; see [`crate::stages`].
+    pub(crate) stamp: AtomicU64,
+    _pad: [u64; 2],
     pub(crate) operations: [OperationRow; OPERATIONS_MAX],
 }
 
@@ -287,6 +301,8 @@ pub(crate) struct Layout {
     pub(crate) gates: u64,
     /// Histograms, per seat.
     pub(crate) times: u64,
+    /// Histograms of the region.
+    pub(crate) stages: u64,
     /// What a node finds again after its death.
     pub(crate) recovery: u64,
     /// The batch that is being written.
@@ -321,6 +337,7 @@ impl Layout {
         let policies = take((geometry.queues.len() * size_of::<PolicyRow>()) as u64);
         let gates = take((geometry.ports.len() * size_of::<GateRow>()) as u64);
         let times = take(u64::from(geometry.participants) * size_of::<TimesRow>() as u64);
+        let stages = take(size_of::<StagesRow>() as u64);
         let recovery = take(size_of::<RecoveryRow>() as u64);
         let stage_bytes = stage_bytes(geometry);
         let stage = take(stage_bytes);
@@ -366,6 +383,7 @@ impl Layout {
             policies,
             gates,
             times,
+            stages,
             recovery,
             stage,
             stage_bytes,
@@ -397,6 +415,8 @@ pub(crate) const fn layout_hash() -> u64 {
         offset_of!(Header, role),
         offset_of!(Header, commit_seq),
         offset_of!(Header, released),
+        offset_of!(ReleasedLine, followed_at),
+        offset_of!(EntryRow, stamp),
         offset_of!(Header, gathered),
         offset_of!(Header, gathered),
         offset_of!(ReclaimLine, readers),
@@ -430,6 +450,7 @@ pub(crate) const fn layout_hash() -> u64 {
         size_of::<PolicyRow>(),
         size_of::<GateRow>(),
         size_of::<TimesRow>(),
+        size_of::<StagesRow>(),
         size_of::<RecoveryRow>(),
     ];
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -457,6 +478,7 @@ mod tests {
             (layout.policies, (geometry.queues.len() * size_of::<PolicyRow>()) as u64),
             (layout.gates, (geometry.ports.len() * size_of::<GateRow>()) as u64),
             (layout.times, u64::from(geometry.participants) * size_of::<TimesRow>() as u64),
+            (layout.stages, size_of::<StagesRow>() as u64),
             (layout.recovery, size_of::<RecoveryRow>() as u64),
             (layout.stage, layout.stage_bytes),
             (layout.slot_bitmap, u64::from(geometry.slots).div_ceil(64) * 8),

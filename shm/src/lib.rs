@@ -80,6 +80,7 @@ mod ring;
 mod robust;
 mod role;
 mod shares;
+mod stages;
 mod suspend;
 mod sync;
 #[cfg(feature = "testing")]
@@ -128,6 +129,7 @@ pub use rebuild::{Occupant, RebuildError, Rebuilt};
 pub use region::{AttachError, CreateError, PortId, QueueId, Region};
 pub use role::Holdout;
 pub use shares::Shares;
+pub use stages::Stage;
 pub use suspend::SuspendedClaim;
 pub use together::NeverStill;
 pub use usage::{Level, Usage};

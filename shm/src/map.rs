@@ -19,6 +19,7 @@ use crate::layout::{
 use crate::pages::{Mapping, Pages, Shortfall};
 use crate::policy::PolicyRow;
 use crate::ring::Ring;
+use crate::stages::StagesRow;
 use crate::sync::{AtomicU64, Ordering};
 use crate::usage::UsageRow;
 
@@ -48,6 +49,8 @@ unsafe impl Shared for PolicyRow {}
 unsafe impl Shared for GateRow {}
 // SAFETY: atomics only, any bits are valid.
 unsafe impl Shared for TimesRow {}
+// SAFETY: atomics only, any bits are valid.
+unsafe impl Shared for StagesRow {}
 // SAFETY: atomics only, any bits are valid.
 unsafe impl Shared for RecoveryRow {}
 // SAFETY: atomics only, any bits are valid.
@@ -216,6 +219,10 @@ impl Map {
             return None;
         }
         Some(self.at(self.layout.times + u64::from(seat) * size_of::<TimesRow>() as u64))
+    }
+
+    pub(crate) fn stages(&self) -> &StagesRow {
+        self.at(self.layout.stages)
     }
 
     #[inline]

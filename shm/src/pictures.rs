@@ -11,9 +11,10 @@ use crate::geometry::Geometry;
 use crate::index::chain_word;
 use crate::layout::{
     BlockRow, ClassRow, EntryRow, Header, Layout, Line64, MutexPlace, NameRow, OperationRow,
-    ParticipantRow, ReclaimLine, RingRow, SlotRow,
+    ParticipantRow, ReclaimLine, ReleasedLine, RingRow, SlotRow,
 };
 use crate::participant::SeatWord;
+use crate::stages::STAGES;
 use crate::tx::Target;
 use crate::words::{
     BlockState, BlockWord, BucketWord, EntryWord, InboxWord, Role, RoleEpoch, Seq, SlotState,
@@ -57,12 +58,13 @@ fn types() -> Vec<Type> {
         picture!(ClassRow: payload_bytes, count),
         picture!(NameRow: name, lanes),
         picture!(ReclaimLine: word, readers),
+        picture!(ReleasedLine: word, followed, followed_at),
         picture!(ParticipantRow: word, start_time, kind, bell, active, next_position, linking, letter, lock,
             name, claims, counters, hazards),
         picture!(SlotRow: word, last_seq, inbox, attempts, key_hash, index_next, incarnation,
             placing, left_hint),
         picture!(BlockRow: word, seq, deadline, id, next, len, shape, incarnation, sum, stamp),
-        picture!(EntryRow: word, seq, floor, role, operation_count, operations),
+        picture!(EntryRow: word, seq, floor, role, operation_count, stamp, operations),
         picture!(OperationRow: target, incarnation, expected, new, placing),
         picture!(RingRow: head, tail),
         picture!(Line64: word),
@@ -227,6 +229,7 @@ fn parts() -> String {
         (layout.policies, format!("policies of {} queues", geometry.queues.len())),
         (layout.gates, format!("gates of {} ports", geometry.ports.len())),
         (layout.times, format!("{} × 3 histograms", geometry.participants)),
+        (layout.stages, format!("{STAGES} histograms of stages")),
         (
             layout.recovery,
             "history of the epochs, and what is known of the staged batch".to_owned(),

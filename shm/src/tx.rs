@@ -16,6 +16,7 @@
 //! One counter orders everything. An entry goes to `Drawing` before its seq is drawn by a read-modify-write
 //! of `commit_seq`; so whoever reads that counter afterwards, or swaps it himself, sees the entry.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use crate::counters::Counter;
@@ -129,6 +130,10 @@ pub(crate) struct Draft {
     pub(crate) emits: Vec<u32>,
     /// All steps in their order, once the key index is reserved.
     steps: Vec<Operation>,
+    /// It is followed through its stages.
+    pub(crate) followed: bool,
+    /// When it was decided, if it is followed.
+    pub(crate) decided: Cell<u64>,
 }
 
 impl Draft {
@@ -147,6 +152,7 @@ impl Draft {
         self.closes.clear();
         self.consumed.clear();
         self.emits.clear();
+        self.followed = false;
     }
 
     /// Adds the step that publishes a private block.
@@ -247,6 +253,7 @@ pub(crate) fn begin_entry(
     entry.role.store(role.0, Ordering::Relaxed);
     entry.operation_count.store(0, Ordering::Relaxed);
     entry.seq.store(0, Ordering::Relaxed);
+    entry.stamp.store(0, Ordering::Relaxed);
     let floor = map.header().commit_seq.word.load(Ordering::SeqCst);
     entry.floor.store(floor, Ordering::Relaxed);
     // ORDER entry/1 Release, pairs with watermark/1 and role/4 through the swap that draws the seq (draw/1):
@@ -290,7 +297,7 @@ fn draw(
     }
     entry.operation_count.store(draft.steps.len() as u64, Ordering::Relaxed);
 
-    decide(region, draft.role, entry, drawing, |seq| stamp_blocks(map, draft, seq))
+    decide(region, draft.role, entry, drawing, |seq| stamp_blocks(map, draft, entry, seq))
 }
 
 /// Draws the seq, lets the caller stamp it on the blocks, and takes the commit point. `None`: somebody has
@@ -361,7 +368,9 @@ fn wait_for_gatherer(region: &Region, row: &ParticipantRow, used: u64) -> Result
 
 /// Values and packets bear the seq of the commit that made them.
 #[inline]
-fn stamp_blocks(map: &Map, draft: &Draft, seq: u64) {
+fn stamp_blocks(map: &Map, draft: &Draft, entry: &EntryRow, seq: u64) {
+    let decided = stamp_entry(entry, draft.followed);
+    draft.decided.set(decided);
     for operation in &draft.steps {
         if let Target::Block(index) = operation.target
             && BlockWord(operation.new).is(BlockState::Value)
@@ -374,8 +383,20 @@ fn stamp_blocks(map: &Map, draft: &Draft, seq: u64) {
         if let Some(block) = map.block(index) {
             block.row.seq.store(seq, Ordering::Relaxed);
             block.row.id.store(ordinal as u64, Ordering::Relaxed);
+            block.row.stamp.store(decided, Ordering::Relaxed);
         }
     }
+}
+
+/// Notes when a commit is decided, if it is followed through its stages. What it noted, or zero.
+#[inline]
+pub(crate) fn stamp_entry(entry: &EntryRow, followed: bool) -> u64 {
+    if !followed {
+        return 0;
+    }
+    let now = monotonic_ns();
+    entry.stamp.store(now, Ordering::Relaxed);
+    now
 }
 
 /// Who carries out the steps of a committed entry.

@@ -1,5 +1,7 @@
 //! `hotpair bench`: measuring, with the harness of `hotpair-perf`.
 
+mod attach;
+
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,8 +16,11 @@ use crate::report::{Failure, Outcome, print_data};
 /// What to measure, and how.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Name of the bench; without one, all are listed
+    /// Name of the bench; without one, all are listed; `attach` shows the stages of requests of a running pair
     name: Option<String>,
+    /// The pair that `attach` looks at: name of the primary's region, or its node's configuration file
+    #[arg(long)]
+    pair: Option<String>,
     /// One JSON object
     #[arg(long)]
     json: bool,
@@ -62,6 +67,9 @@ pub(crate) fn run(options: &Options) -> Outcome {
         }
         return Ok(Exit::Ok);
     };
+    if name == "attach" {
+        return attach::run(options);
+    }
     let bench = find(name).ok_or_else(|| {
         let names: Vec<&str> = registry().iter().map(|bench| bench.name).collect();
         Failure::new(format!("there is no bench `{name}`"))

@@ -14,6 +14,7 @@ use rkyv::util::AlignedVec;
 
 use super::journal::Journaling;
 use super::snapshot::{Piece, Snapshot, SnapshotError};
+use super::stages::Followed;
 use super::timers::Timers;
 use crate::digest::TableDigest;
 use crate::protocol::{Core, History, Seq, Tick};
@@ -39,6 +40,8 @@ pub(super) struct Table {
     applied: Seq,
     /// This process has seen the region become whole, so it knows what its digest is.
     follows: bool,
+    /// Commits whose stages are measured.
+    followed: Followed,
 }
 
 /// What one turn of gathering did.
@@ -60,6 +63,7 @@ impl Table {
             snapshot: None,
             applied: Seq::ZERO,
             follows: false,
+            followed: Followed::default(),
             region,
             seat,
         };
@@ -104,12 +108,15 @@ impl Table {
             return Turn::default();
         }
         let batch = core.gathering();
-        let (timers, digest) = (&mut self.timers, &mut self.digest);
+        let (timers, digest, followed) = (&mut self.timers, &mut self.digest, &mut self.followed);
         let mut recorder = journal.recorder();
         let turn = self.gatherer.gather(COMMITS_PER_TURN, |commit| {
             record(batch, commit, now, timers, digest);
             batch.end_of_commit(seq_of(commit.seq));
             recorder.note(commit, now);
+            if commit.stamp != 0 {
+                followed.begin(seq_of(commit.seq), commit.stamp);
+            }
         });
         // After the commits: a packet is not sent before it was emitted.
         let mut snapshot = self.snapshot.as_mut();
@@ -131,6 +138,23 @@ impl Table {
             tracing::debug!(%error, "commits of an older epoch are not shipped");
         }
         Turn { commits: turn.commits, gap: turn.gap }
+    }
+
+    /// Notes what has been put into batches of the commits that are followed.
+    pub(super) fn look_at_followed(&mut self, core: &Core) {
+        self.followed.look(core, &self.region, super::now);
+    }
+
+    /// Something came from the peer at `at`, and the core has taken it in.
+    pub(super) fn note_heard(&mut self, core: &mut Core, at: Tick) {
+        self.followed.heard(core, &self.region, at);
+    }
+
+    /// Packets up to `upto` may leave.
+    pub(super) fn release(&mut self, upto: Seq) {
+        let upto = region_seq(upto);
+        self.followed.release(&self.region, upto, super::now);
+        self.region.raise_released(upto);
     }
 
     /// Writes a batch of the primary into the region: whole, or not at all. A node that dies in the middle of it
@@ -366,6 +390,7 @@ impl Table {
     /// The region has become primary.
     pub(super) fn serve(&mut self) {
         self.gatherer = Gatherer::new(self.region.clone());
+        self.followed.forget();
         if std::mem::take(&mut self.follows) {
             self.digest.whole_from(Seq::ZERO);
         } else {

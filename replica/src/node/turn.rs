@@ -215,6 +215,7 @@ impl Turns {
             next = Next::TurnAgain;
         }
         self.carry_out(now());
+        self.parts.table.look_at_followed(&self.parts.core);
         self.transmit();
         while let Some((id, request)) = self.parts.core.poll_arbiter() {
             let deadline = std::time::Instant::now() + self.parts.arbiter_wait;
@@ -329,9 +330,7 @@ impl Turns {
             }
             Action::Drain => self.draining = Some(Draining::begin(table.region(), tick)),
             Action::Resume { epoch } => table.region().become_primary(epoch),
-            Action::Release(seq) => {
-                table.region().raise_released(RegionSeq::from_bits(seq.raw()));
-            }
+            Action::Release(seq) => table.release(seq),
             Action::Allow { port, upto } => {
                 let seq = RegionSeq::from_bits(upto.raw());
                 modes::on_gate(table.region(), port, |region, port| {
@@ -438,7 +437,9 @@ impl Turns {
             }
             LinkEvent::Datagram { connection, bytes } => {
                 self.heard = true;
-                core.handle_datagram(now(), connection, &bytes);
+                let at = now();
+                core.handle_datagram(at, connection, &bytes);
+                self.parts.table.note_heard(core, at);
             }
             LinkEvent::Refused { count, reason } => {
                 let fields = json!({ "count": count, "because": reason });

@@ -33,6 +33,8 @@ pub(super) struct Backup {
     pub(super) unapplied: Unapplied,
     delayed: VecDeque<(Tick, BatchFrame)>,
     ack_due: bool,
+    /// When the newest batch came.
+    heard_at: Tick,
     /// Whether a view of this epoch had this node in it.
     pub(super) was_member: bool,
     /// The host knows that the transfer is complete: the state has the primary's history.
@@ -110,6 +112,7 @@ impl Core {
             unapplied: Unapplied::default(),
             delayed: VecDeque::new(),
             ack_due: false,
+            heard_at: Tick::ZERO,
             was_member: false,
             is_whole: false,
             epochs,
@@ -167,6 +170,7 @@ impl Core {
         }
         backup.received_table = batch.table_no;
         backup.received = batch.last;
+        backup.heard_at = now;
         if !delay.is_zero() {
             backup.delayed.push_back((now.after(delay), batch));
             return;
@@ -276,7 +280,7 @@ impl Core {
             self.hand_over(batch);
         }
         self.note_whole();
-        self.send_ack();
+        self.send_ack(now);
     }
 
     /// The host learns that the transfer is whole, before any ack says so.
@@ -294,7 +298,7 @@ impl Core {
         self.actions.push_back(Action::Whole { epochs });
     }
 
-    fn send_ack(&mut self) {
+    fn send_ack(&mut self, now: Tick) {
         let silent = self.is_undetermined() && !self.mutated(Mutation::AckWhilePromoting);
         let connected = self.peer().is_some();
         let incarnation = self.config.incarnation;
@@ -313,6 +317,7 @@ impl Core {
             chunks: backup.chunks_applied,
             incarnation,
             complete: backup.is_complete(),
+            needed_ns: now.since(backup.heard_at).as_nanos() as u64,
         };
         let datagram = wire::encode_datagram(&ack);
         self.promise();

@@ -1,6 +1,7 @@
 //! The core: its inputs, its outputs, and what it remembers. The rules are in the phases.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use rkyv::util::AlignedVec;
 
@@ -67,6 +68,8 @@ pub struct Core {
     pub(super) ahead: Ahead,
     pub(super) actions: VecDeque<Action>,
     pub(super) transmits: VecDeque<Transmit>,
+    /// The batch that the last ack was for, until the host asks.
+    pub(super) trip: Option<Trip>,
     pub(super) last_input: Tick,
     /// When the host was to call at the latest.
     promised: Option<Tick>,
@@ -97,6 +100,15 @@ pub enum NotShipped {
     /// There is no transfer under way for this.
     #[error("no state transfer is under way")]
     NoTransfer,
+}
+
+/// A batch's way to the back-up and back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trip {
+    /// From its sealing to the ack.
+    pub took: Duration,
+    /// What the back-up says it needed in between.
+    pub needed: Duration,
 }
 
 /// A look at a core, for `status` and for tests.
@@ -172,12 +184,26 @@ impl Core {
             planned: Planned::default(),
             actions: VecDeque::new(),
             transmits: VecDeque::new(),
+            trip: None,
             last_input: now,
             promised: None,
             awake_since: now,
         };
         core.settle(now);
         Ok(core)
+    }
+
+    /// How long the newest batch was on its way that was acknowledged since the last call.
+    pub fn take_trip(&mut self) -> Option<Trip> {
+        self.trip.take()
+    }
+
+    /// Everything up to here is in sealed batches (primary).
+    pub fn batched(&self) -> Seq {
+        match &self.role {
+            Role::Primary(primary) => primary.batched,
+            _ => Seq::ZERO,
+        }
     }
 
     /// A connection to the peer is up, authenticated as the configured peer. Replaces an older one.

@@ -88,7 +88,7 @@ pub use by_hand::Promoting;
 #[doc(hidden)]
 pub use config::Mutation;
 pub use config::{Bound, Config, ConfigError, Control, Limits, Mode, Past, Timing};
-pub use core::{Core, NotShipped, Status};
+pub use core::{Core, NotShipped, Status, Trip};
 pub use history::History;
 pub use ids::{ConnectionId, NodeId, Seq, Tick};
 pub use own_record::OwnRecord;

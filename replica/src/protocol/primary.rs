@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::action::{Action, Cause, Event, Fault};
 use super::config::{Config, Limits, Mode, Mutation};
-use super::core::{Core, NotShipped, Role};
+use super::core::{Core, NotShipped, Role, Trip};
 use super::ids::{Seq, Tick};
 use super::view::Member;
 use crate::wire::{self, Ack, BatchBody, EpochStart, Rows, SharedFrame, Standing};
@@ -343,16 +343,23 @@ impl Core {
             return self
                 .on_fault(now, Fault::Unexpected { message: "an ack for what was not sent" });
         }
-        let mut newest = None;
+        let (mut newest, mut sent, mut seen) = (None, None, primary.acked);
         while primary.window.front().is_some_and(|batch| batch.table_no <= ack.table_no) {
             let batch = primary.window.pop_front().expect("there is a first one");
             primary.window_bytes -= batch.frame.len();
             newest = Some(batch.made_at);
+            if batch.last > seen {
+                (seen, sent) = (batch.last, Some(batch.closed_at)); // an empty table is on nobody's way
+            }
         }
         primary.chunks_acked = primary.chunks_acked.max(ack.chunks);
         if ack.complete {
             // Before that, batches are applied to a table that never existed as a whole.
             primary.acked = primary.acked.max(applied);
+        }
+        if let Some(sent) = sent {
+            let needed = Duration::from_nanos(ack.needed_ns);
+            self.trip = Some(Trip { took: now.since(sent), needed });
         }
         if let Some(made_at) = newest {
             self.on_promised(now, made_at);

@@ -157,6 +157,8 @@ pub struct Ack {
     pub incarnation: u64,
     /// Whether the transfer has ended and all its chunks are applied.
     pub complete: bool,
+    /// Nanoseconds from the arrival of the newest batch to this ack: what the back-up itself needed. Nothing is decided by it.
+    pub needed_ns: u64,
 }
 
 /// Any message.

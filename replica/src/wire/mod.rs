@@ -35,7 +35,7 @@ pub(crate) use message::{Outgoing, encode, encode_datagram};
 pub(crate) use rows::{BatchBody, Rows};
 
 /// Versions of the protocol that this build speaks.
-pub const VERSIONS: std::ops::RangeInclusive<u16> = 2..=2;
+pub const VERSIONS: std::ops::RangeInclusive<u16> = 3..=3;
 
 /// Largest value of one object, with its key.
 pub const OBJECT_BYTES_MAX: usize = 1 << 20;

@@ -74,6 +74,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         chunks: 6,
         incarnation: A.incarnation,
         complete: true,
+        needed_ns: 21_000,
     };
     let batch = BatchBody {
         table_no: 41,

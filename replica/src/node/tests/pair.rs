@@ -256,6 +256,17 @@ fn wait_for_equal_digests(a: &Region, b: &Region) {
     }
 }
 
+/// Some of a few hundred commits were followed from the claim to the sending, through node and back-up.
+fn every_stage_was_measured(region: &Region) {
+    use hotpair_shm::Stage;
+    for stage in Stage::ALL {
+        let seen = region.time_in(stage);
+        // Only ports with a socket measure what is before the inbox.
+        assert_eq!(seen.is_empty(), stage == Stage::Receive, "{stage:?}: {seen:?}");
+        assert!(seen.max() < HANGS_AFTER.as_nanos() as u64, "{stage:?}: {seen:?}");
+    }
+}
+
 #[test]
 fn a_pair_survives_the_end_of_its_primary_and_takes_it_back() {
     let mut stage = Stage::new();
@@ -287,6 +298,7 @@ fn a_pair_survives_the_end_of_its_primary_and_takes_it_back() {
     assert_eq!(on_the_primary.len(), 8);
     assert_eq!(objects(&b.region), on_the_primary, "all of it was released");
     wait_for_equal_digests(&a.region, &b.region);
+    every_stage_was_measured(&a.region);
     // Emitted and not sent: it leaves from the survivor.
     on_a.serve(Some(b"last"), "words");
     let began = Instant::now();

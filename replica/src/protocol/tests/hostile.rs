@@ -102,6 +102,7 @@ fn hostile_frame(rng: &mut u64, round: u64, from: u8) -> Result<AlignedVec, Vec<
                 chunks: number(),
                 incarnation: 100 + u64::from(from),
                 complete: number() % 2 == 0,
+                needed_ns: number(),
             }));
         }
         7 => encode(Outgoing::Changed(&Changed {
