@@ -97,11 +97,15 @@ fn a_message_is_handed_over() {
         return;
     }
     for size in ["64B", "1KiB"] {
-        let json = bench(&format!("handoff --seconds 100ms --size {size}"));
+        let mut json = bench(&format!("handoff --seconds 100ms --size {size}"));
+        let more = json.as_object_mut().expect("an object").remove("more_peers");
+        let more = more.unwrap_or_default();
         is_latency(&json, "ns");
         if cfg!(feature = "peers") {
-            keys(&json["peer"], &["what", "p50", "ratio"]);
-            figure(&json["peer"]["ratio"]);
+            for peer in [&json["peer"], &more[0]] {
+                keys(peer, &["what", "p50", "ratio"]);
+                figure(&peer["ratio"]);
+            }
         } else {
             assert!(json["peer"].is_null(), "{json}");
         }
@@ -178,6 +182,31 @@ fn remote_workers_outlive_the_node_that_they_use() {
         keys(&json[phase], &["p50", "p99", "max"]);
         figure(&json[phase]["p99"]);
     }
+}
+
+#[test]
+fn packets_go_through_a_port_and_a_worker() {
+    if !two_cores() {
+        return;
+    }
+    for line in ["udp-echo --seconds 300ms", "udp-echo --sync --seconds 300ms"] {
+        let mut json = bench(line);
+        // Few of so few claims are timed, and perhaps none.
+        json.as_object_mut().expect("an object").remove("stages");
+        is_latency(&json, "us");
+        let limit = json["limit"]["what"].as_str().expect("words");
+        assert_eq!(limit.contains("quinn"), line.contains("--sync"), "{limit}");
+    }
+    let json = bench("udp-rate --seconds 300ms");
+    is_rate(&json, &[]);
+    figure(&json["ratio"]);
+}
+
+#[test]
+fn somebody_asks_how_a_region_stands() {
+    let json = bench("status --runs 2 --objects 2000");
+    is_latency(&json, "ms");
+    assert_eq!(json["n"], 2);
 }
 
 /// Goal: a bench that is stopped takes its helper and its files with it.

@@ -19,6 +19,7 @@ use crate::failover::write_files;
 use crate::histogram::Histogram;
 use crate::objects::{Hand, MESSAGE_BYTES, geometry};
 use crate::options::Options;
+use crate::peers::lmdb;
 use crate::registry::{Bench, BenchError};
 use crate::report::{LatencyReport, Report, Unit};
 use crate::scratch::Scratch;
@@ -78,26 +79,31 @@ fn measure(
     hand.create(objects)?;
     hand.make_ready(order.iter().copied())?;
     let mut plain = Plain::new(order);
+    let mut peer = lmdb::Objects::create(&scratch.path, order)?;
     let limit_is =
         if huge { format!("{limit_is}, {}", same(&region, &plain)?) } else { limit_is.into() };
 
     let span = Span { warm_up: WARM_UP, measure: options.seconds.unwrap_or(SECONDS) };
-    let sides = in_turn(2, span, |side, histogram: &mut Histogram| match side {
-        0 => closed_loop(histogram, SLICE, || hand.turn()),
+    let sides = 2 + usize::from(peer.is_some());
+    let sides = in_turn(sides, span, |side, histogram: &mut Histogram| match (side, &mut peer) {
+        (0, _) => closed_loop(histogram, SLICE, || hand.turn()),
+        (2, Some(peer)) => closed_loop(histogram, SLICE, || peer.turn()),
         _ => closed_loop(histogram, SLICE, || {
             plain.turn();
             Ok(())
         }),
     })?;
     write_files(options, &sides[0])?;
-    Ok(Report::Latency(LatencyReport::new(
+    let report = LatencyReport::new(
         bench.name,
         bench.question,
         Unit::Nanoseconds,
         &sides[0],
         &limit_is,
         &sides[1],
-    )))
+    );
+    let peer_is = lmdb::name();
+    Ok(Report::Latency(report.with_peer(sides.get(2).map(|peer| (peer_is.as_str(), peer)))))
 }
 
 /// Gives the limit huge pages too if the region has them, and says what both have.

@@ -21,7 +21,7 @@ use crate::options::Options;
 use crate::registry::{Bench, BenchError};
 use crate::report::{LatencyReport, Report, Unit};
 use crate::scratch::Scratch;
-use crate::slices::{Span, in_turn};
+use crate::slices::{Collected, Span, in_turn};
 
 /// Objects, and commits of a batch.
 const OBJECTS: u32 = 1_000;
@@ -80,6 +80,14 @@ struct Sides {
     encode: Histogram,
     apply: Histogram,
     memcpy: Histogram,
+}
+
+impl Collected for Sides {
+    fn slice_ended(&mut self, from: Duration, to: Duration) {
+        for side in [&mut self.encode, &mut self.apply, &mut self.memcpy] {
+            side.slice_ended(from, to);
+        }
+    }
 }
 
 /// What a primary would gather.

@@ -5,6 +5,7 @@
 //!   stamp, write, deliver ── object's inbox ──► claim, read, stop the clock, commit
 //!   stamp, write, number  ── cells ───────────► number, read, stop the clock              (limit)
 //!   stamp, loan, send     ── iceoryx2 ────────► receive, read, stop the clock             (peer)
+//!   stamp, send           ── ipc-channel ─────► receive, read, stop the clock             (peer, `handoff` alone)
 //! ```
 //!
 //! One way: the stamp is the monotonic clock of the host, which both processes read. All bytes are written
@@ -21,6 +22,13 @@ mod peer;
 #[cfg(not(feature = "peers"))]
 #[path = "handoff/no_peer.rs"]
 mod peer;
+
+#[cfg(feature = "peers")]
+#[path = "handoff/ipc_channel.rs"]
+mod channel;
+#[cfg(not(feature = "peers"))]
+#[path = "handoff/no_channel.rs"]
+mod channel;
 
 use std::hint::black_box;
 use std::sync::atomic::Ordering;
@@ -115,7 +123,9 @@ pub(crate) fn polling(bench: &Bench, options: &Options) -> Result<Report, BenchE
         &format!("{size} through a cell that goes to and fro"),
         &sides[1],
     );
-    Ok(Report::Latency(report.with_peer(sides.get(2).map(|peer| (peer_is.as_str(), peer)))))
+    let report = report.with_peer(sides.get(2).map(|peer| (peer_is.as_str(), peer)));
+    let channel_is = format!("{} {size}", channel::NAME);
+    Ok(Report::Latency(report.with_peer(sides.get(3).map(|peer| (channel_is.as_str(), peer)))))
 }
 
 pub(crate) fn waking(bench: &Bench, options: &Options) -> Result<Report, BenchError> {
@@ -171,6 +181,7 @@ struct Line {
     objects: ObjectReceiver,
     ring: RingReceiver,
     peer: Option<peer::Receiver>,
+    channel: Option<channel::Receiver>,
     _pinned: Pinned,
     _scratch: Scratch,
 }
@@ -196,15 +207,29 @@ impl Line {
             true => Some(peer::Receiver::open(&scratch.path, size, manner.in_ring)?),
             false => None,
         };
+        // It carries a tenth of what the others do: that is no rate to compare with.
+        let server = if manner == POLL { channel::Server::new()? } else { None };
         let path = scratch.path.display().to_string();
-        let arguments = [manner.name.to_owned(), size.to_string(), path];
+        let channel = server.as_ref().map(|server| server.name.clone());
+        let mut arguments = vec![manner.name.to_owned(), size.to_string(), path];
+        arguments.extend(channel);
         let helper = Helper::start(options, there, "send", &arguments)?;
+        let channel = server.map(channel::Server::accept).transpose()?;
         let ring = RingReceiver::new(helper.share(), Shape::new(size, manner.in_ring));
-        Ok(Line { helper, manner, objects, ring, peer, _pinned: pinned, _scratch: scratch })
+        Ok(Line {
+            helper,
+            manner,
+            objects,
+            ring,
+            peer,
+            channel,
+            _pinned: pinned,
+            _scratch: scratch,
+        })
     }
 
     fn sides(&self) -> usize {
-        2 + usize::from(self.peer.is_some())
+        2 + usize::from(self.peer.is_some()) + usize::from(self.channel.is_some())
     }
 
     /// One slice of a side: `see` is told each message's stamp once its bytes are read.
@@ -215,9 +240,13 @@ impl Line {
         match side {
             0 => take(&mut self.helper, self.manner, order, &mut self.objects, &mut see),
             1 => take(&mut self.helper, self.manner, order, &mut self.ring, &mut see),
-            _ => {
+            2 => {
                 let peer = self.peer.as_mut().expect("a third side is a peer");
                 take(&mut self.helper, self.manner, order, peer, &mut see)
+            }
+            _ => {
+                let channel = self.channel.as_mut().expect("a fourth side is the other peer");
+                take(&mut self.helper, self.manner, order, channel, &mut see)
             }
         }
     }
@@ -260,10 +289,10 @@ fn read(message: &[u8]) -> u64 {
     words.first().map_or(0, |stamp| u64::from_le_bytes(*stamp))
 }
 
-/// The helper's part: `MANNER SIZE REGION`.
+/// The helper's part: `MANNER SIZE REGION`, and the name of a channel where there is one.
 pub(crate) fn send(page: &Page, arguments: &[String]) -> Result<(), BenchError> {
     let bad = || BenchError::setup("send")("the arguments make no sense");
-    let [manner, size, path] = arguments else {
+    let [manner, size, path, channel @ ..] = arguments else {
         return Err(bad());
     };
     let manner = *MANNERS.iter().find(|known| known.name == manner).ok_or_else(bad)?;
@@ -277,11 +306,13 @@ pub(crate) fn send(page: &Page, arguments: &[String]) -> Result<(), BenchError> 
         true => Some(peer::Sender::open(path, size, manner.in_ring)?),
         false => None,
     };
-    obey(page, |order| match (order, &mut peer) {
-        (1, _) => give(page, manner, size, &mut objects),
-        (2, _) => give(page, manner, size, &mut ring),
-        (_, Some(peer)) => give(page, manner, size, peer),
-        (_, None) => Err(bad()),
+    let mut channel = channel.first().map(|name| channel::Sender::open(name)).transpose()?;
+    obey(page, |order| match (order, &mut peer, &mut channel) {
+        (1, ..) => give(page, manner, size, &mut objects),
+        (2, ..) => give(page, manner, size, &mut ring),
+        (3, Some(peer), _) => give(page, manner, size, peer),
+        (4, _, Some(channel)) => give(page, manner, size, channel),
+        _ => Err(bad()),
     })
 }
 

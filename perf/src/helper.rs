@@ -16,7 +16,7 @@ use nix::unistd::{Pid, getppid};
 use crate::options::Options;
 use crate::page::{Page, SharedPage};
 use crate::registry::BenchError;
-use crate::{contend, handoff, queue_wait, reap};
+use crate::{contend, handoff, queue_wait, reap, udp};
 
 /// The hidden command of the program.
 const COMMAND: &str = "bench-helper";
@@ -35,6 +35,10 @@ const PARTS: &[(&str, Part)] = &[
     ("arrive", queue_wait::arrive),
     ("hold", reap::hold),
     ("map", reap::map),
+    ("udp-port", udp::port),
+    ("udp-work", udp::work),
+    ("udp-answer", udp::answer),
+    ("udp-turn-round", udp::turn_round),
 ];
 
 /// A running helper. Dropping it ends it.
@@ -193,11 +197,15 @@ pub(crate) fn obey(
 pub(crate) fn obey_asleep(page: &Page) -> Result<(), BenchError> {
     loop {
         let order = page.order.load(Ordering::Acquire);
-        if order as u8 == END {
-            return Ok(());
+        match (order, order as u8) {
+            // It was not told anything yet: a process can be faster than the one that started it.
+            (0, _) => std::thread::sleep(Duration::from_millis(1)),
+            (_, END) => return Ok(()),
+            _ => {
+                page.done.store(order >> 8, Ordering::Release);
+                std::thread::sleep(NAP);
+            }
         }
-        page.done.store(order >> 8, Ordering::Release);
-        std::thread::sleep(NAP);
     }
 }
 
@@ -217,6 +225,13 @@ impl Core {
             (Some(one), Some(two)) => Ok([Core(one), Core(two)]),
             _ => Err(BenchError::setup("find two cores")("this process may use only one")),
         }
+    }
+
+    /// The first that this process may use.
+    pub(crate) fn any() -> Result<Core, BenchError> {
+        let allowed = affinity()?;
+        let first = (0..CpuSet::count()).find(|core| allowed.is_set(*core) == Ok(true));
+        first.map(Core).ok_or_else(|| BenchError::setup("find a core")("this process may use none"))
     }
 
     /// Two, or none: for benches of two hosts, which also run where there is one core, just not as such.
@@ -258,6 +273,24 @@ impl Drop for Pinned {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: a helper that is there before its first order waits for it, and does not take no order for the last one.
+    #[test]
+    fn no_order_is_not_the_last_one() {
+        let page = SharedPage::create().expect("memory");
+        std::thread::scope(|scope| {
+            let helper = scope.spawn(|| obey_asleep(&page));
+            let first_look = Duration::from_millis(20);
+            std::thread::sleep(first_look);
+            assert!(!helper.is_finished(), "it has not been told to end");
+            page.order.store(1 << 8 | u64::from(READY), Ordering::Release);
+            while page.done.load(Ordering::Acquire) != 1 {
+                std::thread::yield_now();
+            }
+            page.order.store(2 << 8 | u64::from(END), Ordering::Release);
+            helper.join().expect("it does not panic").expect("it ends");
+        });
+    }
 
     #[test]
     fn a_command_line_of_somebody_else_is_refused() {

@@ -8,6 +8,8 @@ use std::time::{Duration, SystemTime};
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
 
+use crate::trace::Trace;
+
 /// Three significant digits: the error of a value is at most 0.1 %.
 const DIGITS: u8 = 3;
 
@@ -18,6 +20,7 @@ const NANOSECONDS_MAX: u64 = 60_000_000_000;
 #[derive(Clone, Debug)]
 pub struct Histogram {
     inner: hdrhistogram::Histogram<u64>,
+    trace: Trace,
 }
 
 /// What is said of a distribution, in nanoseconds.
@@ -46,7 +49,7 @@ impl Histogram {
     pub fn new() -> Self {
         let inner = hdrhistogram::Histogram::new_with_bounds(1, NANOSECONDS_MAX, DIGITS)
             .expect("constant bounds, known to be valid");
-        Histogram { inner }
+        Histogram { inner, trace: Trace::new() }
     }
 
     /// What a region has counted: the greatest value of each bucket, as often as it was counted. So no percentile is
@@ -63,6 +66,24 @@ impl Histogram {
     #[inline]
     pub fn record_ns(&mut self, nanoseconds: u64) {
         self.inner.saturating_record(nanoseconds);
+        self.trace.record(nanoseconds);
+    }
+
+    /// Ends a slice of the run: what was added since the last one makes points of the run's course.
+    pub(crate) fn slice_ended(&mut self, from: Duration, to: Duration) {
+        self.trace.slice_ended(from, to);
+    }
+
+    /// How the run went.
+    pub(crate) fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// The distribution as a line to draw: shares of the values and how large they are at most, in nanoseconds. Each step
+    /// halves the share that is left, in five steps.
+    pub(crate) fn quantiles(&self) -> Vec<(f64, u64)> {
+        let steps = self.inner.iter_quantiles(5);
+        steps.map(|step| (step.quantile(), step.value_iterated_to())).collect()
     }
 
     /// Adds a value.

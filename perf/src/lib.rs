@@ -4,7 +4,11 @@
 //!   Options ──► Bench::run ──► Report ──► people (Display) or programs (serde)
 //!                  │
 //!                  ├ warm-up, then the thing and its limit in turn, in slices of one run
-//!                  └ histograms ──► p50, p99, p99.9, max; `.hgrm` and `.hlog` files
+//!                  ├ histograms ──► p50, p99, p99.9, max; `.hgrm` and `.hlog` files
+//!                  └ a thread that hears the machine's own hiccups
+//!
+//!   Reports of all benches ──► RunFile ──► Comparison with another one
+//!                          └─► page, to be looked at
 //! ```
 //!
 //! # What a figure here means
@@ -16,22 +20,29 @@
 //!   a question about a single operation's cost (`claim`), where nothing is due.
 //! * **The whole distribution.** A run keeps every value, to three digits.
 
+mod attach;
 mod bell;
 mod claim;
 mod commit_ack;
+mod compare;
 mod contend;
 mod delta;
 mod echo;
 mod failover;
+mod figures;
 mod handoff;
 mod helper;
 mod histogram;
+mod html;
+mod machine;
 mod memory;
+mod noise;
 mod objects;
 mod options;
 mod pace;
 mod page;
 mod pair;
+mod peers;
 mod queue_wait;
 mod reap;
 mod redis;
@@ -41,18 +52,31 @@ mod replicate;
 mod report;
 mod resync;
 mod ring;
+mod run_file;
 mod scratch;
+mod section;
 mod slices;
-mod stages;
+mod status;
 mod stream;
+mod summary;
+mod text;
+mod trace;
+mod udp;
 
+pub use attach::Attached;
+pub use compare::{Comparison, Moved, Row};
 pub use helper::help;
 pub use histogram::{Histogram, Summary};
+pub use html::page;
+pub use machine::Machine;
+pub use noise::{Noise, NoiseFigures};
 pub use options::{BadSize, MessageSize, Options, UnknownVictim, Victim};
-pub use registry::{Bench, BenchError, find, registry};
+pub use registry::{Bar, Bench, BenchError, Form, Measured, find, registry};
 pub use report::{
-    FailoverReport, LatencyReport, Limit, MemoryReport, Part, Peer, RateLimit, RatePeer,
-    RateReport, Report, Spread,
+    FailoverReport, LatencyReport, Limit, MemoryPeer, MemoryReport, Part, Peer, RateLimit,
+    RatePeer, RateReport, Report, Spread, Stage, StageLook, Stages,
 };
+pub use run_file::{Line, RunFile, RunFileError};
 pub use scratch::abandon;
-pub use stages::{Row, StageLook, Stages};
+pub use section::Section;
+pub use summary::summary;

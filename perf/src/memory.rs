@@ -17,6 +17,7 @@ use hotpair_shm::{
 
 use crate::objects::{Hand, VALUE_BYTES, geometry, nothing_ready, send, work};
 use crate::options::Options;
+use crate::peers::lmdb;
 use crate::registry::{Bench, BenchError};
 use crate::report::{MemoryReport, Report};
 use crate::scratch::Scratch;
@@ -91,14 +92,37 @@ pub(crate) fn run(bench: &Bench, options: &Options) -> Result<Report, BenchError
     let bytes = std::fs::metadata(&scratch.path)
         .map_err(BenchError::setup("measure the region file"))?
         .len();
-    Ok(Report::Memory(MemoryReport::new(
+    drop(load);
+    let report = MemoryReport::new(
         bench.name,
         bench.question,
         bytes,
         u64::from(objects),
         VALUE_BYTES as u64,
-    )))
+    );
+    let peer = peer(&scratch, objects, options)?;
+    Ok(Report::Memory(report.with_peer(peer)))
 }
+
+/// What LMDB needs for the same objects while they are changed at random, if it is built in.
+fn peer(
+    scratch: &Scratch,
+    objects: u32,
+    options: &Options,
+) -> Result<Option<(String, f64)>, BenchError> {
+    // Each is visited once in a round, and no neighbours follow each other.
+    let order: Vec<u32> =
+        (0..objects).map(|at| (u64::from(at) * STRIDE % u64::from(objects)) as u32).collect();
+    let Some(mut peer) = lmdb::Objects::create(&scratch.path, &order)? else { return Ok(None) };
+    let begun = Instant::now();
+    while begun.elapsed() < options.seconds.unwrap_or(SECONDS) {
+        peer.turn()?;
+    }
+    Ok(Some((lmdb::name(), peer.bytes_per_object())))
+}
+
+/// A prime that divides no number of objects that somebody would choose.
+const STRIDE: u64 = 1_000_003;
 
 /// What the demo's processes do, in one.
 struct Load {

@@ -18,6 +18,8 @@ pub struct Options {
     pub size: Option<MessageSize>,
     /// Wait by polling instead of sleeping.
     pub busy_poll: bool,
+    /// A back-up has each commit of `udp-echo` before its output leaves.
+    pub sync: bool,
     /// Commits of `remote` that are unanswered at once; 1 without.
     pub inflight: Option<u16>,
     /// Whom `failover` and `remote-outage` kill.

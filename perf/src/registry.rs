@@ -1,13 +1,17 @@
 //! The benches there are.
 
-use std::io;
+mod table;
 
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use crate::noise::{Listener, Noise};
 use crate::options::Options;
 use crate::report::Report;
-use crate::{
-    claim, commit_ack, contend, delta, failover, handoff, memory, queue_wait, reap, remote,
-    replicate, resync,
-};
+use table::BENCHES;
 
 /// A question that can be answered by measuring.
 #[derive(Clone, Copy, Debug)]
@@ -16,99 +20,72 @@ pub struct Bench {
     pub name: &'static str,
     /// What it finds out.
     pub question: &'static str,
+    /// How it does so.
+    pub method: &'static str,
+    /// What stands beside the figure, as far as there is anything.
+    pub limit: &'static str,
+    /// Another program at the same thing.
+    pub peer: Option<&'static str>,
+    /// What its figure is in: `ns`, `us`, `ms`, `per_s` or `bytes`.
+    pub unit: &'static str,
+    /// How `hotpair bench all` runs it, each with flags of its own.
+    pub forms: &'static [Form],
     run: fn(&Bench, &Options) -> Result<Report, BenchError>,
+}
+
+/// One way to run a bench, in words of the command line.
+#[derive(Clone, Copy, Debug)]
+pub struct Form {
+    /// What is asked: flags that change the question.
+    pub flags: &'static str,
+    /// What makes it quick: flags that only make it shorter or smaller.
+    pub quick: &'static str,
+    /// About how long the quick form takes, preparations included.
+    pub quick_takes: Duration,
+    /// What its figure is meant to reach.
+    pub bar: Option<Bar>,
+}
+
+/// What a figure is meant to reach. Rates are to be at least this, everything else at most.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Bar {
+    /// The figure itself (p50, `bytes_per_object`, p50 of the total), in the bench's unit.
+    Figure(f64),
+    /// So many times the limit.
+    Limit(f64),
+    /// So many times the peer.
+    Peer(f64),
+}
+
+/// What a bench found, and what the machine did meanwhile. Serialises to the report alone.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// What it found.
+    pub report: Report,
+    /// What the machine did to everybody.
+    pub noise: Noise,
+}
+
+impl Serialize for Measured {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.report.serialize(serializer)
+    }
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n  machine: {}", self.report, self.noise.figures())
+    }
 }
 
 impl Bench {
     /// Measures. Takes as long as `options` say, plus a warm-up.
-    pub fn run(&self, options: &Options) -> Result<Report, BenchError> {
-        (self.run)(self, options)
+    pub fn run(&self, options: &Options) -> Result<Measured, BenchError> {
+        let listener = Listener::start();
+        let report = (self.run)(self, options)?;
+        Ok(Measured { report, noise: listener.finish() })
     }
 }
-
-const BENCHES: &[Bench] = &[
-    Bench {
-        name: "claim",
-        question: "claim, read, write 256 B, commit by one hot worker",
-        run: claim::hot,
-    },
-    Bench {
-        name: "claim-cold",
-        question: "claim, read, write 256 B, commit, at random among 1,000,000 objects",
-        run: claim::cold,
-    },
-    Bench { name: "claim-cold-4k", question: "the same in pages of 4 KiB", run: claim::cold_small },
-    Bench {
-        name: "handoff",
-        question: "a message to an object in one process, claimed in another, polling, one way",
-        run: handoff::polling,
-    },
-    Bench {
-        name: "handoff-rate",
-        question: "messages from one process to one worker in another",
-        run: handoff::rate,
-    },
-    Bench {
-        name: "contend",
-        question: "commits of two workers on one queue, 1 us of work in each claim",
-        run: contend::run,
-    },
-    Bench {
-        name: "wake",
-        question: "a message to an object in one process, claimed by a sleeping worker, one way",
-        run: handoff::waking,
-    },
-    Bench {
-        name: "queue-wait",
-        question: "wait of the urgent lane for a worker at 90 % load, 100 us a service",
-        run: queue_wait::run,
-    },
-    Bench {
-        name: "reap",
-        question: "from the kill of a worker with 100 claims to all of them ready again",
-        run: reap::run,
-    },
-    Bench {
-        name: "memory",
-        question: "bytes of the region file for each of 1,000,000 objects of 256 B at work",
-        run: memory::run,
-    },
-    Bench {
-        name: "delta",
-        question: "an object of 256 B in a batch of 1,000: encode, or validate and apply",
-        run: delta::run,
-    },
-    Bench {
-        name: "commit-ack",
-        question: "from a commit of 256 B to its release: the back-up has it, its output may leave",
-        run: commit_ack::run,
-    },
-    Bench {
-        name: "replicate",
-        question: "objects of 256 B that a pair takes into step, as many in flight as it takes",
-        run: replicate::run,
-    },
-    Bench {
-        name: "resync",
-        question: "all of 1,000,000 objects to an empty back-up while 10,000 commits a second run",
-        run: resync::run,
-    },
-    Bench {
-        name: "remote",
-        question: "claim and commit by a worker of another host, until it is told of the release",
-        run: remote::run,
-    },
-    Bench {
-        name: "remote-outage",
-        question: "from the kill to the first answer by a remote port and worker, as a client sees it",
-        run: failover::remote,
-    },
-    Bench {
-        name: "failover",
-        question: "from the kill to the first released output of the survivor, as a client sees it",
-        run: failover::run,
-    },
-];
 
 /// All benches, in the order in which `hotpair bench all` runs them.
 pub fn registry() -> &'static [Bench] {

@@ -20,9 +20,21 @@ pub(crate) struct Span {
     pub(crate) measure: Duration,
 }
 
+/// What a side collects.
+pub(crate) trait Collected: Default {
+    /// A slice ended; it lasted from one time to the other since the measurement began.
+    fn slice_ended(&mut self, from: Duration, to: Duration);
+}
+
+impl Collected for Histogram {
+    fn slice_ended(&mut self, from: Duration, to: Duration) {
+        Histogram::slice_ended(self, from, to);
+    }
+}
+
 /// Lets `slice` run side 0, 1, … in turn until the time is up, at least once after the warm-up, and
 /// gives what each side has collected since then.
-pub(crate) fn in_turn<C: Default>(
+pub(crate) fn in_turn<C: Collected>(
     sides: usize,
     span: Span,
     mut slice: impl FnMut(usize, &mut C) -> Result<(), BenchError>,
@@ -33,7 +45,9 @@ pub(crate) fn in_turn<C: Default>(
     let mut warm = false;
     loop {
         for (side, collected) in collected.iter_mut().enumerate() {
+            let from = begun.elapsed();
             slice(side, collected)?;
+            collected.slice_ended(from, begun.elapsed());
         }
         if !warm && begun.elapsed() >= span.warm_up {
             warm = true;
@@ -68,6 +82,10 @@ pub(crate) fn closed_loop(
 mod tests {
     use super::*;
 
+    impl Collected for usize {
+        fn slice_ended(&mut self, _: Duration, _: Duration) {}
+    }
+
     /// Goal: every side has as many slices as the others, and the warm-up counts for none.
     #[test]
     fn sides_take_turns() {
@@ -88,7 +106,7 @@ mod tests {
     #[test]
     fn an_error_ends_it() {
         let span = Span { warm_up: Duration::ZERO, measure: Duration::MAX };
-        let result = in_turn(2, span, |side, _: &mut ()| match side {
+        let result = in_turn(2, span, |side, _: &mut usize| match side {
             0 => Ok(()),
             _ => Err(BenchError::setup("go on")("enough")),
         });

@@ -1,10 +1,13 @@
 //! How often something happens in a second.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Grouped, VERSION, hundredths, maybe_hundredths, whole};
+use super::{Course, Grouped, VERSION, hundredths, maybe_hundredths, whole};
+use crate::peers;
+use crate::slices::Collected;
 
 /// How often something happens in a second, and how often the limit does.
 #[derive(Clone, Debug, Serialize)]
@@ -24,6 +27,9 @@ pub struct RateReport {
     peer: Option<RatePeer>,
     #[serde(skip_serializing_if = "Option::is_none")]
     without_work: Option<Bare>,
+    /// The thing, its limit, its peer.
+    #[serde(skip)]
+    courses: Vec<Course>,
 }
 
 /// What a rate is compared with.
@@ -60,6 +66,14 @@ pub(crate) struct Tally {
     count: u64,
     /// Of each slice.
     per_s: Vec<f64>,
+    /// When each slice ended.
+    at: Vec<Duration>,
+}
+
+impl Collected for Tally {
+    fn slice_ended(&mut self, _: Duration, to: Duration) {
+        self.at.push(to);
+    }
 }
 
 impl Tally {
@@ -75,6 +89,12 @@ impl Tally {
         let mut sorted = self.per_s.clone();
         sorted.sort_unstable_by(f64::total_cmp);
         sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
+    }
+
+    /// How the run went.
+    fn course(&self, name: &str) -> Course {
+        let points = self.at.iter().copied().zip(self.per_s.iter().copied());
+        Course { name: name.to_owned(), points: points.collect() }
     }
 }
 
@@ -105,11 +125,13 @@ impl RateReport {
             ratio: Some(ratio(thing, limited)),
             peer: None,
             without_work: None,
+            courses: vec![thing.course("hotpair"), limited.course(limit_is)],
         }
     }
 
     /// Makes the ratio one against `peer`, or none without it.
     pub(crate) fn against_peer(mut self, thing: &Tally, peer: Option<(&str, &Tally)>) -> Self {
+        self.courses.extend(peer.map(|(what, peer)| peer.course(what)));
         self.peer = peer.map(|(what, peer)| RatePeer {
             what: what.to_owned(),
             per_s: peer.per_s(),
@@ -117,6 +139,10 @@ impl RateReport {
         });
         self.ratio = self.peer.as_ref().map(|peer| peer.ratio);
         self
+    }
+
+    pub(super) fn courses(&self) -> &[Course] {
+        &self.courses
     }
 
     /// Adds what the same came to without any work, for the record.
@@ -136,13 +162,13 @@ impl fmt::Display for RateReport {
         writeln!(f, "  {} per second   ({} counted)", Grouped(self.per_s), self.n)?;
         write!(f, "  limit: {}, {} per second", self.limit.what, Grouped(self.limit.per_s))?;
         match (&self.peer, self.ratio) {
-            (Some(peer), _) => write!(
-                f,
-                "\n  peer: {}, {} per second; ratio {:.2}",
-                peer.what,
-                Grouped(peer.per_s),
-                peer.ratio
-            )?,
+            (Some(RatePeer { what, per_s, ratio }), _) => {
+                let per_s = Grouped(*per_s);
+                write!(f, "\n  peer: {what}, {per_s} per second; ratio {ratio:.2}")?;
+                if let Some(how) = peers::how(what) {
+                    write!(f, "\n        {how}")?;
+                }
+            }
             (None, Some(ratio)) => write!(f, "; ratio {ratio:.2}")?,
             (None, None) => f.write_str("\n  peer: not built in (`--features peers`)")?,
         }

@@ -1,9 +1,9 @@
 //! `hotpair bench attach`: the stages of the requests that a running pair serves, read from its region without taking part.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use hotpair_perf::StageLook;
+use hotpair_perf::Attached;
 use hotpair_shm::Role;
 
 use super::Options;
@@ -31,19 +31,14 @@ pub(super) fn run(options: &Options) -> Outcome {
             .help("look at the region of the other node")
             .exit(Exit::Failed));
     }
-    let begun = Instant::now();
-    let before = StageLook::at(&region);
-    std::thread::sleep(options.seconds.map_or(SECONDS, |span| span.0));
-    let stages = before.until_now(&region, begun.elapsed());
+    let span = options.seconds.map_or(SECONDS, |span| span.0);
+    let seen = Attached::look(&region, || std::thread::sleep(span));
     if options.json {
-        let json = serde_json::to_value(&stages)
+        let json = serde_json::to_value(&seen)
             .map_err(|error| Failure::new("cannot print the stages").caused_by(&error))?;
         print_json(&json)?;
     } else {
-        print_data(&format!("{stages}\n"))?;
-        if stages.is_empty() {
-            print_data("no request was measured: each worker measures one in 127 of its claims\n")?;
-        }
+        print_data(&format!("{seen}\n"))?;
     }
     Ok(Exit::Ok)
 }
