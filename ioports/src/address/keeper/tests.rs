@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
+use crate::address::Presence;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const V4: &str = "192.0.2.10/24 dev near";
@@ -202,6 +203,42 @@ fn another_holder_is_reported_and_answered() {
         far.say(&frames::arp_probe(v4, STRANGER));
         let asked = Instant::now();
         assert!(far.hears(&address(V4)) - asked < Duration::from_secs(5));
+    });
+}
+
+/// Goal: whoever waits for an address finds it when it comes, however soon after the kernel's first word they look. Those who
+/// watch here never sleep, so that they look in the middle of the kernel's work.
+#[test]
+fn an_address_that_comes_is_found_by_who_waits_for_it() {
+    const TIMES: usize = 10_000;
+    with_cable(|| {
+        let address = address(V4);
+        let mut netlink = Netlink::open().expect("the kernel listens");
+        let index = netlink::index_of("near").expect("it was made");
+        let mut presence = Presence::watch(address.ip).expect("everybody may listen");
+        let (tell, told) = channel();
+        let watcher = thread::spawn(move || {
+            for turn in 0..2 * TIMES {
+                let wanted = turn % 2 == 0;
+                let until = Instant::now() + PATIENCE;
+                while presence.is_here() != wanted {
+                    let mut fds = [PollFd::new(presence.as_fd(), PollFlags::POLLIN)];
+                    if ppoll(&mut fds, Some(TimeSpec::from_duration(Duration::ZERO)), None) == Ok(1)
+                    {
+                        presence.look();
+                    }
+                    assert!(Instant::now() < until, "turn {turn}: the kernel says nothing more");
+                }
+                let _ = tell.send(());
+            }
+        });
+        for _ in 0..TIMES {
+            netlink.add(index, address.ip, address.prefix, LIFETIME).expect("we are root");
+            told.recv().expect("it is seen to come");
+            netlink.remove(index, address.ip, address.prefix).expect("we are root");
+            told.recv().expect("it is seen to go");
+        }
+        watcher.join().expect("every turn was seen");
     });
 }
 
