@@ -66,6 +66,7 @@ macro_rules! scenarios {
 
 scenarios!(
     address_taken,
+    address_taken_ipv6,
     apart,
     arbiter_answer_lost,
     arbiter_down,

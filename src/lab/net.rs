@@ -138,9 +138,9 @@ impl Net {
         for member in [Member::A, Member::B] {
             let Some(far) = net.far(member.letter()) else { continue };
             for ipv6 in [false, true] {
-                let address = net.plan.service_on(member, ipv6);
-                let words: Vec<&str> = ["ip", "address", "del"].into_iter().collect();
-                far.owe(&words.into_iter().chain(address.split(' ')).collect::<Vec<_>>());
+                let address = net.plan.service_at(member.letter(), ipv6);
+                let words: Vec<&str> = address.split(' ').collect();
+                far.owe(&[&["ip", "address", "del"], &words[..]].concat());
             }
             if scenario.drops_packets() || scenario.cuts_links() {
                 net.exec(member.letter(), "nft", &["--version"])?;
@@ -210,23 +210,27 @@ impl Net {
     }
 
     /// Puts the address of the service on a host for good: the control without take-over, and a third host that has it too.
-    pub(super) fn pin_service(&self, host: &str) -> Result<(), Failure> {
-        self.change_service(host, "add")?;
+    pub(super) fn pin_service(&self, host: &str, ipv6: bool) -> Result<(), Failure> {
         if let Some(far) = self.far(host) {
-            let (address, interface) = (&self.plan.service, &self.plan.seat(host).interface);
-            far.owe(&["ip", "address", "del", address, "dev", interface]);
+            let address = self.plan.service_at(host, ipv6);
+            far.owe(
+                &[&["ip", "address", "del"], &address.split(' ').collect::<Vec<_>>()[..]].concat(),
+            );
         }
-        Ok(())
+        self.change_service(host, "add", ipv6)
     }
 
     /// Takes it away again.
-    pub(super) fn unpin_service(&self, host: &str) -> Result<(), Failure> {
-        self.change_service(host, "del")
+    pub(super) fn unpin_service(&self, host: &str, ipv6: bool) -> Result<(), Failure> {
+        self.change_service(host, "del", ipv6)
     }
 
-    fn change_service(&self, host: &str, how: &str) -> Result<(), Failure> {
-        let interface = &self.plan.seat(host).interface;
-        let arguments = format!("address {how} {} dev {interface}", self.plan.service);
+    fn change_service(&self, host: &str, how: &str, ipv6: bool) -> Result<(), Failure> {
+        let mut arguments = format!("address {how} {}", self.plan.service_at(host, ipv6));
+        if ipv6 && how == "add" {
+            // Of two hosts that have it neither asks first.
+            arguments.push_str(" nodad");
+        }
         self.exec(host, "ip", &arguments.split(' ').collect::<Vec<_>>())
     }
 

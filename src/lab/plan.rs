@@ -167,10 +167,10 @@ impl Plan {
         }
     }
 
-    /// As it stands in a node's configuration.
-    pub(super) fn service_on(&self, member: Member, ipv6: bool) -> String {
+    /// As it stands in a node's configuration: on the interface of the host with this role.
+    pub(super) fn service_at(&self, role: &str, ipv6: bool) -> String {
         let address = self.service6.as_deref().filter(|_| ipv6).unwrap_or(&self.service);
-        format!("{address} dev {}", self.node(member).interface)
+        format!("{address} dev {}", self.seat(role).interface)
     }
 
     /// Where its port stands on a host of its own.
@@ -288,7 +288,7 @@ mod tests {
     fn hosts_of_a_file_are_where_it_says() {
         let plan: Plan = toml::from_str(HOSTS).expect("hosts");
         assert_eq!(plan.mistake(), None);
-        assert_eq!(plan.service_on(Member::B, false), "192.0.2.10/24 dev ens3");
+        assert_eq!(plan.service_at("b", false), "192.0.2.10/24 dev ens3");
         assert_eq!(plan.service(false), "192.0.2.10:9000");
         assert_eq!(plan.replication(Member::A, 0), "198.51.100.1:7410");
         assert_eq!(plan.interface(Member::B, Link::Pair), "ens4");

@@ -173,7 +173,7 @@ impl<'s> Lab<'s> {
     /// From nothing to a pair under load.
     fn begin(&mut self) -> Result<(), Failure> {
         if !self.scenario.pair.take_over {
-            self.net.pin_service("a")?;
+            self.net.pin_service("a", self.scenario.pair.ipv6)?;
         }
         if self.net.has_switches() {
             self.capture = Some(Capture::start(&self.net)?);

@@ -108,7 +108,7 @@ impl Lab<'_> {
         let (service, bind) = match pair.take_over {
             true if pair.remote_port => (String::new(), String::new()),
             true => {
-                let address = plan.service_on(member, pair.ipv6);
+                let address = plan.service_at(member.letter(), pair.ipv6);
                 (format!("addresses = [\"{address}\"]"), plan.service(pair.ipv6))
             }
             false => (String::new(), "0.0.0.0:9000".to_owned()),

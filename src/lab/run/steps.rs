@@ -86,8 +86,8 @@ impl Lab<'_> {
                 let times = step.times.unwrap_or(1);
                 self.tell_client(&format!("burst {times} {}", lasts.as_millis()));
             }
-            (Act::TakeAddress, _) => self.net.pin_service("w")?,
-            (Act::GiveAddress, _) => self.net.unpin_service("w")?,
+            (Act::TakeAddress, _) => self.net.pin_service("w", self.scenario.pair.ipv6)?,
+            (Act::GiveAddress, _) => self.net.unpin_service("w", self.scenario.pair.ipv6)?,
             (Act::StaleArp, _) => {
                 let primary = self.resolve(Who::Primary)?;
                 self.net.mislead_client(primary.other())?;
