@@ -4,14 +4,17 @@
 
 mod capture;
 mod checks;
+mod far;
 mod figures;
 mod findings;
 mod hold;
 mod host;
 mod html;
+mod keeper;
 mod machine;
 mod net;
 mod place;
+mod plan;
 mod plot;
 mod relay;
 mod results;
@@ -24,6 +27,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use self::findings::Findings;
+use self::net::Hosts;
+use self::plan::Plan;
 use self::run::Lab;
 use self::scenario::Scenario;
 use crate::exit::Exit;
@@ -33,8 +38,11 @@ use crate::report::{Failure, Outcome, print_data, print_json};
 /// What can be done in the lab.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Action {
-    /// Run a scenario, or all of a directory: as root, on Linux with network namespaces
+    /// Run a scenario, or all of a directory: as root, on Linux with network namespaces, or on real hosts
     Run(Options),
+    /// Stand on a real host and do there what the lab says
+    #[command(hide = true)]
+    Keep(keeper::Options),
     /// Stand in the cable between the nodes
     #[command(hide = true)]
     Relay(relay::Options),
@@ -56,6 +64,12 @@ pub(crate) struct Options {
     /// Of a directory, also the scenarios that take long
     #[arg(long)]
     long: bool,
+    /// Real hosts instead of namespaces, as FILE says (docs/lab-hosts.toml): reached by ssh, as root
+    #[arg(long, value_name = "FILE")]
+    hosts: Option<PathBuf>,
+    /// What to run in place of ssh, with its options, the host and the command
+    #[arg(long, value_name = "PROGRAM", default_value = "ssh", requires = "hosts")]
+    ssh: String,
     /// One JSON object
     #[arg(long)]
     json: bool,
@@ -111,12 +125,17 @@ impl Ran {
 pub(crate) fn run(action: &Action) -> Outcome {
     match action {
         Action::Run(options) => run_all(options),
+        Action::Keep(options) => keeper::run(options),
         Action::Relay(options) => relay::run(options),
         Action::Hold(options) => hold::run(options),
     }
 }
 
 fn run_all(options: &Options) -> Outcome {
+    let hosts = match &options.hosts {
+        None => None,
+        Some(path) => Some(Hosts { plan: Plan::load(path)?, ssh: options.ssh.clone() }),
+    };
     let mut all = Vec::new();
     for path in &options.files {
         let directory = path.is_dir();
@@ -126,6 +145,17 @@ fn run_all(options: &Options) -> Outcome {
                 continue;
             }
             let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            if let Some(why) = hosts.as_ref().and_then(|hosts| hosts.plan.objection(&scenario)) {
+                if !directory {
+                    return Err(Failure::new(format!("cannot run {name} on these hosts"))
+                        .because(why)
+                        .exit(Exit::Config));
+                }
+                if !options.json {
+                    print_data(&format!("{name}: left out: {why}\n"))?;
+                }
+                continue;
+            }
             let runs = options.runs.filter(|_| !directory || scenario.bar.is_some());
             let asked = runs.or(scenario.rounds).unwrap_or(1);
             let took = Duration::ZERO;
@@ -133,7 +163,7 @@ fn run_all(options: &Options) -> Outcome {
             all.push(Ran { name, scenario, runs, failed, took, asked, interrupted });
         }
     }
-    if !nix::unistd::geteuid().is_root() {
+    if hosts.is_none() && !nix::unistd::geteuid().is_root() {
         return Err(Failure::new("cannot make the lab's network")
             .because("network namespaces need root")
             .exit(Exit::Refused));
@@ -146,7 +176,7 @@ fn run_all(options: &Options) -> Outcome {
             print_data(&format!("{}: {}\n", ran.name, ran.scenario.goal))?;
         }
         let begun = Instant::now();
-        if let Err(failure) = repeat(ran, options, &signals) {
+        if let Err(failure) = repeat(ran, options, &signals, hosts.as_ref()) {
             // What was measured up to here is not thrown away.
             let nothing = !several && ran.runs.is_empty();
             if nothing || ran.interrupted || failure.code() == Exit::Refused {
@@ -174,12 +204,17 @@ fn run_all(options: &Options) -> Outcome {
 }
 
 /// Runs it so often, in as many labs as that takes.
-fn repeat(ran: &mut Ran, options: &Options, signals: &Signals) -> Result<(), Failure> {
+fn repeat(
+    ran: &mut Ran,
+    options: &Options,
+    signals: &Signals,
+    hosts: Option<&Hosts>,
+) -> Result<(), Failure> {
     let at_once = if ran.scenario.rounds.is_some() { ROUNDS_MAX } else { 1 };
     let mut done = 0;
     while done < ran.asked {
         let rounds = at_once.min(ran.asked - done);
-        let mut lab = Lab::build(&ran.scenario, signals, options.trace)?;
+        let mut lab = Lab::build(&ran.scenario, signals, options.trace, hosts)?;
         let (scenario, finished) = (&ran.scenario, &mut ran.runs);
         let performed = lab.perform(rounds, |findings| {
             let number = finished.len() as u32 + 1;

@@ -106,7 +106,7 @@ pub(crate) fn names() -> Vec<String> {
 }
 
 /// Removes what creators left that were killed while they built this region.
-fn remove_half_built(name: &str) {
+pub(crate) fn remove_half_built(name: &str) {
     let Ok(entries) = fs::read_dir(DIRECTORY) else { return };
     let lead = format!(".{PREFIX}{name}.");
     for entry in entries.flatten() {

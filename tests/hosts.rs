@@ -66,6 +66,7 @@ macro_rules! scenarios {
 
 scenarios!(
     address_taken,
+    address_taken_ipv6,
     apart,
     arbiter_answer_lost,
     arbiter_down,
@@ -82,6 +83,7 @@ scenarios!(
     backup_syncing,
     both_killed,
     both_killed_empty,
+    both_networks_cut,
     burst,
     client_cut_off,
     deaf_backup,
@@ -106,6 +108,8 @@ scenarios!(
     primary_isolated,
     primary_isolated_without_gate,
     rolling_restart,
+    second_network,
+    second_network_alone,
     stale_arp,
     steady,
     stopped_100,

@@ -51,6 +51,8 @@ pub(super) struct Findings {
     pub(super) late: usize,
     /// What the relay in the pair's cable did to packets.
     pub(super) relay: Option<Value>,
+    /// What has to be known to read it, of the lab as a whole; stands with its first round.
+    pub(super) notes: Vec<String>,
 }
 
 impl Findings {
@@ -237,7 +239,7 @@ impl Findings {
             "duplicated": self.count("duplicated"), "diverged": self.count("diverged"),
             "unanswered": self.count("unanswered"), "point": self.point(),
             "served": self.served, "relay": self.relay,
-            "late": self.late,
+            "late": self.late, "notes": self.notes,
             "whole_after_ms": self.whole_after.map(|after| after.as_millis() as u64),
         })
     }
@@ -277,6 +279,9 @@ impl Findings {
             text.push_str(&format!(", relayed {packets}, {twice} twice, {late} late"));
         }
         text.push('\n');
+        for note in &self.notes {
+            text.push_str(&format!("  {note}\n"));
+        }
         for objection in objections {
             text.push_str(&format!("  {objection}\n"));
         }

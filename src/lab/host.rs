@@ -6,15 +6,14 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::place::Place;
+use super::place::{Place, Running};
 use crate::config::Member;
-use crate::process::{Child, Program};
 use crate::report::Failure;
 
 /// Whoever is killed is gone within this time, or something else is wrong.
 const GONE_PATIENCE: Duration = Duration::from_secs(15);
 
-/// What a node has told, and when.
+/// What a node has told, and when by this machine's clock.
 #[derive(Clone, Debug)]
 pub(super) struct Told {
     pub(super) member: Member,
@@ -35,7 +34,7 @@ impl Told {
 pub(super) struct Host {
     pub(super) member: Member,
     pub(super) place: Place,
-    supervisor: Option<Child>,
+    supervisor: Option<Running>,
     processes: BTreeMap<i32, String>,
     /// Its processes may end: we have done it.
     pub(super) down: bool,
@@ -49,15 +48,14 @@ impl Host {
     /// Starts its node with this configuration.
     pub(super) fn start(&mut self, config: &str) -> Result<(), Failure> {
         self.processes.clear();
-        let program: Program = self.place.program(&["node", "--json", "--config", config]).heard();
-        self.supervisor = Some(program.start()?);
+        self.supervisor = Some(self.place.start(&["node", "--json", "--config", config])?);
         self.down = false;
         Ok(())
     }
 
     /// Sends a signal to processes of one kind, or to all of them, the supervisor first.
     pub(super) fn signal(&self, kind: Option<&str>, signal: Signal) {
-        let supervisor = self.supervisor.as_ref().filter(|_| kind.is_none()).map(Child::pid);
+        let supervisor = self.supervisor.as_ref().filter(|_| kind.is_none()).map(Running::pid);
         let known = self.processes.iter();
         let below = known.filter(|(_, of)| kind.is_none_or(|kind| kind == of.as_str()));
         let pids: Vec<i32> = supervisor.into_iter().chain(below.map(|(pid, _)| *pid)).collect();
@@ -77,7 +75,7 @@ impl Host {
         let mut pids: Vec<i32> = self.processes.keys().copied().collect();
         self.supervisor = None; // waits for it
         while Instant::now() < until {
-            pids.retain(|pid| self.place.lives(*pid));
+            pids = self.place.living(&pids);
             if pids.is_empty() {
                 return;
             }
@@ -99,17 +97,17 @@ impl Host {
     }
 
     /// The supervisor, to listen to.
-    pub(super) fn supervisor(&mut self) -> Option<&mut Child> {
+    pub(super) fn supervisor(&mut self) -> Option<&mut Running> {
         self.supervisor.as_mut()
     }
 
-    pub(super) fn supervisor_ref(&self) -> Option<&Child> {
+    pub(super) fn supervisor_ref(&self) -> Option<&Running> {
         self.supervisor.as_ref()
     }
 
     /// What it has told since the last call.
     pub(super) fn hear(&mut self) -> Vec<Told> {
-        let lines = self.supervisor.as_mut().map(Child::lines).unwrap_or_default();
+        let lines = self.supervisor.as_mut().map(Running::lines).unwrap_or_default();
         let mut told = Vec::new();
         for line in lines {
             let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
@@ -126,7 +124,7 @@ impl Host {
                 }
                 _ => {}
             }
-            let name = name.to_owned();
+            let (name, t_ns) = (name.to_owned(), self.place.here_ns(t_ns));
             told.push(Told { member: self.member, t_ns, name, event });
         }
         told

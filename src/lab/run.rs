@@ -5,22 +5,23 @@ mod setup;
 mod steps;
 
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use hotpair_shm::Region;
 use serde_json::{Value, json};
 
 use super::capture::Capture;
 use super::checks;
 use super::findings::Findings;
 use super::host::{Host, Told};
-use super::net::{self, Net};
-use super::place::Place;
+use super::net::{Hosts, Net};
+use super::place::{Place, Running};
 use super::scenario::{Scenario, Verdict, index};
 use crate::clock::monotonic_ns;
 use crate::config::Member;
 use crate::exit::Exit;
-use crate::process::{Child, Signals, describe, wait};
+use crate::process::{Signals, describe, wait};
 use crate::region_file;
 use crate::report::Failure;
 
@@ -43,11 +44,12 @@ pub(super) struct Lab<'s> {
     trace: bool,
     dir: PathBuf,
     name: String,
-    witness: Option<Child>,
-    relay: Option<Child>,
+    own: PathBuf,
+    witness: Option<Running>,
+    relay: Option<Running>,
     /// Those on hosts without a node, and where.
-    remote: Vec<(&'static str, Child)>,
-    client: Option<Child>,
+    remote: Vec<(&'static str, Running)>,
+    client: Option<Running>,
     client_ready: bool,
     client_round: Option<Value>,
     client_result: Option<Value>,
@@ -73,13 +75,20 @@ impl<'s> Lab<'s> {
         scenario: &'s Scenario,
         signals: &'s Signals,
         trace: bool,
+        hosts: Option<&Hosts>,
     ) -> Result<Lab<'s>, Failure> {
-        let net = Net::build(scenario)?;
-        let name = format!("{NAME}-{}", std::process::id());
-        let dir = std::env::temp_dir().join(format!("hotpair-{name}"));
         let own = own()?;
-        let host =
-            |member: Member| Host::new(member, Place::space(net.space(member.letter()), &own));
+        let net = match hosts {
+            None => Net::build(scenario)?,
+            Some(hosts) => Net::reach(hosts, scenario, &own)?,
+        };
+        let mut name = format!("{NAME}-{}", std::process::id());
+        if hosts.is_some() {
+            // Of another machine's lab the process may have the same number.
+            name.push_str(&format!("-{:08x}", monotonic_ns() as u32));
+        }
+        let dir = std::env::temp_dir().join(format!("hotpair-{name}"));
+        let host = |member: Member| Host::new(member, net.place(member.letter(), &own));
         let hosts = [host(Member::A), host(Member::B)];
         let lab = Lab {
             scenario,
@@ -87,6 +96,7 @@ impl<'s> Lab<'s> {
             trace,
             dir,
             name,
+            own,
             witness: None,
             relay: None,
             remote: Vec::new(),
@@ -109,8 +119,14 @@ impl<'s> Lab<'s> {
         Ok(lab)
     }
 
-    fn place(&self, host: &str) -> Result<Place, Failure> {
-        Ok(Place::space(self.net.space(host), &own()?))
+    fn place(&self, host: &str) -> Place {
+        self.net.place(host, &self.own)
+    }
+
+    /// A file of the lab's, where a host has it.
+    fn file(&self, host: &str, path: &Path) -> String {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        self.place(host).file(&self.dir, &name)
     }
 
     fn host(&self, member: Member) -> &Host {
@@ -118,7 +134,7 @@ impl<'s> Lab<'s> {
     }
 
     fn start_host(&mut self, member: Member, foreign: bool) -> Result<(), Failure> {
-        let config = self.config(member, foreign).to_string_lossy().into_owned();
+        let config = self.file(member.letter(), &self.config(member, foreign));
         self.hosts[index(member)].start(&config)
     }
 
@@ -157,9 +173,11 @@ impl<'s> Lab<'s> {
     /// From nothing to a pair under load.
     fn begin(&mut self) -> Result<(), Failure> {
         if !self.scenario.pair.take_over {
-            self.net.pin_service("a")?;
+            self.net.pin_service("a", self.scenario.pair.ipv6)?;
         }
-        self.capture = Some(Capture::start(&self.net)?);
+        if self.net.has_switches() {
+            self.capture = Some(Capture::start(&self.net)?);
+        }
         if self.scenario.has_relay() {
             self.start_relay()?;
         }
@@ -174,14 +192,31 @@ impl<'s> Lab<'s> {
         }
         self.start_remote()?;
         self.start_client()?;
+        self.note_what_is_not_seen();
         self.load_ns = monotonic_ns();
         self.findings.load_ns = self.load_ns;
         self.tell_client("go");
         Ok(())
     }
 
+    /// What is known of real hosts only as far as this goes.
+    fn note_what_is_not_seen(&mut self) {
+        if !self.net.has_switches() {
+            self.findings.notes.push(
+                "nothing was listened to at the switches: late answers and announcements were not looked for"
+                    .to_owned(),
+            );
+        }
+        for far in self.net.fars() {
+            self.findings.notes.push(format!("the clock of {} is {}", far.name(), far.clock()));
+        }
+    }
+
     /// The steps of one round; gives the time of the last.
     fn take_steps(&mut self, round: u32) -> Result<Instant, Failure> {
+        for far in self.net.fars() {
+            far.compare_clocks()?;
+        }
         let begin = Instant::now();
         let mut last_step = begin;
         let scenario = self.scenario;
@@ -240,12 +275,12 @@ impl<'s> Lab<'s> {
 
     /// What is to be said about the whole run, noted with its last round.
     fn check_all(&self, findings: &mut Findings) {
-        let seen = self.capture.as_ref().map(Capture::seen).unwrap_or_default();
         let mut told = self.told.clone();
         told.sort_by_key(|told| told.t_ns);
         findings.wrong.extend(checks::epochs(&told));
         findings.wrong.extend(checks::digests(&told));
-        if self.scenario.pair.moves_address() {
+        let seen = self.capture.as_ref().map(Capture::seen);
+        if let Some(seen) = seen.filter(|_| self.scenario.pair.moves_address()) {
             findings.late = checks::late_count(&told, &seen);
             findings.wrong.extend(checks::fenced(&told, &seen));
             findings.wrong.extend(checks::announced(&told, &seen, self.load_ns));
@@ -278,14 +313,13 @@ impl<'s> Lab<'s> {
     }
 
     fn start_witness(&mut self, new: bool) -> Result<(), Failure> {
-        let (pki, store) = (self.dir.join("pki"), self.store());
-        let (pki, store) = (pki.to_string_lossy(), store.to_string_lossy());
-        let mut arguments =
-            vec!["witness", "--listen", net::WITNESS, "--pki", &pki, "--store", &store];
+        let (pki, store) = (self.file("w", Path::new("pki")), self.store());
+        let (listen, store) = (self.net.plan.witness(), store.to_string_lossy());
+        let mut arguments = vec!["witness", "--listen", &listen, "--pki", &pki, "--store", &store];
         if new {
             arguments.extend(["--reinit", "a"]);
         }
-        let witness = self.place("w")?.program(&arguments).heard().start()?;
+        let witness = self.place("w").start(&arguments)?;
         self.witness = Some(started(witness, "the witness")?);
         Ok(())
     }
@@ -296,7 +330,7 @@ impl<'s> Lab<'s> {
         let seed = u64::from(std::process::id()).to_string();
         let arguments = ["lab", "relay", "--x", &x, "--y", &y, "--seed", &seed];
         let relay = crate::process::Program::ours("the relay", arguments)?.heard().told();
-        self.relay = Some(started(relay.start()?, "the relay")?);
+        self.relay = Some(started(Running::Near(relay.start()?), "the relay")?);
         if self.trace {
             eprintln!("lab: the relay's seed is {seed}");
         }
@@ -321,17 +355,18 @@ impl<'s> Lab<'s> {
 
     /// Workers, and a port, on hosts without a node.
     fn start_remote(&mut self) -> Result<(), Failure> {
-        let config = self.remote_config().to_string_lossy().into_owned();
         let workers = self.scenario.pair.remote_workers;
         for (host, count) in [("d", workers.div_ceil(2)), ("e", workers / 2)] {
+            let config = self.file(host, &self.remote_config());
             for _ in 0..count {
-                let worker = self.place(host)?.program(&["demo-worker", "--remote", &config]);
-                self.remote.push((host, worker.heard().start()?));
+                let worker = self.place(host).start(&["demo-worker", "--remote", &config])?;
+                self.remote.push((host, worker));
             }
         }
         if self.scenario.pair.remote_port {
-            let port = self.place("d")?.program(&["demo-port", "--remote", &config]);
-            self.remote.push(("port", port.heard().start()?));
+            let config = self.file("d", &self.remote_config());
+            let port = self.place("d").start(&["demo-port", "--remote", &config])?;
+            self.remote.push(("port", port));
         }
         Ok(())
     }
@@ -352,9 +387,8 @@ impl<'s> Lab<'s> {
     fn start_client(&mut self) -> Result<(), Failure> {
         let load = self.scenario.load;
         let service = match self.scenario.pair {
-            pair if pair.remote_port => net::REMOTE_SERVICE,
-            pair if pair.ipv6 => net::SERVICE6,
-            _ => net::SERVICE,
+            pair if pair.remote_port => self.net.plan.remote_service(),
+            pair => self.net.plan.service(pair.ipv6),
         };
         let seconds = match self.scenario.rounds {
             Some(_) => WITHOUT_END_SECONDS,
@@ -369,8 +403,7 @@ impl<'s> Lab<'s> {
             format!("--patience-seconds={}", load.patience_seconds),
         ];
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let client = self.place("c")?.program(&arguments).heard().told();
-        self.client = Some(client.start()?);
+        self.client = Some(self.place("c").start(&arguments)?);
         self.must("every object has answered once", |lab| lab.client_ready)
     }
 
@@ -420,9 +453,13 @@ impl<'s> Lab<'s> {
             if done(self) || left.is_zero() {
                 return Ok(());
             }
-            let mut fds = vec![self.signals.as_fd()];
             let hosts = self.hosts.iter().filter_map(Host::supervisor_ref);
-            fds.extend(hosts.chain(self.client.iter()).filter_map(Child::lines_fd));
+            let talkers: Vec<&Running> = hosts.chain(&self.client).collect();
+            if talkers.iter().any(|talker| talker.has_lines()) {
+                continue;
+            }
+            let mut fds = vec![self.signals.as_fd()];
+            fds.extend(talkers.into_iter().filter_map(Running::lines_fd));
             wait(&fds, left.min(Duration::from_millis(200)));
         }
     }
@@ -440,9 +477,11 @@ impl<'s> Lab<'s> {
         for child in self.witness.iter_mut().chain(remote) {
             child.lines();
         }
-        let lines = self.client.as_mut().map(Child::lines).unwrap_or_default();
+        let lines = self.client.as_mut().map(Running::lines).unwrap_or_default();
+        let place = self.place("c");
         for line in lines {
-            let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
+            let Ok(mut event) = serde_json::from_str::<Value>(&line) else { continue };
+            in_our_time(&mut event, &place);
             match event["event"].as_str() {
                 Some("ready") => self.client_ready = event["unanswered"] == 0,
                 Some("round") => self.client_round = Some(event),
@@ -457,9 +496,15 @@ impl<'s> Lab<'s> {
 
     /// Only what we ended ourselves may end.
     fn bury(&mut self) -> Result<(), Failure> {
+        for far in self.net.fars() {
+            far.turn();
+            if far.is_lost() {
+                return Err(far.objection());
+            }
+        }
         for host in &mut self.hosts {
             let (letter, down) = (host.member.letter(), host.down);
-            let Some(status) = host.supervisor().and_then(Child::ended) else { continue };
+            let Some(status) = host.supervisor().and_then(Running::ended) else { continue };
             if !down {
                 return Err(Failure::new(format!("host {letter} ended by itself"))
                     .because(describe(status)));
@@ -471,7 +516,7 @@ impl<'s> Lab<'s> {
                     .because(describe(status)));
             }
         }
-        let client = self.client.as_mut().and_then(Child::ended);
+        let client = self.client.as_mut().and_then(Running::ended);
         if let Some(status) = client.filter(|_| !self.client_done) {
             self.hear();
             if !self.client_done {
@@ -491,10 +536,15 @@ impl<'s> Lab<'s> {
         self.witness = None;
         self.relay = None;
         self.capture = None;
-        for member in [Member::A, Member::B] {
-            region_file::remove(&self.region(member));
+        if self.net.has_switches() {
+            for member in [Member::A, Member::B] {
+                let region = self.region(member);
+                self.host(member).place.remove(&Region::path_for(&region));
+                region_file::remove_half_built(&region);
+            }
+            self.place("w").remove(&self.store());
         }
-        let _ = std::fs::remove_dir_all(self.store());
+        // Real hosts are cleared up by their keepers.
         let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
@@ -516,8 +566,18 @@ fn reported_and(mut reported: Value, result: &Value, counted: &Value) -> Value {
     reported
 }
 
+/// The client's answers in the time of this machine.
+fn in_our_time(event: &mut Value, client: &Place) {
+    let answers = event["answers_after_kill"].as_array_mut();
+    for at_ns in answers.into_iter().flatten().filter_map(|answer| answer.get_mut(0)) {
+        if let Some(ns) = at_ns.as_u64() {
+            *at_ns = client.here_ns(ns).into();
+        }
+    }
+}
+
 /// A program of ours that says one line when it is ready.
-fn started(mut child: Child, what: &str) -> Result<Child, Failure> {
+fn started(mut child: Running, what: &str) -> Result<Running, Failure> {
     let until = Instant::now() + START_PATIENCE;
     loop {
         if !child.lines().is_empty() {

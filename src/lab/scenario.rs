@@ -69,6 +69,8 @@ pub(super) struct Pair {
     pub(super) remote_port: bool,
     /// Who is remote knows this node alone: the control.
     pub(super) known: Option<Member>,
+    /// Networks between the nodes alone: one, or a second.
+    pub(super) networks: u8,
 }
 
 impl Default for Pair {
@@ -83,6 +85,7 @@ impl Default for Pair {
             open_gate: false,
             remote_port: false,
             known: None,
+            networks: 1,
         }
     }
 }
@@ -277,6 +280,8 @@ pub(super) enum Who {
 pub(super) enum Link {
     /// Between the two nodes alone.
     Pair,
+    /// The second network between them.
+    Second,
     /// From the host to its switch.
     Lan,
     /// Between the switches: host a and the client on one side, host b and the witness on the other.
@@ -368,6 +373,12 @@ impl Scenario {
         self.step.iter().any(|step| matches!(step.act, Act::Drop | Act::Pass))
     }
 
+    /// Whether a cable of a host is taken out.
+    pub(super) fn cuts_links(&self) -> bool {
+        let cuts = [Act::PowerOff, Act::Cut, Act::Join, Act::Flap];
+        self.step.iter().any(|step| cuts.contains(&step.act))
+    }
+
     /// Whether a relay stands in the cable of the pair.
     pub(super) fn has_relay(&self) -> bool {
         self.step.iter().any(|step| step.act == Act::Disturb)
@@ -400,6 +411,17 @@ impl Scenario {
             () if !far && (self.pair.known.is_some() || self.cuts_workers()) => {
                 Some("nobody is remote")
             }
+            () if !(1..=2).contains(&self.pair.networks) => {
+                Some("the nodes have one network between them, or two")
+            }
+            () if self.pair.networks < 2
+                && self.step.iter().any(|step| step.link == Some(Link::Second)) =>
+            {
+                Some("there is no `second` link: it needs `networks = 2`")
+            }
+            () if self.pair.networks > 1 && self.has_relay() => {
+                Some("the relay of `disturb` stands in one cable, so there is one network")
+            }
             () if self.pair.remote_port && (self.pair.ipv6 || !self.pair.take_over) => Some(
                 "an address that stays where it is has no `ipv6` and no `take_over` to leave out",
             ),
@@ -419,7 +441,9 @@ impl Step {
             | Act::GiveAddress
             | Act::StaleArp
             | Act::Disturb => false,
-            Act::Cut | Act::Join | Act::Flap => !trunk && self.link != Some(Link::Pair),
+            Act::Cut | Act::Join | Act::Flap => {
+                !trunk && !matches!(self.link, Some(Link::Pair | Link::Second))
+            }
             _ => true,
         };
         let needs_link = matches!(self.act, Act::Cut | Act::Join | Act::Drop | Act::Flap);

@@ -8,8 +8,8 @@
 //!                let go
 //! ```
 //!
-//! Whoever holds the address on another host, a stopped predecessor for instance, still answers ARP questions with its
-//! kernel. So a holder that hears of another one tells its owner; when the owner confirms, it announces again, and from
+//! Whoever holds the address on another host, a stopped predecessor for instance, still answers questions (ARP, neighbour
+//! solicitations) with its kernel. So a holder that hears of another one tells its owner; when the owner confirms, it announces again, and from
 //! then on after each question that it hears: the last word counts. It does not fight by itself: it may be the one
 //! that was stopped.
 
@@ -263,9 +263,14 @@ impl Place {
     }
 
     fn probe(&self) -> io::Result<()> {
-        match (&self.card, self.address.ip) {
-            (Some((card, socket)), IpAddr::V4(ip)) => socket.send(&frames::arp_probe(ip, *card)),
-            _ => Ok(()),
+        let Some((card, socket)) = &self.card else { return Ok(()) };
+        socket.send(&frames::probe(self.address.ip, *card))
+    }
+
+    fn ears(&self) -> io::Result<PacketSocket> {
+        match self.address.ip {
+            IpAddr::V4(_) => PacketSocket::arp(self.index),
+            IpAddr::V6(_) => PacketSocket::neighbours(self.index),
         }
     }
 }
@@ -329,9 +334,9 @@ impl Keeper {
     fn let_go(&mut self) {
         self.held = false;
         for at in 0..self.places.len() {
-            if self.places[at].holding.take().is_none() {
-                continue;
-            }
+            // To be dropped last: closing a packet socket takes the kernel some 10 ms, in which the address would still be here, and
+            // answered for.
+            let Some(_held) = self.places[at].holding.take() else { continue };
             let place = &self.places[at];
             let address = place.address.clone();
             // One that cannot be removed dies by itself: nobody refreshes it any more.
@@ -349,8 +354,13 @@ impl Keeper {
             if holding.claimed.is_some() {
                 holding.contended_until = Some(now + CONTENDED_FOR);
             }
-            let earliest = holding.burst + BURST_EVERY;
-            holding.begin_burst(now.max(earliest));
+            if holding.step < BURST.len() {
+                // The rest of the burst is to come. It is not put off: whoever spoke last, until then, was the other.
+                holding.answer_at.get_or_insert(now + ANSWER_AFTER);
+            } else {
+                let earliest = holding.burst + BURST_EVERY;
+                holding.begin_burst(now.max(earliest));
+            }
         }
     }
 
@@ -387,10 +397,11 @@ impl Keeper {
     fn tell_added(&mut self, at: usize) {
         let place = &mut self.places[at];
         let address = place.address.clone();
+        let heard = place.card.is_some().then(|| place.ears());
         let Some(holding) = &mut place.holding else { return };
         let took = holding.ordered.elapsed();
-        if address.ip.is_ipv4() && place.card.is_some() {
-            match PacketSocket::arp(place.index) {
+        if let Some(heard) = heard {
+            match heard {
                 Ok(ears) => holding.ears = Some(ears),
                 Err(error) => {
                     let address = address.clone();
@@ -448,11 +459,8 @@ impl Keeper {
     /// What others say about the address.
     fn listen(&mut self, at: usize) {
         let place = &mut self.places[at];
-        let (Some(holding), Some((card, _)), IpAddr::V4(ip)) =
-            (&mut place.holding, &place.card, place.address.ip)
-        else {
-            return;
-        };
+        let (Some(holding), Some((card, _))) = (&mut place.holding, &place.card) else { return };
+        let ip = place.address.ip;
         let Some(ears) = &holding.ears else { return };
         let now = Instant::now();
         let mut buffer = [0; 128];

@@ -143,9 +143,12 @@ impl Netlink {
     }
 }
 
-/// A socket that becomes readable whenever an address comes or goes.
+/// A socket that becomes readable whenever an address comes or goes, and when the kernel has made the route for it: of a new IPv4
+/// address it speaks first and lets nobody use it until a moment later.
 pub(super) fn monitor() -> io::Result<OwnedFd> {
-    open((libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR) as u32)
+    let addresses = libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
+    let routes = libc::RTMGRP_IPV4_ROUTE | libc::RTMGRP_IPV6_ROUTE;
+    open((addresses | routes) as u32)
 }
 
 /// Takes what a [`monitor`] has to say; true if there was anything.

@@ -22,13 +22,50 @@ impl PacketSocket {
         PacketSocket::open(index, libc::ETH_P_ARP as u16)
     }
 
+    /// One that is handed every neighbour solicitation and advertisement that arrives, and nothing else of IPv6.
+    pub(super) fn neighbours(index: u32) -> io::Result<PacketSocket> {
+        // Of a frame: its next header, its hop limit (a router would have lowered it), and its type.
+        let keep = [
+            load(20),
+            unless(58, 6),
+            load(21),
+            unless(255, 4),
+            load(54),
+            skip_if(135, 1),
+            unless(136, 1),
+            answer(u32::MAX),
+            answer(0),
+        ];
+        // Bound to nothing yet, so nothing comes in before the filter is there.
+        let socket = PacketSocket::unbound()?;
+        let program = libc::sock_fprog { len: keep.len() as u16, filter: keep.as_ptr().cast_mut() };
+        // SAFETY: the program points to that many instructions, which the kernel copies within the call and does not change.
+        Errno::result(unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                (&raw const program).cast(),
+                size_of::<libc::sock_fprog>() as libc::socklen_t,
+            )
+        })?;
+        PacketSocket::bind(socket, index, libc::ETH_P_IPV6 as u16)
+    }
+
     fn open(index: u32, protocol: u16) -> io::Result<PacketSocket> {
+        PacketSocket::bind(PacketSocket::unbound()?, index, protocol)
+    }
+
+    fn unbound() -> io::Result<OwnedFd> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // Of protocol 0 until it is bound: nothing of another interface is ever handed to it.
         // SAFETY: plain numbers; the kernel answers with a descriptor or -1.
         let fd = Errno::result(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
         // SAFETY: it was opened by the line above, and is nobody else's.
-        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    fn bind(socket: OwnedFd, index: u32, protocol: u16) -> io::Result<PacketSocket> {
         // SAFETY: integers and arrays of integers, for which all zeroes are a value.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
@@ -56,6 +93,31 @@ impl PacketSocket {
         let len = recv(self.0.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT).ok()?;
         buffer.get(..len)
     }
+}
+
+// Classic packet filters: an accumulator, jumps forward by so many instructions, an answer of how many bytes are kept.
+
+/// The byte at this offset of the frame.
+fn load(at: u32) -> libc::sock_filter {
+    instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, at, 0, 0)
+}
+
+/// Skips instructions if the byte is this one.
+fn skip_if(byte: u32, skipped: u8) -> libc::sock_filter {
+    instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, byte, skipped, 0)
+}
+
+/// Skips instructions unless the byte is this one.
+fn unless(byte: u32, skipped: u8) -> libc::sock_filter {
+    instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, byte, 0, skipped)
+}
+
+fn answer(kept: u32) -> libc::sock_filter {
+    instruction(libc::BPF_RET | libc::BPF_K, kept, 0, 0)
+}
+
+fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt, jf, k }
 }
 
 impl AsFd for PacketSocket {

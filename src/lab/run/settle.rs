@@ -67,7 +67,7 @@ impl Lab<'_> {
     fn look(&self, member: Member) -> Result<Value, Failure> {
         let region = self.region(member);
         let output = self.host(member).place.output(&["status", "--json", "--region", &region])?;
-        Ok(serde_json::from_slice(&output.stdout).unwrap_or_default())
+        Ok(serde_json::from_str(&output).unwrap_or_default())
     }
 }
 

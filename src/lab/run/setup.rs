@@ -1,13 +1,12 @@
 //! What there is before the first process: certificates and configurations.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hotpair_replica::pki;
 
-use super::{Lab, NAME, own};
+use super::{Lab, NAME};
 use crate::config::Member;
 use crate::lab::net;
-use crate::lab::scenario::index;
 use crate::report::Failure;
 
 impl Lab<'_> {
@@ -24,7 +23,35 @@ impl Lab<'_> {
             }
         }
         std::fs::write(self.remote_config(), self.remote_configuration())
-            .map_err(|error| failed().caused_by(&error))
+            .map_err(|error| failed().caused_by(&error))?;
+        self.copy(Path::new("")).map_err(|error| failed().caused_by(&error))?;
+        for far in self.net.fars() {
+            // The second is of a node that was killed while it made its region.
+            let memory = format!("/dev/shm/hotpair.{0}-? /dev/shm/.hotpair.{0}-?.*.new", self.name);
+            let store = self.store();
+            far.owe(&["sh", "-c", &format!("rm -rf {memory} {}", store.display())]);
+        }
+        Ok(())
+    }
+
+    /// Copies the lab's directory to all real hosts.
+    fn copy(&self, below: &Path) -> std::io::Result<()> {
+        if self.net.has_switches() {
+            return Ok(());
+        }
+        for entry in std::fs::read_dir(self.dir.join(below))? {
+            let entry = entry?;
+            let path = below.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                self.copy(&path)?;
+                continue;
+            }
+            let text = std::fs::read_to_string(entry.path())?;
+            for far in self.net.fars() {
+                far.put(&path.to_string_lossy(), text.clone());
+            }
+        }
+        Ok(())
     }
 
     /// The configuration of hosts without a node.
@@ -38,14 +65,15 @@ impl Lab<'_> {
         for member in [Member::A, Member::B] {
             // Who is not known is looked for where nobody is.
             let known = pair.known.is_none_or(|only| only == member);
-            let at = if known { net::GATEWAYS[index(member)] } else { net::NOBODY };
+            let gateway = self.net.plan.gateway(member);
+            let at = if known { gateway.as_str() } else { net::NOBODY };
             text.push_str(&format!("{} = [\"{at}\"]\n", member.letter()));
         }
         if pair.remote_port {
             text.push_str(&format!(
                 "[[port]]\nname = \"service\"\nkind = \"udp\"\nbind = \"{}\"\nqueue = \"objects\"\n\
                  packet_bytes_max = 128\n",
-                net::REMOTE_SERVICE
+                self.net.plan.remote_service()
             ));
         }
         text
@@ -67,19 +95,23 @@ impl Lab<'_> {
     }
 
     fn configuration(&self, member: Member, pki: &str) -> Result<String, Failure> {
-        let (own_ip, peer) = match member {
-            Member::A => ("10.98.0.1", "10.98.0.2"),
-            Member::B => ("10.98.0.2", "10.98.0.1"),
-        };
-        let pair = self.scenario.pair;
+        let (pair, plan) = (self.scenario.pair, &self.net.plan);
+        let listen = |of: Member, network| plan.replication(of, network);
+        let (own, peer) = (listen(member, 0), listen(member.other(), 0));
+        let links: Vec<String> = (1..usize::from(pair.networks))
+            .map(|network| {
+                let (own, peer) = (listen(member, network), listen(member.other(), network));
+                format!("{{ listen = \"{own}\", peer = \"{peer}\" }}")
+            })
+            .collect();
         let mode = if pair.replicated { "sync" } else { "local" };
         let (service, bind) = match pair.take_over {
-            true if pair.remote_port => (String::new(), ""),
-            true if pair.ipv6 => {
-                (format!("addresses = [\"{}/64 dev eth0\"]", net::SERVICE_IP6), net::SERVICE6)
+            true if pair.remote_port => (String::new(), String::new()),
+            true => {
+                let address = plan.service_at(member.letter(), pair.ipv6);
+                (format!("addresses = [\"{address}\"]"), plan.service(pair.ipv6))
             }
-            true => (format!("addresses = [\"{}/24 dev eth0\"]", net::SERVICE_IP), net::SERVICE),
-            false => (String::new(), "0.0.0.0:9000"),
+            false => (String::new(), "0.0.0.0:9000".to_owned()),
         };
         let hooks = match pair.hooks {
             true => {
@@ -89,11 +121,10 @@ impl Lab<'_> {
         };
         let gateway = match pair.is_remote() {
             false => String::new(),
-            true => format!("[gateway]\nlisten = [\"{}\"]", net::GATEWAYS[index(member)]),
+            true => format!("[gateway]\nlisten = [\"{}\"]", plan.gateway(member)),
         };
         let control = if pair.open_gate { "[control]\nopen_gate = true" } else { "" };
-        let program = own()?;
-        let program = program.to_string_lossy();
+        let program = self.host(member).place.own();
         let workers = match pair.local_workers {
             0 => String::new(),
             count => format!(
@@ -124,8 +155,9 @@ dir = "{pki}"
 [witness]
 address = "{witness}"
 [replication]
-listen = "{own_ip}:7410"
-peer = "{peer}:7410"
+listen = "{own}"
+peer = "{peer}"
+links = [{links}]
 mode = "{mode}"
 [region]
 name = "{region}"
@@ -146,7 +178,8 @@ name = "objects"
 {workers}
 "#,
             node = member.letter(),
-            witness = net::WITNESS,
+            witness = plan.witness(),
+            links = links.join(", "),
             region = self.region(member),
         ))
     }

@@ -2,15 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use hotpair_shm::Region;
 use nix::sys::signal::Signal;
 
 use super::{EVENT_PATIENCE, Lab};
 use crate::clock::monotonic_ns;
 use crate::config::Member;
 use crate::exit::Exit;
+use crate::lab::place::Running;
 use crate::lab::scenario::{Act, Kind, Link, Step, Who, index};
-use crate::process::{Child, describe};
-use crate::region_file;
+use crate::process::describe;
 use crate::report::Failure;
 
 /// A host that is throttled runs for a part of each of these.
@@ -25,7 +26,8 @@ impl Lab<'_> {
             let now_ns = monotonic_ns();
             self.findings.fault_ns = Some(now_ns);
             // What dies is no side of the client's: answers are told apart by their times.
-            self.tell_client(&format!("mark {now_ns} x"));
+            let there_ns = self.place("c").there_ns(now_ns);
+            self.tell_client(&format!("mark {there_ns} x"));
         }
         if self.trace {
             eprintln!("lab: {:?} {host:?} at {}", step.act, monotonic_ns());
@@ -48,17 +50,16 @@ impl Lab<'_> {
             (Act::PowerOff, Some(host)) => {
                 self.hosts[index(host)].down = true;
                 self.signal(host, None, Signal::SIGSTOP);
-                self.net.set_link(Link::Lan, Some(host), false)?;
-                self.net.set_link(Link::Pair, Some(host), false)?;
+                self.net.set_power(host, false)?;
             }
             (Act::Boot, Some(host)) => {
                 self.hosts[index(host)].end();
                 if step.wipe.unwrap_or(true) {
-                    region_file::remove(&self.region(host));
+                    let region = Region::path_for(&self.region(host));
+                    self.host(host).place.remove(&region);
                 }
                 self.start_host(host, step.foreign)?;
-                self.net.set_link(Link::Lan, Some(host), true)?;
-                self.net.set_link(Link::Pair, Some(host), true)?;
+                self.net.set_power(host, true)?;
             }
             (Act::Cut | Act::Join, host) => {
                 let link = step.link.unwrap_or(Link::Pair);
@@ -85,8 +86,8 @@ impl Lab<'_> {
                 let times = step.times.unwrap_or(1);
                 self.tell_client(&format!("burst {times} {}", lasts.as_millis()));
             }
-            (Act::TakeAddress, _) => self.net.pin_service("w")?,
-            (Act::GiveAddress, _) => self.net.unpin_service("w")?,
+            (Act::TakeAddress, _) => self.net.pin_service("w", self.scenario.pair.ipv6)?,
+            (Act::GiveAddress, _) => self.net.unpin_service("w", self.scenario.pair.ipv6)?,
             (Act::StaleArp, _) => {
                 let primary = self.resolve(Who::Primary)?;
                 self.net.mislead_client(primary.other())?;
@@ -94,7 +95,7 @@ impl Lab<'_> {
             (Act::StopArbiter, _) => self.witness = None, // which kills it
             (Act::StartArbiter, _) => {
                 if step.wipe.unwrap_or(false) {
-                    let _ = std::fs::remove_dir_all(self.store());
+                    self.place("w").remove(&self.store());
                 }
                 self.start_witness(false)?;
             }
@@ -125,7 +126,7 @@ impl Lab<'_> {
         };
         let (pid, span) = (pid.to_string(), format!("{}ms", lasts.as_millis()));
         let arguments = ["lab", "hold", "--pid", &pid, "--thread", thread, "--for", &span];
-        let holding = place.program(&arguments).heard().start()?;
+        let holding = place.start(&arguments)?;
         self.until_ended(holding, lasts + EVENT_PATIENCE, "stop a thread")
     }
 
@@ -172,13 +173,13 @@ impl Lab<'_> {
     fn ask(&mut self, host: Member, words: &[&str], what: &str) -> Result<(), Failure> {
         let region = self.region(host);
         let arguments = [words, &["--json", "--region", &region]].concat();
-        let asking = self.host(host).place.program(&arguments).heard().start()?;
+        let asking = self.host(host).place.start(&arguments)?;
         self.until_ended(asking, EVENT_PATIENCE, what)
     }
 
     fn until_ended(
         &mut self,
-        mut asking: Child,
+        mut asking: Running,
         patience: Duration,
         what: &str,
     ) -> Result<(), Failure> {

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
+use crate::address::Presence;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const V4: &str = "192.0.2.10/24 dev near";
@@ -79,9 +80,13 @@ struct Far {
 }
 
 impl Far {
-    fn listen() -> Far {
+    fn listen(of: &str) -> Far {
         let index = netlink::index_of("far").expect("it was made");
-        Far { index, ears: PacketSocket::arp(index).expect("we are root") }
+        let ears = match address(of).ip {
+            IpAddr::V4(_) => PacketSocket::arp(index),
+            IpAddr::V6(_) => PacketSocket::neighbours(index),
+        };
+        Far { index, ears: ears.expect("we are root") }
     }
 
     fn say(&self, frame: &[u8]) {
@@ -91,7 +96,6 @@ impl Far {
     /// Waits for the next announcement of `of`; gives when it came.
     #[track_caller]
     fn hears(&self, of: &ServiceAddress) -> Instant {
-        let IpAddr::V4(ip) = of.ip else { panic!("ARP is of IPv4") };
         let until = Instant::now() + PATIENCE;
         let mut buffer = [0; 128];
         loop {
@@ -100,7 +104,7 @@ impl Far {
             let mut fds = [PollFd::new(self.ears.as_fd(), PollFlags::POLLIN)];
             let _ = ppoll(&mut fds, Some(TimeSpec::from_duration(left)), None);
             while let Some(frame) = self.ears.receive(&mut buffer) {
-                if let Some(Heard::Claimed(_)) = frames::hear(frame, ip, STRANGER) {
+                if let Some(Heard::Claimed(_)) = frames::hear(frame, of.ip, STRANGER) {
                     return Instant::now();
                 }
             }
@@ -112,7 +116,7 @@ impl Far {
 #[test]
 fn addresses_come_and_go_with_the_role() {
     with_cable(|| {
-        let far = Far::listen();
+        let (far, far6) = (Far::listen(V4), Far::listen(V6));
         let (keeper, told) = keeper(&[V4, V6]);
         let addresses = [address(V4), address(V6)];
         assert!(!addresses.iter().any(is_here));
@@ -125,6 +129,9 @@ fn addresses_come_and_go_with_the_role() {
         }
         let heard: Vec<Instant> = (0..5).map(|_| far.hears(&addresses[0])).collect();
         assert!(heard[4] - heard[0] >= Duration::from_millis(800), "{heard:?}");
+        for _ in 0..5 {
+            far6.hears(&addresses[1]);
+        }
 
         keeper.let_go();
         for expected in &addresses {
@@ -178,30 +185,145 @@ fn an_address_dies_with_those_who_refresh_it() {
 
 /// Goal: another holder is reported once, and outshouted only when the owner says that it is primary still: then at
 /// once, and after each question.
-#[test]
-fn another_holder_is_reported_and_answered() {
-    with_cable(|| {
-        let IpAddr::V4(v4) = address(V4).ip else { unreachable!("it is IPv4") };
-        let (keeper, told) = keeper(&[V4]);
+fn another_holder_is_reported_and_answered(text: &'static str) {
+    with_cable(move || {
+        let ip = address(text).ip;
+        let (keeper, told) = keeper(&[text]);
         keeper.take();
         assert!(matches!(next(&told), AddressNews::Added { .. }));
-        let far = Far::listen();
+        let far = Far::listen(text);
         for _ in 0..3 {
-            far.say(&frames::announcement(v4.into(), STRANGER));
+            far.say(&frames::announcement(ip, STRANGER));
         }
         assert!(matches!(next(&told), AddressNews::Claimed { by: STRANGER, .. }));
         keeper.announce();
         for _ in 0..3 {
-            far.hears(&address(V4));
+            far.hears(&address(text));
         }
         assert!(told.try_recv().is_err(), "the same one is not reported again at once");
 
         // What was heard so far is of the burst: a question at its end is answered within milliseconds, not after 30 s.
         thread::sleep(BURST[4] * 3);
-        let far = Far::listen();
-        far.say(&frames::arp_probe(v4, STRANGER));
+        let far = Far::listen(text);
+        far.say(&frames::probe(ip, STRANGER));
         let asked = Instant::now();
-        assert!(far.hears(&address(V4)) - asked < Duration::from_secs(5));
+        assert!(far.hears(&address(text)) - asked < Duration::from_secs(5));
+    });
+}
+
+#[test]
+fn another_holder_is_reported_and_answered_by_arp() {
+    another_holder_is_reported_and_answered(V4);
+}
+
+#[test]
+fn another_holder_is_reported_and_answered_by_advertisements() {
+    another_holder_is_reported_and_answered(V6);
+}
+
+/// Goal: a third host that has the address when it is taken is found by asking, and its kernel's answer is heard.
+#[test]
+fn a_third_host_that_has_the_address_is_found() {
+    for text in [V4, V6] {
+        with_cable(move || {
+            let (near, far) = (address(text), address(&text.replace("near", "far")));
+            // The far end in a namespace of its own, as a third host is.
+            let space = format!("hpthird{}", std::process::id());
+            ip(&format!("netns add {space}")).expect("we are root");
+            let ended = ip(&format!("link set far netns {space}"))
+                .and_then(|()| ip(&format!("-n {space} link set far up")))
+                .and_then(|()| match far.ip {
+                    IpAddr::V4(_) => ip(&format!("-n {space} address add {far}")),
+                    IpAddr::V6(_) => ip(&format!("-n {space} address add {far} nodad")),
+                })
+                .map(|()| {
+                    let (keeper, told) = keeper(&[text]);
+                    keeper.take();
+                    assert!(matches!(next(&told), AddressNews::Added { .. }));
+                    told.recv_timeout(PATIENCE)
+                });
+            let _ = ip(&format!("netns delete {space}"));
+            let news = ended.expect("we are root").expect("it is told of");
+            let ours = |of: &ServiceAddress| *of == near;
+            assert!(
+                matches!(&news, AddressNews::Claimed { address, .. } if ours(address)),
+                "{news:?}"
+            );
+        });
+    }
+}
+
+/// Goal: who has just taken an address and hears of another holder goes on announcing it in the milliseconds that follow: the
+/// other may have spoken last.
+#[test]
+fn a_claim_does_not_put_the_announcements_off() {
+    with_cable(|| {
+        let far = Far::listen(V4);
+        let (keeper, told) = keeper(&[V4]);
+        keeper.take();
+        assert!(matches!(next(&told), AddressNews::Added { .. }));
+        let first = far.hears(&address(V4));
+        far.say(&frames::announcement(address(V4).ip, STRANGER));
+        assert!(matches!(next(&told), AddressNews::Claimed { .. }));
+        keeper.announce();
+        // At 1, 10 and 100 ms, and one for the claim; the last of the burst is at a second.
+        let heard: Vec<Instant> = (0..4).map(|_| far.hears(&address(V4))).collect();
+        assert!(heard[3] - first < Duration::from_millis(900), "{first:?} {heard:?}");
+    });
+}
+
+/// Goal: an address is gone at once, and not when the kernel has closed the socket that listened for others: with that first,
+/// the fastest of these would take milliseconds.
+#[test]
+fn an_address_is_let_go_of_at_once() {
+    with_cable(|| {
+        let (keeper, told) = keeper(&[V4]);
+        let took = (0..20).map(|_| {
+            keeper.take();
+            while !matches!(next(&told), AddressNews::Added { .. }) {}
+            let ordered = Instant::now();
+            keeper.let_go();
+            while !matches!(next(&told), AddressNews::Removed { .. }) {}
+            ordered.elapsed()
+        });
+        let fastest = took.min().expect("twenty");
+        assert!(fastest < Duration::from_millis(2), "{fastest:?}");
+    });
+}
+
+/// Goal: whoever waits for an address finds it when it comes, however soon after the kernel's first word they look. Those who
+/// watch here never sleep, so that they look in the middle of the kernel's work.
+#[test]
+fn an_address_that_comes_is_found_by_who_waits_for_it() {
+    const TIMES: usize = 10_000;
+    with_cable(|| {
+        let address = address(V4);
+        let mut netlink = Netlink::open().expect("the kernel listens");
+        let index = netlink::index_of("near").expect("it was made");
+        let mut presence = Presence::watch(address.ip).expect("everybody may listen");
+        let (tell, told) = channel();
+        let watcher = thread::spawn(move || {
+            for turn in 0..2 * TIMES {
+                let wanted = turn % 2 == 0;
+                let until = Instant::now() + PATIENCE;
+                while presence.is_here() != wanted {
+                    let mut fds = [PollFd::new(presence.as_fd(), PollFlags::POLLIN)];
+                    if ppoll(&mut fds, Some(TimeSpec::from_duration(Duration::ZERO)), None) == Ok(1)
+                    {
+                        presence.look();
+                    }
+                    assert!(Instant::now() < until, "turn {turn}: the kernel says nothing more");
+                }
+                let _ = tell.send(());
+            }
+        });
+        for _ in 0..TIMES {
+            netlink.add(index, address.ip, address.prefix, LIFETIME).expect("we are root");
+            told.recv().expect("it is seen to come");
+            netlink.remove(index, address.ip, address.prefix).expect("we are root");
+            told.recv().expect("it is seen to go");
+        }
+        watcher.join().expect("every turn was seen");
     });
 }
 
