@@ -96,6 +96,11 @@ impl<'w> Job<'w> {
         T::mut_from_bytes(bytes).map_err(|_| shape::<T>(found))
     }
 
+    /// The value's bytes, to be changed in place; their number stays.
+    pub fn value_bytes_mut(&mut self) -> Result<&mut [u8], Error> {
+        Ok(self.claim.value_mut()?)
+    }
+
     /// The committed value of another object, in place, without claiming it; `None` if there is none. See
     /// [`Participant::read`](hotpair_shm::Participant::read).
     pub fn read(&self, queue: &str, key: &[u8]) -> Result<Option<Reading<'_>>, Error> {

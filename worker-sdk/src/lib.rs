@@ -61,6 +61,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "bindings")]
+#[doc(hidden)]
+pub mod bindings;
 mod care;
 mod error;
 mod job;
@@ -68,6 +71,8 @@ mod other;
 #[cfg(feature = "remote")]
 pub mod remote;
 mod space;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod wait;
 mod worker;
 

@@ -34,6 +34,10 @@ pub mod fuzzing {
     pub use super::client::fuzzing::Client;
     pub use super::gateway::fuzzing::Gateway;
 }
+#[cfg_attr(
+    not(feature = "gateway"),
+    allow(dead_code, unused_imports, reason = "the gateway's half")
+)]
 mod wire;
 
 pub use client::{

@@ -190,6 +190,12 @@ impl<'w> RemoteJob<'w> {
         self.value.typed()
     }
 
+    /// See [`crate::Job::value_bytes_mut`].
+    pub fn value_bytes_mut(&mut self) -> Result<&mut [u8], Error> {
+        self.value.changed = true;
+        Ok(self.value.bytes.bytes_mut())
+    }
+
     /// See [`crate::Job::read`]. Costs a round trip, and is a copy.
     pub fn read(&self, queue: &str, key: &[u8]) -> Result<Option<RemoteReading>, Error> {
         let queue = self.worker.queue_index(queue)?;
