@@ -64,3 +64,20 @@ pub(crate) trait AnyJob: Calls {
     fn give_back(self: Box<Self>);
     fn fail(self: Box<Self>);
 }
+
+/// Two tests of each behaviour.
+macro_rules! alike {
+    ($($behaviour:ident),* $(,)?) => {
+        mod local {
+            $(#[test] fn $behaviour() {
+                super::$behaviour(&mut crate::place::Place::new(crate::place::Side::Local));
+            })*
+        }
+        mod remote {
+            $(#[test] fn $behaviour() {
+                super::$behaviour(&mut crate::place::Place::new(crate::place::Side::Remote));
+            })*
+        }
+    };
+}
+pub(crate) use alike;

@@ -12,19 +12,4 @@ mod sdk;
 mod several;
 mod waiting;
 
-/// Two tests of each behaviour.
-macro_rules! alike {
-    ($($behaviour:ident),* $(,)?) => {
-        mod local {
-            $(#[test] fn $behaviour() {
-                super::$behaviour(&mut crate::place::Place::new(crate::place::Side::Local));
-            })*
-        }
-        mod remote {
-            $(#[test] fn $behaviour() {
-                super::$behaviour(&mut crate::place::Place::new(crate::place::Side::Remote));
-            })*
-        }
-    };
-}
-pub(crate) use alike;
+pub(crate) use calls::alike;
