@@ -61,6 +61,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "tokio")]
+mod asynchronous;
 #[cfg(feature = "bindings")]
 #[doc(hidden)]
 pub mod bindings;
@@ -76,6 +78,8 @@ pub mod testing;
 mod wait;
 mod worker;
 
+#[cfg(feature = "tokio")]
+pub use asynchronous::AsyncWorker;
 pub use error::Error;
 pub use hotpair_shm::{
     AlsoError, CommitError, CreateObjectError, KEY_BYTES_MAX, Other, OutOf, ReadError, Reading,

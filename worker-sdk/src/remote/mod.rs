@@ -40,6 +40,8 @@ pub mod fuzzing {
 )]
 mod wire;
 
+#[cfg(feature = "tokio")]
+pub use client::{AsyncRemoteJob, AsyncRemoteWorker};
 pub use client::{
     Counts, Leaving, PortCounts, RemoteClient, RemoteConfig, RemoteError, RemoteJob, RemoteNode,
     RemoteOther, RemoteOtherJob, RemotePort, RemoteReading, RemoteSpace, RemoteWatch, RemoteWorker,

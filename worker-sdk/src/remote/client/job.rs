@@ -366,12 +366,17 @@ impl<'w> RemoteJob<'w> {
         self.commit()
     }
 
+    #[cfg(feature = "tokio")]
+    pub(super) fn worker(&self) -> &RemoteWorker {
+        self.worker
+    }
+
     /// Asks for the commit and does not wait for its answer.
     pub(super) fn commit_unanswered(mut self) -> Result<(), Error> {
         self.begin_commit(true).map(drop)
     }
 
-    fn begin_commit(&mut self, forget: bool) -> Result<Ticket, Error> {
+    pub(super) fn begin_commit(&mut self, forget: bool) -> Result<Ticket, Error> {
         self.settled = true;
         let own = std::iter::once((0, &self.value));
         let others = self.others.iter().zip(1..).map(|(taken, of)| (of, &taken.value));
