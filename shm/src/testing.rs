@@ -1,11 +1,13 @@
 //! What the tests of this crate need to see and do that no user of a region has any business with.
 //!
 //! * [`declare_dead`] makes a *copy* of a region look as the kernel leaves it when a process dies.
+//! * [`advance`] lets time pass for timers.
 //! * [`waiting`] reads an inbox without claiming its object, [`letter_of`] an object that is a letter.
 //! * [`audit`] compares every word with every other: each block in exactly one place, each key found
 //!   exactly where it belongs, nothing in the name of a seat that nobody sits on.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use crate::claim::Claim;
 use crate::commit::CommitError;
@@ -37,6 +39,21 @@ pub fn declare_dead(copy: &Region, pid: u32, threads: &[u32], stand_in: u32) {
         row.lock.mark_dead(threads);
     }
     copy.header().reap_lock.mark_dead(threads);
+}
+
+/// Lets `by` pass for the timers of all objects, and for nothing else: each is due so much earlier. A claim in hand keeps what
+/// it saw.
+pub fn advance(region: &Region, by: Duration) {
+    let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+    for row in (0..region.geometry().slots).filter_map(|slot| region.map.slot(slot)) {
+        let word = SlotWord(row.word.load(Ordering::Acquire));
+        if let Some(block) = word.block().and_then(|index| region.map.block(index)) {
+            let deadline = block.row.deadline.load(Ordering::Relaxed);
+            if deadline != 0 {
+                block.row.deadline.store(deadline.saturating_sub(by).max(1), Ordering::Relaxed);
+            }
+        }
+    }
 }
 
 /// Key and payload of the letter in a value.

@@ -69,6 +69,9 @@ pub enum Error {
     /// The commit did not happen; the object is ready again.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// The descriptor by which an event loop is woken.
+    #[error("cannot watch for what is ready")]
+    Bell(#[source] std::io::Error),
     /// Of a worker of another host.
     #[cfg(feature = "remote")]
     #[error(transparent)]

@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::error::Error;
 
 /// How long [`Job::commit_released`] waits.
-const RELEASE_WAIT: Duration = Duration::from_secs(10);
+pub(crate) const RELEASE_WAIT: Duration = Duration::from_secs(10);
 
 /// A ready object in this worker's hands.
 ///
@@ -94,6 +94,11 @@ impl<'w> Job<'w> {
         let bytes = self.claim.value_mut()?;
         let found = bytes.len();
         T::mut_from_bytes(bytes).map_err(|_| shape::<T>(found))
+    }
+
+    /// The value's bytes, to be changed in place; their number stays.
+    pub fn value_bytes_mut(&mut self) -> Result<&mut [u8], Error> {
+        Ok(self.claim.value_mut()?)
     }
 
     /// The committed value of another object, in place, without claiming it; `None` if there is none. See

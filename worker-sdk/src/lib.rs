@@ -61,6 +61,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "tokio")]
+mod asynchronous;
+#[cfg(feature = "bindings")]
+#[doc(hidden)]
+pub mod bindings;
 mod care;
 mod error;
 mod job;
@@ -68,9 +73,13 @@ mod other;
 #[cfg(feature = "remote")]
 pub mod remote;
 mod space;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod wait;
 mod worker;
 
+#[cfg(feature = "tokio")]
+pub use asynchronous::AsyncWorker;
 pub use error::Error;
 pub use hotpair_shm::{
     AlsoError, CommitError, CreateObjectError, KEY_BYTES_MAX, Other, OutOf, ReadError, Reading,

@@ -40,4 +40,9 @@ impl Wait {
     pub fn for_at_most(self, limit: Duration) -> Self {
         Self { at_most: Some(limit), ..self }
     }
+
+    /// How long it waits at most; `None`: for ever.
+    pub fn limit(self) -> Option<Duration> {
+        self.at_most
+    }
 }

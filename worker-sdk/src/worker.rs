@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use hotpair_shm::{CommitError, Participant, QueueId};
+use hotpair_shm::{Bell, CommitError, Participant, QueueId, SLEEP_MAX};
 
 use crate::care::Care;
 use crate::error::Error;
@@ -14,7 +14,7 @@ use crate::space::Space;
 use crate::wait::Wait;
 
 /// How often a waiting worker looks whether its region was replaced.
-const SUCCESSOR_CHECK: Duration = Duration::from_secs(1);
+pub(crate) const SUCCESSOR_CHECK: Duration = Duration::from_secs(1);
 
 /// Claims ready objects of one queue.
 #[derive(Debug)]
@@ -40,6 +40,11 @@ impl Stopper {
     /// The worker's next claim is `None`. A sleeping worker notices within 100 ms.
     pub fn stop(&self) {
         self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody has asked it to.
+    pub fn is_stopped(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -87,7 +92,7 @@ impl Worker {
             let left = match wait.at_most {
                 Some(limit) if waited >= limit => return Ok(None),
                 Some(limit) => limit - waited,
-                None => hotpair_shm::SLEEP_MAX,
+                None => SLEEP_MAX,
             };
             if !wait.sleep || waited < wait.spin {
                 std::hint::spin_loop();
@@ -101,14 +106,64 @@ impl Worker {
         }
     }
 
-    /// Moves to the region that took this one's place, if there is one.
-    fn follow_successor(&mut self) -> Result<(), Error> {
-        if let Some(space) = self.space.successor() {
-            let stop = self.stop.clone();
-            *self = Worker::new(space, &self.queue_name)?;
-            self.stop = stop;
-        }
-        Ok(())
+    /// Moves to the region that took this one's place, if there is one; gives whether it did.
+    pub(crate) fn follow_successor(&mut self) -> Result<bool, Error> {
+        let Some(space) = self.space.successor() else { return Ok(false) };
+        let stop = self.stop.clone();
+        *self = Worker::new(space, &self.queue_name)?;
+        self.stop = stop;
+        Ok(true)
+    }
+
+    /// Looks once and does not wait; what it gives is passed to [`hold`](Self::hold) at once.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn look(&mut self) -> Option<hotpair_shm::ReadyObject> {
+        self.care.look(Instant::now());
+        self.participant.claim_ready(self.queue)
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn hold(&mut self, ready: hotpair_shm::ReadyObject) -> Job<'_> {
+        Job::new(self.participant.hold(ready))
+    }
+
+    /// A descriptor for an event loop of one's own: it is readable when something may be ready for this worker after
+    /// [`arm`](Self::arm).
+    ///
+    /// ```no_run
+    /// # use hotpair_worker::{Space, Wait};
+    /// # fn poll(_: &std::os::unix::net::UnixDatagram, _: std::time::Duration) {}
+    /// let mut worker = Space::attach("demo")?.worker("calls")?;
+    /// let bell = worker.bell()?; // among the descriptors of the loop
+    /// loop {
+    ///     while let Some(job) = worker.claim(Wait::none())? {
+    ///         job.commit()?;
+    ///     }
+    ///     if worker.arm() {
+    ///         poll(&bell, worker.rest_at_most()); // poll(2), epoll, io_uring
+    ///         worker.disarm();
+    ///     }
+    /// }
+    /// # #[expect(unreachable_code)]
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn bell(&mut self) -> std::io::Result<std::os::unix::net::UnixDatagram> {
+        self.participant.bell_socket()
+    }
+
+    /// To be called before the loop sleeps, when a claim has found nothing. False: something may be ready already.
+    pub fn arm(&mut self) -> bool {
+        self.participant.arm_bell(Bell::Queue(self.queue))
+    }
+
+    /// To be called when the loop has slept: empties the descriptor.
+    pub fn disarm(&mut self) {
+        self.participant.disarm_bell(Bell::Queue(self.queue));
+    }
+
+    /// How long the loop may sleep, at most: objects that were given back with a pause ring no bell, and a stop does not either.
+    pub fn rest_at_most(&self) -> Duration {
+        self.participant.next_offer().map_or(SLEEP_MAX, |next| next.min(SLEEP_MAX))
     }
 
     /// Works until stopped: `handler` gets each ready object, `Ok` commits it.

@@ -4,126 +4,37 @@
 //! arrived there, fences the one and lets the other serve. Sockets, certificates, gateways and workers are the real ones.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use hotpair_replica::pki;
-use hotpair_replica::tls::Credentials;
-use hotpair_shm::{
-    Applier, Delivery, Endpoint, Gatherer, Geometry, Kind, Origin, Participant, QueueSpec, Region,
-};
-use hotpair_worker::remote::gateway::{self, GatewayConfig, GatewayStopper, Limits};
+use hotpair_shm::{Delivery, Endpoint, Kind, Participant, Region};
 use hotpair_worker::remote::{
     Counts, PortCounts, RemoteConfig, RemoteError, RemoteNode, RemotePort, RemoteSpace,
     RemoteWorker,
 };
+use hotpair_worker::testing::{Certificates, Host, Node, PATIENCE, geometry, until};
 use hotpair_worker::{Error, Space, Wait};
 
 const OBJECTS: u32 = 8;
-/// For what must happen: much longer than it takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A region, its gateway, and a port that messages come by.
-struct Host {
-    member: &'static str,
-    region: Region,
-    path: PathBuf,
-    pki: PathBuf,
-    address: SocketAddr,
-    running: Option<(GatewayStopper, JoinHandle<()>)>,
+/// A host with a gateway.
+fn host(member: &str, pki: &Certificates) -> Host {
+    let mut host = Host::new(&geometry(&["work"], &["out"]));
+    host.open(member, pki);
+    host
 }
 
-impl Host {
-    fn new(member: &'static str, pki: &tempfile::TempDir) -> Host {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("test.remote.{}.{number}", std::process::id());
-        let path = Region::path_for(&name);
-        let queue = |name: &str| QueueSpec { name: name.to_owned(), lanes: 1 };
-        let geometry = Geometry {
-            queues: vec![queue("work"), queue(gateway::RECEIPTS)],
-            ports: vec!["out".to_owned(), gateway::BELL.to_owned()],
-            ..Geometry::for_objects(2_000)
-        };
-        let region = Region::create(&path, &geometry).expect("room in shared memory");
-        let (pki, address) = (pki.path().to_owned(), SocketAddr::from(([127, 0, 0, 1], 0)));
-        let mut host = Host { member, region, path, pki, address, running: None };
-        host.start();
-        host
-    }
-
-    fn name(&self) -> String {
-        let file = self.path.file_name().expect("a file").to_string_lossy().into_owned();
-        file.trim_start_matches("hotpair.").to_owned()
-    }
-
-    /// Starts the gateway, at the address that it had before.
-    fn start(&mut self) {
-        let config = GatewayConfig {
-            region: self.name(),
-            listen: vec![self.address],
-            credentials: credentials(&self.pki, self.member),
-            limits: Limits::default(),
-        };
-        let stopper = GatewayStopper::default();
-        let (tell, told) = mpsc::channel();
-        let thread = std::thread::spawn({
-            let stopper = stopper.clone();
-            move || {
-                let ready = |addresses: &[SocketAddr]| {
-                    let _ = tell.send(addresses[0]);
-                };
-                gateway::run(&config, &stopper, ready).expect("a gateway");
-            }
-        });
-        self.address = told.recv_timeout(PATIENCE).expect("it listens");
-        self.running = Some((stopper, thread));
-    }
-
-    fn stop(&mut self) {
-        if let Some((stopper, thread)) = self.running.take() {
-            stopper.stop();
-            thread.join().expect("it ends");
-        }
-    }
-
-    fn node(&self) -> RemoteNode {
-        RemoteNode { member: self.member.to_owned(), addresses: vec![self.address] }
-    }
-
-    /// What the objects count, together.
-    fn total(&self) -> u64 {
-        let work = self.region.queue("work").expect("of the geometry");
-        let ours = self.region.objects().filter(|object| object.queue == work);
-        ours.map(|object| object.value.first_chunk().map_or(0, |v| u64::from_le_bytes(*v))).sum()
-    }
+/// What the objects count, together.
+fn total(host: &Host) -> u64 {
+    let work = host.region().queue("work").expect("of the geometry");
+    let ours = host.region().objects().filter(|object| object.queue == work);
+    ours.map(|object| object.value.first_chunk().map_or(0, |v| u64::from_le_bytes(*v))).sum()
 }
 
-impl Drop for Host {
-    fn drop(&mut self) {
-        self.stop();
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-fn credentials(pki: &std::path::Path, member: &str) -> Credentials {
-    Credentials::from_dir(pki, member).expect("just made")
-}
-
-fn certificates() -> tempfile::TempDir {
-    let directory = tempfile::tempdir().expect("a directory");
-    pki::create(directory.path(), "test").expect("an empty directory");
-    directory
-}
-
-fn space(pki: &tempfile::TempDir, hosts: &[&Host]) -> RemoteSpace {
-    let nodes = hosts.iter().map(|host| host.node()).collect();
-    let mut config = RemoteConfig::new(credentials(pki.path(), "worker"), nodes);
-    config.patience = PATIENCE;
-    RemoteSpace::new(config)
+fn space(pki: &Certificates, hosts: &[&Host]) -> RemoteSpace {
+    RemoteSpace::new(pki.config(hosts))
 }
 
 fn send(port: &mut Participant, object: u32, text: &[u8]) {
@@ -132,81 +43,6 @@ fn send(port: &mut Participant, object: u32, text: &[u8]) {
     let key = object.to_le_bytes();
     let to = Delivery { queue, key: Some(&key), priority: 0 };
     port.deliver(to, packet).map_err(|(error, _)| error).expect("room");
-}
-
-/// Does the node's part for a region that has no back-up, or ships what it commits to another one.
-struct Node {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Node {
-    fn alone(region: &Region) -> Node {
-        let region = region.clone();
-        Node::of(move |_| {
-            region.raise_released(region.commit_seq());
-        })
-    }
-
-    fn shipping(from: &Region, to: &Region) -> Node {
-        to.begin_change(1);
-        to.wipe().expect("randomness");
-        to.become_backup(1);
-        from.set_gathering(true);
-        let (from, to) = (from.clone(), to.clone());
-        let _primary = from.join(Kind::Node, "primary").expect("a seat");
-        let mut seat = to.join(Kind::Node, "back-up").expect("a seat");
-        let (mut gatherer, mut applier) = (Gatherer::new(from.clone()), Applier::new(&to));
-        Node::of(move |over| {
-            let _keeps_its_seat = &_primary;
-            if over {
-                // What may not have left is sent again by the other node.
-                applier.hand_over(&to);
-                return;
-            }
-            let turn = gatherer.gather(usize::MAX, |commit| {
-                for change in &commit.changes {
-                    applier
-                        .apply(&mut seat, commit.seq, Origin::Commit, change)
-                        .expect("the same geometry");
-                }
-                for emit in &commit.emits {
-                    let (port, to) = (emit.port, emit.endpoint);
-                    applier
-                        .emit(&mut seat, commit.seq, emit.ordinal, port, to, emit.payload)
-                        .expect("a free block");
-                }
-            });
-            applier.give_back(&mut seat);
-            applier.set_applied(&to, turn.upto);
-            from.raise_released(turn.upto);
-        })
-    }
-
-    /// Calls it again and again, and with `true` at last.
-    fn of(mut turn: impl FnMut(bool) + Send + 'static) -> Node {
-        let stop = Arc::new(AtomicBool::new(false));
-        let thread = std::thread::spawn({
-            let stop = Arc::clone(&stop);
-            move || {
-                while !stop.load(Ordering::Relaxed) {
-                    turn(false);
-                    std::thread::sleep(Duration::from_micros(200));
-                }
-                turn(true);
-            }
-        });
-        Node { stop, thread: Some(thread) }
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("the node's part");
-        }
-    }
 }
 
 /// Counts every claim in its object, and how many of its commits it was told have happened.
@@ -226,24 +62,16 @@ fn count(worker: &mut RemoteWorker, told: &AtomicU64, stop: &AtomicBool) {
     }
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < PATIENCE, "waited for {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
 /// Goal: the calls of a local worker, over the network: messages, value, emit, send, create, timer, fail, and a failure that
 /// counts as an attempt.
 #[test]
 fn a_remote_worker_does_what_a_local_one_does() {
-    let pki = certificates();
-    let host = Host::new("node-a", &pki);
-    host.region.become_primary(1);
-    let _node = Node::alone(&host.region);
-    let mut port = host.region.join(Kind::Port, "in").expect("a seat");
-    let out = host.region.port("out").expect("of the geometry");
+    let pki = Certificates::new();
+    let host = host("node-a", &pki);
+    host.region().become_primary(1);
+    let _node = Node::alone(host.region());
+    let mut port = host.region().join(Kind::Port, "in").expect("a seat");
+    let out = host.region().port("out").expect("of the geometry");
     let mut worker = space(&pki, &[&host]).worker("work").expect("a thread");
     let wait = Wait::default().for_at_most(PATIENCE);
 
@@ -277,19 +105,19 @@ fn a_remote_worker_does_what_a_local_one_does() {
     let mut job = worker.claim(wait).expect("a gateway").expect("ready again");
     job.withdraw();
     job.commit().expect("nobody is in the way");
-    let work = host.region.queue("work").expect("of the geometry");
-    assert!(host.region.find(work, &2_u32.to_le_bytes()).is_none(), "withdrawn");
-    assert!(host.region.find(work, b"made").is_some(), "created");
+    let work = host.region().queue("work").expect("of the geometry");
+    assert!(host.region().find(work, &2_u32.to_le_bytes()).is_none(), "withdrawn");
+    assert!(host.region().find(work, b"made").is_some(), "created");
 }
 
 /// Goal: remote and co-located workers take from one queue, and nobody assigned anything.
 #[test]
 fn remote_and_local_workers_share_a_queue() {
-    let pki = certificates();
-    let host = Host::new("node-a", &pki);
-    host.region.become_primary(1);
-    let _node = Node::alone(&host.region);
-    let mut port = host.region.join(Kind::Port, "in").expect("a seat");
+    let pki = Certificates::new();
+    let host = host("node-a", &pki);
+    host.region().become_primary(1);
+    let _node = Node::alone(host.region());
+    let mut port = host.region().join(Kind::Port, "in").expect("a seat");
     (0..OBJECTS).for_each(|object| send(&mut port, object, b"go"));
     let (stop, told, local) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let space = space(&pki, &[&host]);
@@ -297,7 +125,7 @@ fn remote_and_local_workers_share_a_queue() {
         scope.spawn(|| count(&mut space.worker("work").expect("a thread"), &told, &stop));
         scope.spawn(|| {
             let mut worker =
-                Space::attach(&host.name()).expect("the region").worker("work").expect("a seat");
+                Space::attach(host.name()).expect("the region").worker("work").expect("a seat");
             while !stop.load(Ordering::Relaxed) {
                 let wait = Wait::default().for_at_most(Duration::from_millis(50));
                 let Some(mut job) = worker.claim(wait).expect("the region") else { continue };
@@ -311,18 +139,18 @@ fn remote_and_local_workers_share_a_queue() {
         until("both to have worked", both);
         stop.store(true, Ordering::Relaxed);
     });
-    assert_eq!(host.total(), told.into_inner() + local.into_inner());
+    assert_eq!(total(&host), told.into_inner() + local.into_inner());
 }
 
 /// Goal: a gateway that dies again and again costs no commit and doubles none: what the workers were told has happened, and
 /// nothing else has.
 #[test]
 fn a_gateway_that_dies_loses_and_doubles_nothing() {
-    let pki = certificates();
-    let mut host = Host::new("node-a", &pki);
-    host.region.become_primary(1);
-    let _node = Node::alone(&host.region);
-    let mut port = host.region.join(Kind::Port, "in").expect("a seat");
+    let pki = Certificates::new();
+    let mut host = host("node-a", &pki);
+    host.region().become_primary(1);
+    let _node = Node::alone(host.region());
+    let mut port = host.region().join(Kind::Port, "in").expect("a seat");
     (0..OBJECTS).for_each(|object| send(&mut port, object, b"go"));
     let (stop, told) = (AtomicBool::new(false), AtomicU64::new(0));
     let counts = Mutex::new(Vec::<Counts>::new());
@@ -338,8 +166,8 @@ fn a_gateway_that_dies_loses_and_doubles_nothing() {
         for _ in 0..10 {
             let before = told.load(Ordering::Relaxed);
             until("some commits", || told.load(Ordering::Relaxed) > before + 60);
-            host.stop();
-            host.start();
+            host.close();
+            host.reopen();
         }
         let before = told.load(Ordering::Relaxed);
         until("some commits", || told.load(Ordering::Relaxed) > before + 60);
@@ -350,27 +178,25 @@ fn a_gateway_that_dies_loses_and_doubles_nothing() {
         told.load(Ordering::Relaxed),
         counts.into_inner().expect("no panic")
     );
-    assert_eq!(host.total(), told.into_inner());
+    assert_eq!(total(&host), told.into_inner());
 }
 
 /// The primary is fenced and its gateway gone; the other one serves in the next epoch.
 fn take_over(lost: &mut Host, other: &Host) -> Node {
-    lost.region.become_fenced(1);
-    lost.stop();
-    other.region.begin_change(2);
-    other.region.void_claims();
-    other.region.become_primary(2);
-    Node::alone(&other.region)
+    lost.fence(1);
+    lost.close();
+    other.take_over(2);
+    Node::alone(other.region())
 }
 
 /// The primary is lost under load: its gateway and whatever it had not shipped. What the workers were told, and what the
 /// back-up that took over has. `knows_both`: the workers know both nodes.
 fn lose_the_primary(knows_both: bool) -> (u64, u64, u64) {
-    let pki = certificates();
-    let (mut a, b) = (Host::new("node-a", &pki), Host::new("node-b", &pki));
-    a.region.become_primary(1);
-    let node = Node::shipping(&a.region, &b.region);
-    let mut port = a.region.join(Kind::Port, "in").expect("a seat");
+    let pki = Certificates::new();
+    let (mut a, b) = (host("node-a", &pki), host("node-b", &pki));
+    a.region().become_primary(1);
+    let node = Node::shipping(a.region(), b.region());
+    let mut port = a.region().join(Kind::Port, "in").expect("a seat");
     (0..OBJECTS).for_each(|object| send(&mut port, object, b"go"));
     let (stop, told) = (AtomicBool::new(false), AtomicU64::new(0));
     let space = if knows_both { space(&pki, &[&a, &b]) } else { space(&pki, &[&a]) };
@@ -399,13 +225,13 @@ fn lose_the_primary(knows_both: bool) -> (u64, u64, u64) {
         stop.store(true, Ordering::Relaxed);
         if !knows_both {
             // Those that wait for an answer of the lost one would wait for as long as they may.
-            b.region.become_fenced(2);
-            a.region.become_primary(3);
-            nodes.push(Node::alone(&a.region));
-            a.start();
+            b.region().become_fenced(2);
+            a.region().become_primary(3);
+            nodes.push(Node::alone(a.region()));
+            a.reopen();
         }
     });
-    (at_loss, told.into_inner(), b.total())
+    (at_loss, told.into_inner(), total(&b))
 }
 
 /// Goal: no line of a worker's code is about it: the primary is lost, the workers go on with the other node, and what they
@@ -429,14 +255,14 @@ fn a_worker_that_knows_one_node_stands_still() {
 /// Goal: a certificate says what its bearer may do: a node's is no worker's, and a worker's does not reach a node.
 #[test]
 fn certificates_of_another_role_are_refused() {
-    let pki = certificates();
-    let host = Host::new("node-a", &pki);
-    host.region.become_primary(1);
-    let _node = Node::alone(&host.region);
-    let mut port = host.region.join(Kind::Port, "in").expect("a seat");
+    let pki = Certificates::new();
+    let host = host("node-a", &pki);
+    host.region().become_primary(1);
+    let _node = Node::alone(host.region());
+    let mut port = host.region().join(Kind::Port, "in").expect("a seat");
     send(&mut port, 1, b"go");
     for member in ["node-b", "witness"] {
-        let mut config = RemoteConfig::new(credentials(pki.path(), member), vec![host.node()]);
+        let mut config = RemoteConfig::new(pki.of(member), vec![host.node()]);
         config.patience = Duration::from_millis(500);
         let mut worker = RemoteSpace::new(config).worker("work").expect("a thread");
         let claimed = worker.claim(Wait::default().for_at_most(Duration::from_millis(500)));
@@ -541,10 +367,10 @@ fn numbers(region: &Region) -> Vec<u32> {
 fn a_port_of_another_host_goes_on_with_the_other_node() {
     const COUNT: u32 = 600;
     for round in 0..3 {
-        let pki = certificates();
-        let (mut a, b) = (Host::new("node-a", &pki), Host::new("node-b", &pki));
-        a.region.become_primary(1);
-        let mut nodes = vec![Node::shipping(&a.region, &b.region)];
+        let pki = Certificates::new();
+        let (mut a, b) = (host("node-a", &pki), host("node-b", &pki));
+        a.region().become_primary(1);
+        let mut nodes = vec![Node::shipping(a.region(), b.region())];
         let space = space(&pki, &[&a, &b]);
         let stop = AtomicBool::new(false);
         let (answered, counts) = std::thread::scope(|scope| {
@@ -561,7 +387,7 @@ fn a_port_of_another_host_goes_on_with_the_other_node() {
         let mut once = answered.clone();
         once.sort_unstable();
         assert_eq!(once, (0..COUNT).collect::<Vec<_>>(), "each answer once, round {round}");
-        assert_eq!(numbers(&b.region), once, "each packet once, round {round}");
+        assert_eq!(numbers(b.region()), once, "each packet once, round {round}");
         assert_eq!(counts.delivered, u64::from(COUNT));
         assert!(counts.known > 0, "what had left was handed out again: {counts:?}");
     }
@@ -570,10 +396,10 @@ fn a_port_of_another_host_goes_on_with_the_other_node() {
 /// Goal: the control. A port that knows one node only stands still without it.
 #[test]
 fn a_port_that_knows_one_node_stands_still() {
-    let pki = certificates();
-    let (mut a, b) = (Host::new("node-a", &pki), Host::new("node-b", &pki));
-    a.region.become_primary(1);
-    let mut nodes = vec![Node::shipping(&a.region, &b.region)];
+    let pki = Certificates::new();
+    let (mut a, b) = (host("node-a", &pki), host("node-b", &pki));
+    a.region().become_primary(1);
+    let mut nodes = vec![Node::shipping(a.region(), b.region())];
     let (both, one) = (space(&pki, &[&a, &b]), space(&pki, &[&a]));
     let stop = AtomicBool::new(false);
     let (answered, _) = std::thread::scope(|scope| {
@@ -591,10 +417,10 @@ fn a_port_that_knows_one_node_stands_still() {
 /// Goal: a second program that says it is a port stands by while the first one serves, and takes over when that is gone.
 #[test]
 fn one_program_at_a_time_is_a_port() {
-    let pki = certificates();
-    let host = Host::new("node-a", &pki);
-    host.region.become_primary(1);
-    let _node = Node::alone(&host.region);
+    let pki = Certificates::new();
+    let host = host("node-a", &pki);
+    host.region().become_primary(1);
+    let _node = Node::alone(host.region());
     let space = space(&pki, &[&host]);
     let serves = |port: &mut RemotePort| {
         port.turn().expect("a port of the geometry");
@@ -681,16 +507,18 @@ impl Drop for Cable {
 /// Workers of a node that has a cable for each of `cables` addresses; each cable is cut in turn, under load. Gives for each
 /// cut how long no commit was told to have happened, and what the workers counted.
 fn cut_one_network_after_the_other(cables: usize) -> (Vec<Duration>, Counts) {
-    let pki = certificates();
-    let host = Host::new("node-a", &pki);
-    host.region.become_primary(1);
-    let _node = Node::alone(&host.region);
-    let mut port = host.region.join(Kind::Port, "in").expect("a seat");
+    let pki = Certificates::new();
+    let host = host("node-a", &pki);
+    host.region().become_primary(1);
+    let _node = Node::alone(host.region());
+    let mut port = host.region().join(Kind::Port, "in").expect("a seat");
     (0..OBJECTS).for_each(|object| send(&mut port, object, b"go"));
-    let cables: Vec<Cable> = (0..cables).map(|_| Cable::to(host.address)).collect();
+    let RemoteNode { member, addresses } = host.node();
+    let gateway = addresses[0];
+    let cables: Vec<Cable> = (0..cables).map(|_| Cable::to(gateway)).collect();
     let addresses = cables.iter().map(|cable| cable.near).collect();
-    let node = RemoteNode { member: host.member.to_owned(), addresses };
-    let mut config = RemoteConfig::new(credentials(pki.path(), "worker"), vec![node]);
+    let node = RemoteNode { member, addresses };
+    let mut config = RemoteConfig::new(pki.of("worker"), vec![node]);
     config.patience = PATIENCE;
     let space = RemoteSpace::new(config);
     let (stop, told) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -741,7 +569,7 @@ fn cut_one_network_after_the_other(cables: usize) -> (Vec<Duration>, Counts) {
         stop.store(true, Ordering::Relaxed);
         worker.join().expect("no panic")
     });
-    assert_eq!(host.total(), told.into_inner(), "each once");
+    assert_eq!(total(&host), told.into_inner(), "each once");
     (outages, counts)
 }
 

@@ -34,8 +34,14 @@ pub mod fuzzing {
     pub use super::client::fuzzing::Client;
     pub use super::gateway::fuzzing::Gateway;
 }
+#[cfg_attr(
+    not(feature = "gateway"),
+    allow(dead_code, unused_imports, reason = "the gateway's half")
+)]
 mod wire;
 
+#[cfg(feature = "tokio")]
+pub use client::{AsyncRemoteJob, AsyncRemoteWorker};
 pub use client::{
     Counts, Leaving, PortCounts, RemoteClient, RemoteConfig, RemoteError, RemoteJob, RemoteNode,
     RemoteOther, RemoteOtherJob, RemotePort, RemoteReading, RemoteSpace, RemoteWatch, RemoteWorker,

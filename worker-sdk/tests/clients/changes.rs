@@ -7,21 +7,21 @@ use hotpair_shm::Participant;
 use hotpair_worker::Error;
 use hotpair_worker::remote::RemoteError;
 
-use crate::pair::{Node, Pair, send, set, until};
+use crate::pair::{Node, Pair, count, send, set, until};
 
 #[test]
 fn an_object_is_put_and_replaced() {
     let pair = Pair::new();
-    let _node = Node::alone(&pair.a.region);
+    let _node = Node::alone(pair.a.region());
     let client = pair.client();
     for value in [&b"one"[..], b"", b"two"] {
         let seq = client.put("work", b"a", value).expect("a node");
-        assert!(pair.a.region.released() >= seq);
+        assert!(pair.a.region().released() >= seq);
         assert_eq!(client.get("work", b"a").expect("an answer").value(), Some(value));
     }
     // It was put, not sent to: nobody has work with it.
     let mut seat = pair.a.seat();
-    let work = pair.a.region.queue("work").expect("of the geometry");
+    let work = pair.a.region().queue("work").expect("of the geometry");
     assert!(seat.claim(work).is_none());
     client.send("work", b"a", b"message").expect("a node");
     client.send("work", b"new", b"message").expect("a node");
@@ -40,11 +40,11 @@ fn an_object_is_put_and_replaced() {
 #[test]
 fn a_put_waits_for_the_worker() {
     let pair = Pair::new();
-    let _node = Node::alone(&pair.a.region);
+    let _node = Node::alone(pair.a.region());
     let (client, mut seat) = (pair.client(), pair.a.seat());
     assert!(set(&mut seat, b"a", Some(b"first")));
     send(&mut seat, b"a");
-    let work = pair.a.region.queue("work").expect("of the geometry");
+    let work = pair.a.region().queue("work").expect("of the geometry");
     std::thread::scope(|scope| {
         let mut claim = seat.claim(work).expect("sent to");
         let putting = scope.spawn(|| client.put("work", b"a", b"put").expect("a node"));
@@ -61,7 +61,7 @@ fn a_put_waits_for_the_worker() {
 #[test]
 fn what_has_no_room_is_not_put() {
     let pair = Pair::new();
-    let _node = Node::alone(&pair.a.region);
+    let _node = Node::alone(pair.a.region());
     let client = pair.client();
     for bytes in [1 << 20, (1 << 20) + 1] {
         let value = vec![0; bytes];
@@ -101,7 +101,7 @@ fn send_through_a_loss(careless: bool) -> (u64, u64, u64) {
     const EACH: u64 = 150;
     let mut pair = Pair::new();
     let client = pair.client();
-    let node = Node::shipping(&pair.a.region, &pair.b.region);
+    let node = Node::shipping(pair.a.region(), pair.b.region());
     let told = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
@@ -119,13 +119,13 @@ fn send_through_a_loss(careless: bool) -> (u64, u64, u64) {
         until("some", || told.load(Ordering::Relaxed) > 60);
         drop(node);
         if careless {
-            let alone = Node::alone(&pair.a.region);
+            let alone = Node::alone(pair.a.region());
             let some = told.load(Ordering::Relaxed) + 20;
             until("some more", || told.load(Ordering::Relaxed) > some);
             drop(alone);
         }
         pair.fail_over();
-        let _node = Node::alone(&pair.b.region);
+        let _node = Node::alone(pair.b.region());
         until("the rest", || told.load(Ordering::Relaxed) == THREADS * EACH);
     });
     let mut seat = pair.b.seat();
@@ -133,7 +133,7 @@ fn send_through_a_loss(careless: bool) -> (u64, u64, u64) {
     let all = THREADS * EACH;
     let lost = (0..all).filter(|number| !seen.contains_key(number)).count() as u64;
     let doubled = seen.values().filter(|&&count| count > 1).count() as u64;
-    let put = |number: &u64| pair.b.count(&[b"put", &number.to_le_bytes()[..]].concat());
+    let put = |number: &u64| count(&pair.b, &[b"put", &number.to_le_bytes()[..]].concat());
     let not_put = (0..all).filter(|number| put(number) != *number).count() as u64;
     println!("{all} sent and put, {lost} lost, {doubled} doubled, {:?}", client.counts());
     (lost, doubled, not_put)

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hotpair_worker::remote::{RemoteError, RemoteWatch, Seen};
 use hotpair_worker::{CreateObjectError, Error, Wait};
-use pair::{Node, PATIENCE, Pair, number, set, until};
+use pair::{Node, PATIENCE, Pair, count, number, set, until};
 
 fn next(watch: &mut RemoteWatch<'_>) -> Seen {
     let wait = Wait::default().for_at_most(PATIENCE);
@@ -19,7 +19,7 @@ fn next(watch: &mut RemoteWatch<'_>) -> Seen {
 #[test]
 fn a_client_sees_what_there_is() {
     let pair = Pair::new();
-    let _node = Node::alone(&pair.a.region);
+    let _node = Node::alone(pair.a.region());
     let (client, mut seat) = (pair.client(), pair.a.seat());
     let mut watch = client.watch("work", b"a").expect("a queue");
     assert_eq!(next(&mut watch).value(), None);
@@ -48,7 +48,7 @@ fn a_client_sees_what_there_is() {
 #[test]
 fn what_there_is_not_is_an_error() {
     let pair = Pair::new();
-    let _node = Node::alone(&pair.a.region);
+    let _node = Node::alone(pair.a.region());
     let client = pair.client();
     for queue in ["nowhere", "hotpair.receipts"] {
         let error = client.get(queue, b"a").expect_err("no such queue");
@@ -67,11 +67,11 @@ fn what_there_is_not_is_an_error() {
 fn asked_before_the_release(released_in_time: bool) -> Option<Vec<u8>> {
     let mut pair = Pair::new();
     let (client, mut seat) = (pair.client(), pair.a.seat());
-    let node = Node::shipping(&pair.a.region, &pair.b.region);
+    let node = Node::shipping(pair.a.region(), pair.b.region());
     assert!(set(&mut seat, b"a", Some(b"kept")));
     assert!(set(&mut seat, b"b", Some(b"kept")));
-    let kept = pair.a.region.commit_seq();
-    until("the release", || pair.a.region.released() >= kept);
+    let kept = pair.a.region().commit_seq();
+    until("the release", || pair.a.region().released() >= kept);
     drop(node);
     assert!(set(&mut seat, b"a", Some(b"lost")));
     let mut watch = client.watch("work", b"a").expect("a queue");
@@ -81,7 +81,7 @@ fn asked_before_the_release(released_in_time: bool) -> Option<Vec<u8>> {
         assert_eq!(client.get("work", b"b").expect("released").value(), Some(&b"kept"[..]));
         assert_eq!(watch.next(Wait::none()).expect("not refused"), None, "it is not released");
         if released_in_time {
-            pair.a.region.raise_released(pair.a.region.commit_seq());
+            pair.a.region().raise_released(pair.a.region().commit_seq());
         } else {
             drop(seat);
             pair.fail_over();
@@ -109,7 +109,7 @@ fn what_is_released_is_shown() {
 fn count_through_a_loss(careless: bool) -> (u64, u64, u64) {
     let mut pair = Pair::new();
     let client = pair.client();
-    let node = Node::shipping(&pair.a.region, &pair.b.region);
+    let node = Node::shipping(pair.a.region(), pair.b.region());
     let (seen, went_down) = (AtomicU64::new(0), AtomicU64::new(0));
     let note = |last: &mut u64, now: u64| {
         went_down.fetch_add(u64::from(now < *last), Ordering::Relaxed);
@@ -164,32 +164,32 @@ fn count_through_a_loss(careless: bool) -> (u64, u64, u64) {
             drop(node);
             if careless {
                 // It has told of what it has not shipped.
-                let _alone = Node::alone(&pair.a.region);
-                let told = pair.a.count(b"a") + 100;
+                let _alone = Node::alone(pair.a.region());
+                let told = count(&pair.a, b"a") + 100;
                 until("more counts to be seen", || seen.load(Ordering::Relaxed) >= told);
             } else {
-                let told = pair.a.count(b"a") + 20;
-                until("counts that are lost", || pair.a.count(b"a") > told);
+                let told = count(&pair.a, b"a") + 20;
+                until("counts that are lost", || count(&pair.a, b"a") > told);
             }
             drop(halting);
         });
         pair.fail_over();
-        let _node = Node::alone(&pair.b.region);
-        let (seat, from) = (pair.b.seat(), pair.b.count(b"a"));
+        let _node = Node::alone(pair.b.region());
+        let (seat, from) = (pair.b.seat(), count(&pair.b, b"a"));
         let halt = AtomicBool::new(false);
         let halting = Stopping(&halt);
         std::thread::scope(|inner| {
             let halting = halting;
             inner.spawn(|| counting(seat, from, &halt));
-            let goal = pair.a.count(b"a") + 200;
-            until("the counts to go on", || pair.b.count(b"a") > goal);
+            let goal = count(&pair.a, b"a") + 200;
+            until("the counts to go on", || count(&pair.b, b"a") > goal);
             until("them to be seen", || seen.load(Ordering::Relaxed) > goal);
             drop(halting);
         });
         drop(stopping);
         watching.join().expect("it ends at the last count")
     });
-    (went_down.into_inner(), last, pair.b.count(b"a"))
+    (went_down.into_inner(), last, count(&pair.b, b"a"))
 }
 
 /// Ends the threads of a test, also one that fails.
@@ -227,7 +227,7 @@ fn a_node_that_releases_too_early_is_found_out() {
 #[test]
 fn watches_are_limited() {
     let pair = Pair::new();
-    let _node = Node::alone(&pair.a.region);
+    let _node = Node::alone(pair.a.region());
     let (client, other) = (pair.client(), pair.client());
     let key = |at: u32| at.to_le_bytes();
     let mut watches: Vec<_> =
@@ -250,7 +250,7 @@ fn watches_are_limited() {
 #[test]
 fn many_threads_ask_at_once() {
     let pair = Pair::new();
-    let _node = Node::alone(&pair.a.region);
+    let _node = Node::alone(pair.a.region());
     let mut seat = pair.a.seat();
     for at in 0..100_u32 {
         assert!(set(&mut seat, &at.to_le_bytes(), Some(&at.to_be_bytes())));

@@ -99,7 +99,7 @@ fn run_commits_and_contains_panics(place: &mut Place) {
             _ => {
                 assert_eq!((job.attempts(), job.value()), (2, vec![]));
                 job.set_value(b"done").expect("room");
-                stopper.stop();
+                stopper();
                 Ok(())
             }
         }
@@ -119,7 +119,7 @@ fn a_handler_that_fails_again_and_again_parks_its_object(place: &mut Place) {
     let ended = worker.run(Wait::default(), &mut |_| {
         calls += 1;
         if calls == ATTEMPTS_MAX {
-            stopper.stop();
+            stopper();
         }
         Err(Error::NoSuchPort { name: "an error".to_owned(), known: vec![] })
     });

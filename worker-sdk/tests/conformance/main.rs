@@ -1,9 +1,10 @@
 //! What the SDK does, once, for local and remote workers alike.
 //!
-//! Each behaviour is a function over the calls that both have (`sdk.rs`); `alike!` makes two tests of it. The local worker sits
+//! Each behaviour is a function over the calls that both have (`calls.rs`); `alike!` makes two tests of it. The local worker sits
 //! in the region, the remote one comes by a gateway over QUIC on loopback. Where the two differ on purpose the behaviour says
 //! so, and so does the page of `hotpair_worker::remote`.
 
+mod calls;
 mod ends;
 mod objects;
 mod place;
@@ -11,19 +12,4 @@ mod sdk;
 mod several;
 mod waiting;
 
-/// Two tests of each behaviour.
-macro_rules! alike {
-    ($($behaviour:ident),* $(,)?) => {
-        mod local {
-            $(#[test] fn $behaviour() {
-                super::$behaviour(&mut crate::place::Place::new(crate::place::Side::Local));
-            })*
-        }
-        mod remote {
-            $(#[test] fn $behaviour() {
-                super::$behaviour(&mut crate::place::Place::new(crate::place::Side::Remote));
-            })*
-        }
-    };
-}
-pub(crate) use alike;
+pub(crate) use calls::alike;

@@ -62,7 +62,7 @@ fn a_waiting_worker_is_stopped(place: &mut Place) {
     let stopper = worker.stopper();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| worker.claim(Wait::default()).expect("stopped").is_none());
-        stopper.stop();
+        stopper();
         assert!(waiting.join().expect("it ends"));
     });
     place.send(b"a", b"go");

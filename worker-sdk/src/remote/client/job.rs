@@ -190,6 +190,12 @@ impl<'w> RemoteJob<'w> {
         self.value.typed()
     }
 
+    /// See [`crate::Job::value_bytes_mut`].
+    pub fn value_bytes_mut(&mut self) -> Result<&mut [u8], Error> {
+        self.value.changed = true;
+        Ok(self.value.bytes.bytes_mut())
+    }
+
     /// See [`crate::Job::read`]. Costs a round trip, and is a copy.
     pub fn read(&self, queue: &str, key: &[u8]) -> Result<Option<RemoteReading>, Error> {
         let queue = self.worker.queue_index(queue)?;
@@ -360,12 +366,17 @@ impl<'w> RemoteJob<'w> {
         self.commit()
     }
 
+    #[cfg(feature = "tokio")]
+    pub(super) fn worker(&self) -> &RemoteWorker {
+        self.worker
+    }
+
     /// Asks for the commit and does not wait for its answer.
     pub(super) fn commit_unanswered(mut self) -> Result<(), Error> {
         self.begin_commit(true).map(drop)
     }
 
-    fn begin_commit(&mut self, forget: bool) -> Result<Ticket, Error> {
+    pub(super) fn begin_commit(&mut self, forget: bool) -> Result<Ticket, Error> {
         self.settled = true;
         let own = std::iter::once((0, &self.value));
         let others = self.others.iter().zip(1..).map(|(taken, of)| (of, &taken.value));

@@ -1,5 +1,7 @@
 //! The worker's side: the same calls as [`crate::Space`], [`crate::Worker`] and [`crate::Job`], over the network.
 
+#[cfg(feature = "tokio")]
+mod asynchronous;
 #[cfg(feature = "fuzzing")]
 pub(super) mod fuzzing;
 mod io;
@@ -17,6 +19,8 @@ use std::time::Duration;
 
 use hotpair_replica::tls::Credentials;
 
+#[cfg(feature = "tokio")]
+pub use asynchronous::{AsyncRemoteJob, AsyncRemoteWorker};
 pub use job::{RemoteJob, RemoteOther, RemoteOtherJob, RemoteReading};
 pub use looking::Seen;
 pub use outside::{RemoteClient, RemoteWatch};
@@ -72,7 +76,13 @@ impl RemoteSpace {
 
     /// A worker of the queue `queue`. It claims nothing while no node that it reaches is primary.
     pub fn worker(&self, queue: &str) -> Result<RemoteWorker, Error> {
-        RemoteWorker::new(self.config.clone(), queue)
+        RemoteWorker::new(self.config.clone(), queue, false)
+    }
+
+    /// A worker whose claims and commits are awaited.
+    #[cfg(feature = "tokio")]
+    pub fn async_worker(&self, queue: &str) -> Result<AsyncRemoteWorker, Error> {
+        AsyncRemoteWorker::new(RemoteWorker::new(self.config.clone(), queue, true)?)
     }
 
     /// For a program that is no worker.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::io::Shared;
-use super::job::RemoteJob;
+use super::job::{OwnedJob, RemoteJob};
 use super::network::Network;
 use super::session::{Counts, Purpose, Session, Told};
 use super::{RemoteConfig, RemoteError};
@@ -15,7 +15,7 @@ use crate::wait::Wait;
 use crate::worker::Stopper;
 
 /// How often a waiting worker looks whether it was stopped.
-const STOP_CHECK: Duration = Duration::from_millis(100);
+pub(super) const STOP_CHECK: Duration = Duration::from_millis(100);
 
 /// Claims ready objects of one queue, of whichever node is primary.
 pub struct RemoteWorker {
@@ -31,12 +31,16 @@ impl std::fmt::Debug for RemoteWorker {
 }
 
 impl RemoteWorker {
-    pub(super) fn new(config: RemoteConfig, queue: &str) -> Result<RemoteWorker, Error> {
+    pub(super) fn new(
+        config: RemoteConfig,
+        queue: &str,
+        polls: bool,
+    ) -> Result<RemoteWorker, Error> {
         if queue.is_empty() {
             return Err(Error::NoSuchQueue { name: String::new(), known: Vec::new() });
         }
         let patience = config.patience;
-        let network = Network::start(config, Purpose::Worker(queue.to_owned()), false)?;
+        let network = Network::start(config, Purpose::Worker(queue.to_owned()), polls)?;
         Ok(RemoteWorker { network, patience, stop: Arc::new(AtomicBool::new(false)) })
     }
 
@@ -52,6 +56,11 @@ impl RemoteWorker {
 
     pub(super) fn shared(&self) -> Arc<Shared> {
         Arc::clone(self.network.shared())
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     pub(super) fn patience(&self) -> Duration {
@@ -71,20 +80,7 @@ impl RemoteWorker {
             }
             let left = wait.at_most.map(|limit| limit.saturating_sub(begun.elapsed()));
             let now = left.map_or(STOP_CHECK, |left| left.min(STOP_CHECK));
-            let found = self.network.shared().wait(Some(now), |session| match &session.refused {
-                Some(text) if !session.is_active() => {
-                    let text = text.clone();
-                    session.refused = None;
-                    Some(Err(Error::from(RemoteError::Refused { text })))
-                }
-                _ => match session.lacks_queue() {
-                    Some(known) => {
-                        let name = session.queue().unwrap_or_default().to_owned();
-                        Some(Err(Error::NoSuchQueue { name, known }))
-                    }
-                    None => session.next_job().map(Ok),
-                },
-            });
+            let found = self.network.shared().wait(Some(now), look);
             match found {
                 Some(Ok(job)) => return Ok(Some(RemoteJob::new(self, job))),
                 Some(Err(error)) => return Err(error),
@@ -164,6 +160,24 @@ impl RemoteWorker {
             .shared()
             .with(find)
             .map_err(|known| Error::NoSuchPort { name: name.to_owned(), known })
+    }
+}
+
+/// An object that has come, or why none will.
+pub(super) fn look(session: &mut Session) -> Option<Result<OwnedJob, Error>> {
+    match &session.refused {
+        Some(text) if !session.is_active() => {
+            let text = text.clone();
+            session.refused = None;
+            Some(Err(Error::from(RemoteError::Refused { text })))
+        }
+        _ => match session.lacks_queue() {
+            Some(known) => {
+                let name = session.queue().unwrap_or_default().to_owned();
+                Some(Err(Error::NoSuchQueue { name, known }))
+            }
+            None => session.next_job().map(Ok),
+        },
     }
 }
 
