@@ -1,7 +1,6 @@
 //! The command line: what there is, and where it is done.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -62,9 +61,9 @@ enum Command {
         /// Path of the unix socket at which ports ask
         #[arg(long)]
         at: PathBuf,
-        /// Sockets, as PORT=ADDRESS, such as service=127.0.0.1:5060
+        /// Sockets, as PORT=ADDRESS, such as service=127.0.0.1:5060, store=tcp:127.0.0.1:6379 or calls=unix:/run/calls.sock
         #[arg(required = true, value_parser = command::hold::parse_socket)]
-        sockets: Vec<(String, SocketAddr)>,
+        sockets: Vec<(String, hotpair_ioports::HeldAddress)>,
     },
     /// Show a region: role, queues, workers, ports, blocks
     Status {

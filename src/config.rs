@@ -3,6 +3,7 @@
 mod far;
 mod file;
 mod mode;
+mod port;
 mod units;
 
 use std::net::IpAddr;
@@ -63,9 +64,7 @@ impl Config {
             *journal = dir.join(&*journal);
         }
         for port in &mut file.port {
-            if let Some(holder) = &mut port.holder {
-                *holder = dir.join(&*holder);
-            }
+            port.found_from(dir);
         }
         let config = Config { path: path.to_owned(), file };
         match config.geometry().region_bytes() {
@@ -162,6 +161,12 @@ impl Config {
     /// When the packets of its ports may leave, in the order of the geometry.
     pub(crate) fn port_modes(&self) -> Vec<hotpair_shm::PortMode> {
         self.file.port.iter().map(|port| port.mode.get_ref().of_region()).collect()
+    }
+
+    /// Whom its ports become, if they do.
+    pub(crate) fn port_user(&self) -> Option<&str> {
+        let mut users = self.file.port.iter().filter_map(|port| port.user.as_ref());
+        users.next().map(|user| user.get_ref().as_str())
     }
 
     /// The addresses that move with the role.
@@ -289,6 +294,7 @@ fn check(file: &File) -> Result<(), Wrong> {
             return Err(Wrong::at(port.name.span(), why));
         }
     }
+    port::check_users(&file.port)?;
     for worker in &file.worker {
         check_queue(file, &worker.queue)?;
         if worker.command.get_ref().is_empty() {
@@ -463,20 +469,10 @@ fn check_queue(file: &File, name: &toml::Spanned<String>) -> Result<(), Wrong> {
 }
 
 fn check_port(port: &Port) -> Result<(), Wrong> {
-    let sockets = u8::from(port.bind.is_some()) + u8::from(port.holder.is_some());
-    if sockets + u8::from(port.remote) != 1 {
-        let why = "a port has either `bind` (an address) or `holder` (a path), or is `remote`";
-        return Err(Wrong::at(port.name.span(), why));
-    }
+    port::check(port)?;
     if let (true, Some(command)) = (port.remote, &port.command) {
         let why = "a remote port is started on its own host";
         return Err(Wrong::at(command.span(), why));
-    }
-    if let Key::Bytes([from, to]) = *port.key.get_ref()
-        && (from >= to || to - from > hotpair_shm::KEY_BYTES_MAX)
-    {
-        let why = format!("a key has 1 to {} bytes", hotpair_shm::KEY_BYTES_MAX);
-        return Err(Wrong::at(port.key.span(), why));
     }
     if let Some(why) = port.mode.get_ref().objection() {
         return Err(Wrong::at(port.mode.span(), why));

@@ -3,10 +3,15 @@
 //! A classifier reads the packet where it was received and names its object: a key, no key (the
 //! packet becomes an object of its own) or none at all (counted under a reason and dropped).
 
+mod flow;
+
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use hotpair_shm::KEY_BYTES_MAX;
+
+use crate::connection::Connection;
+pub use flow::ByFlow;
 
 /// The key of an object, as a classifier read it from a packet.
 ///
@@ -76,6 +81,12 @@ impl Classified {
 pub trait Classifier {
     /// `packet` is the whole payload, `source` its sender in canonical form.
     fn classify(&mut self, packet: &[u8], source: SocketAddr) -> Classified;
+
+    /// Which object is to be told, by an empty message, that the connection `source` has ended. Of ports of kind `tcp` and
+    /// `unix`; see [`Connection`]. It must be one that a frame of the connection went to: it is created otherwise.
+    fn ended(&mut self, _source: SocketAddr) -> Option<PacketKey> {
+        None
+    }
 }
 
 impl<F: FnMut(&[u8], SocketAddr) -> Classified> Classifier for F {
@@ -92,6 +103,38 @@ pub(crate) fn contained(
 ) -> Classified {
     catch_unwind(AssertUnwindSafe(|| classifier.classify(packet, source)))
         .unwrap_or(Classified::Drop("the classifier panicked"))
+}
+
+/// The same for the end of a connection: who panics is told nothing more.
+pub(crate) fn ended(classifier: &mut dyn Classifier, source: SocketAddr) -> Option<PacketKey> {
+    catch_unwind(AssertUnwindSafe(|| classifier.ended(source))).unwrap_or(None)
+}
+
+/// One object per connection of a port of kind `tcp` or `unix`, told of its end by an empty message whose source is
+/// [`Connection::end`].
+#[derive(Clone, Debug)]
+pub struct ByConnection {
+    port: String,
+}
+
+impl ByConnection {
+    /// For the port of this name: the key says of which port a connection is.
+    pub fn new(port: &str) -> Self {
+        ByConnection { port: port.to_owned() }
+    }
+}
+
+impl Classifier for ByConnection {
+    fn classify(&mut self, _packet: &[u8], source: SocketAddr) -> Classified {
+        match Connection::of(source) {
+            Some(connection) => Classified::Key(connection.key(&self.port)),
+            None => Classified::Drop("no connection"),
+        }
+    }
+
+    fn ended(&mut self, source: SocketAddr) -> Option<PacketKey> {
+        Connection::of(source).map(|connection| connection.key(&self.port))
+    }
 }
 
 /// One object per peer: the key is the sender's address and port (6 or 18 bytes, network order).

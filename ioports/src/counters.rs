@@ -12,6 +12,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::mmsg::Datagram;
+use crate::waited::Waited;
 
 /// Counters of one port, shared between its loop and whoever shows them.
 #[derive(Clone, Debug, Default)]
@@ -30,9 +34,13 @@ struct Shared {
     send_waited: AtomicU64,
     sleeps: AtomicU64,
     attached: AtomicU64,
+    connected: AtomicU64,
+    ends_told: AtomicU64,
+    waited: Waited,
     // Reasons are few and known to the programmer; the lock is taken only when something is lost.
     dropped: Mutex<BTreeMap<&'static str, u64>>,
     send_failed: Mutex<BTreeMap<&'static str, u64>>,
+    disconnected: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 /// The counters at one moment.
@@ -56,6 +64,12 @@ pub struct Snapshot {
     pub sleeps: u64,
     /// Times that the port attached to a region.
     pub attached: u64,
+    /// Connections that were accepted by the kernel.
+    pub connected: u64,
+    /// Objects that were told of the end of their connection.
+    pub ends_told: u64,
+    /// Connections that have ended, those refused at once included, by reason.
+    pub disconnected: BTreeMap<&'static str, u64>,
     /// Received and dropped, by reason.
     pub dropped: BTreeMap<&'static str, u64>,
     /// Emitted packets that the kernel refused for good, by reason.
@@ -81,6 +95,9 @@ impl Counters {
             send_waited: read(&shared.send_waited),
             sleeps: read(&shared.sleeps),
             attached: read(&shared.attached),
+            connected: read(&shared.connected),
+            ends_told: read(&shared.ends_told),
+            disconnected: lock(&shared.disconnected).clone(),
             dropped: lock(&shared.dropped).clone(),
             send_failed: lock(&shared.send_failed).clone(),
         }
@@ -122,13 +139,41 @@ impl Counters {
         *lock(&self.shared.send_failed).entry(reason).or_default() += 1;
     }
 
-    /// The kernel counts in 32 bits and from the socket's birth: its figure replaces ours.
-    pub(crate) fn kernel_dropped(&self, total: u32) {
-        self.shared.kernel_dropped.store(u64::from(total), Ordering::Relaxed);
+    /// The kernel counts from the socket's birth: its figure replaces ours.
+    pub(crate) fn kernel_dropped(&self, total: u64) {
+        self.shared.kernel_dropped.store(total, Ordering::Relaxed);
+    }
+
+    pub(crate) fn connected(&self) {
+        add(&self.shared.connected, 1);
+    }
+
+    pub(crate) fn end_told(&self) {
+        add(&self.shared.ends_told, 1);
+    }
+
+    pub(crate) fn disconnected(&self, reason: &'static str) {
+        *lock(&self.shared.disconnected).entry(reason).or_default() += 1;
+    }
+
+    /// The packets of a batch that has just been read.
+    pub(crate) fn waited_in_kernel(&self, batch: &[Datagram]) {
+        self.shared.waited.note(batch);
+    }
+
+    /// How long packets waited in the kernel before they were read: for each power of two of nanoseconds a wait that none of
+    /// them exceeds, and how many they were. Empty where the kernel does not tell, or was not asked.
+    pub fn waited(&self) -> Vec<(Duration, u64)> {
+        self.shared.waited.buckets()
     }
 }
 
 impl Snapshot {
+    /// Connections that are open.
+    pub fn connections(&self) -> u64 {
+        self.connected.saturating_sub(self.disconnected.values().sum())
+    }
+
     /// Everything that was received and lost inside this port.
     pub fn dropped_total(&self) -> u64 {
         self.dropped.values().sum()
@@ -152,6 +197,12 @@ impl fmt::Display for Snapshot {
         }
         for (reason, count) in &self.send_failed {
             write!(f, " send_failed[{reason}] {count}")?;
+        }
+        if self.connected > 0 {
+            write!(f, " connected {} ends_told {}", self.connected, self.ends_told)?;
+        }
+        for (reason, count) in &self.disconnected {
+            write!(f, " disconnected[{reason}] {count}")?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 
 /// Becomes the owner of a descriptor that `recvmsg` has just put into our table.
 pub(crate) fn received(number: RawFd) -> OwnedFd {
@@ -37,6 +37,13 @@ pub(crate) fn borrowed_from<T>(_owner: &T, number: RawFd) -> BorrowedFd<'_> {
 /// Makes `fd` survive `exec`, so that a child can inherit it under the same number.
 pub fn keep_over_exec(fd: BorrowedFd<'_>) -> io::Result<()> {
     fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    Ok(())
+}
+
+/// Calls on `fd` do not block, whoever else has it.
+pub(crate) fn never_block(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
     Ok(())
 }
 

@@ -18,13 +18,14 @@
 //! descriptor (`SCM_RIGHTS`), or `unknown` and the names there are. Only the holder's own user (and
 //! root) is answered.
 
+mod held;
 mod path;
 mod request;
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice, Read};
-use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -34,9 +35,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg, sockopt};
 use nix::unistd::geteuid;
 
-use crate::source::{OpenError, bind};
+use crate::source::OpenError;
 use crate::stop::Stop;
+use held::Held;
+pub use held::{HeldAddress, ParseHeldError};
 pub use path::PathError;
+pub(crate) use path::{Bound as BoundPath, listen as listen_at};
 pub use request::{RequestError, request};
 
 /// Longest name of a socket.
@@ -48,7 +52,7 @@ const CLIENT_PATIENCE: Duration = Duration::from_secs(1);
 /// Open service sockets, and a unix socket at which ports ask for them.
 #[derive(Debug)]
 pub struct Holder {
-    sockets: BTreeMap<String, UdpSocket>,
+    sockets: BTreeMap<String, Held>,
     listener: UnixListener,
     path: path::Bound,
 }
@@ -97,16 +101,16 @@ impl Holder {
     /// Opens all `sockets` (port 0 takes a free one) and listens at `path`.
     ///
     /// A path that a dead holder left is replaced; that of a living one is refused.
-    pub fn open<'n>(
+    pub fn open<'n, A: Into<HeldAddress>>(
         path: &Path,
-        sockets: impl IntoIterator<Item = (&'n str, SocketAddr)>,
+        sockets: impl IntoIterator<Item = (&'n str, A)>,
     ) -> Result<Self, HolderError> {
         let mut opened = BTreeMap::new();
         for (name, address) in sockets {
             if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_visible) {
                 return Err(HolderError::Name { name: name.to_owned() });
             }
-            let socket = bind(address, false)
+            let socket = Held::open(&address.into())
                 .map_err(|source| HolderError::Socket { name: name.to_owned(), source })?;
             if opened.insert(name.to_owned(), socket).is_some() {
                 return Err(HolderError::Twice { name: name.to_owned() });
@@ -121,9 +125,14 @@ impl Holder {
         self.path.as_path()
     }
 
-    /// The address of a socket, with the port that the kernel chose if we left that to it.
+    /// The address of a UDP or TCP socket, with the port that the kernel chose if we left that to it.
     pub fn address(&self, name: &str) -> Option<SocketAddr> {
-        self.sockets.get(name)?.local_addr().ok()
+        self.sockets.get(name)?.address()
+    }
+
+    /// The same, or the path of a socket that has no address.
+    pub fn place(&self, name: &str) -> Option<String> {
+        self.sockets.get(name).map(Held::to_string)
     }
 
     /// Answers requests until `stop`; then closes the sockets and removes the path.
@@ -183,9 +192,8 @@ impl Holder {
         let name = read_name(&mut client)?;
         match self.sockets.get(&name) {
             Some(socket) => {
-                let address = socket.local_addr()?;
-                reply(&client, &format!("ok {address}\n"), Some(socket))?;
-                tracing::info!(%name, %address, pid = peer.pid(), "handed a service socket out");
+                reply(&client, &format!("ok {socket}\n"), Some(socket.as_fd()))?;
+                tracing::info!(%name, address = %socket, pid = peer.pid(), "handed a service socket out");
                 Ok(())
             }
             None => {
@@ -242,7 +250,7 @@ fn read_name(client: &mut UnixStream) -> io::Result<String> {
     }
 }
 
-fn reply(client: &UnixStream, line: &str, socket: Option<&UdpSocket>) -> io::Result<()> {
+fn reply(client: &UnixStream, line: &str, socket: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let descriptor = socket.map(|socket| [socket.as_raw_fd()]);
     let rights = descriptor.as_ref().map(|fd| ControlMessage::ScmRights(fd));
     let bytes = [IoSlice::new(line.as_bytes())];

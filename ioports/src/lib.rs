@@ -51,32 +51,54 @@
 //! ```
 
 mod address;
+mod capture;
 mod classify;
+mod confine;
+mod connection;
+mod control;
 mod counters;
 mod descriptor;
 mod holder;
+mod kind;
+mod listener;
 mod mmsg;
 mod owner;
+mod raw;
 #[cfg(feature = "remote")]
 mod remote;
 mod sockaddr;
 mod source;
 mod stop;
+mod stream;
 mod udp;
+mod waited;
 
 pub use address::{
     AddressError, AddressKeeper, AddressNews, HardwareAddress, LIFETIME, ParseAddressError,
     ServiceAddress, remove as remove_addresses,
 };
-pub use classify::{AllKeyless, ByBytes, ByPeer, Classified, Classifier, KeyLength, PacketKey};
+pub use capture::{CaptureError, Speed};
+pub use classify::{
+    AllKeyless, ByBytes, ByConnection, ByFlow, ByPeer, Classified, Classifier, KeyLength, PacketKey,
+};
+pub use confine::{ConfineError, Confinement};
+pub use connection::Connection;
 pub use counters::{Counters, Snapshot};
 pub use descriptor::keep_over_exec;
-pub use holder::{Holder, HolderError, NAME_BYTES_MAX, PathError, RequestError, Serving, request};
-pub use mmsg::{BATCH_MAX, Datagram, Receiver, SendError, Sender};
+pub use holder::{
+    HeldAddress, Holder, HolderError, NAME_BYTES_MAX, ParseHeldError, PathError, RequestError,
+    Serving, request,
+};
+pub use kind::{PacketSink, PacketSource, Settled};
+pub use mmsg::{BATCH_MAX, Datagram, Outgoing, Receiver, SendError, Sender};
 pub use owner::{Owner, owner_of};
 #[cfg(feature = "remote")]
 pub use remote::{RemoteRunError, run_remote};
 pub use sockaddr::{Family, WrongFamily};
 pub use source::{OpenError, ParseSourceError, SocketSource};
 pub use stop::Stop;
-pub use udp::{PortConfig, RunError, SeatError, Wait, run};
+pub use stream::{AROUND_BYTES_MAX, Cut, Framing, FramingFunction, StreamConfig};
+pub use udp::{
+    Group, OpenPort, ParseGroupError, PortConfig, PortKind, RunError, SeatError, UdpConfig, Wait,
+    run,
+};

@@ -23,7 +23,7 @@ use crate::descriptor::kernel_drops;
 use crate::mmsg::{BATCH_MAX, Datagram, Receiver, SendError, Sender};
 use crate::sockaddr::Family;
 use crate::stop::Stop;
-use crate::udp::{PortConfig, RunError, TOO_LONG, os, passing, reason_of, sleep};
+use crate::udp::{PortConfig, PortKind, RunError, TOO_LONG, os, passing, reason_of, sleep};
 
 /// Longest sleep.
 const SLEEP_MS_MAX: u16 = 100;
@@ -66,6 +66,9 @@ pub fn run_remote(
         .socket
         .open()
         .map_err(|source| RunError::Socket { port: config.port.clone(), source })?;
+    if !matches!(config.kind, PortKind::Udp(_)) {
+        return Err(RunError::NotRemote { port: config.port.clone() }.into());
+    }
     let local = socket.local_addr().map_err(os("ask for the socket's address"))?;
     tracing::info!(port = %config.port, %local, source = %config.socket, "the port has its socket");
     let count = config.receive_batch.min(RemotePort::BATCH);
@@ -180,7 +183,7 @@ impl Far<'_> {
     /// The error is about the first packet.
     fn not_sent(&mut self, error: &SendError) -> bool {
         let code = match error {
-            SendError::Family(_) => None,
+            SendError::Family(_) | SendError::Refused(_) => None,
             SendError::Os(error) => error.raw_os_error(),
         };
         match code {
@@ -219,7 +222,7 @@ impl Far<'_> {
         if self.kernel_asked.is_none_or(|asked| asked.elapsed() >= KERNEL_DROPS_EVERY) {
             self.kernel_asked = Some(Instant::now());
             if let Ok(total) = kernel_drops(self.socket.as_fd()) {
-                self.counters.kernel_dropped(total);
+                self.counters.kernel_dropped(total.into());
             }
         }
         let mut events = PollFlags::empty();

@@ -18,8 +18,10 @@ use nix::sys::socket::{
     self, AddressFamily, SockFlag, SockType, SockaddrStorage, getsockopt, setsockopt, sockopt,
 };
 
+use crate::capture::CaptureError;
 use crate::descriptor;
-use crate::holder::{self, RequestError};
+use crate::holder::{self, PathError, RequestError};
+use crate::listener::Listener;
 use crate::owner::{Owner, owner_of};
 
 /// Receive buffer asked of the kernel for a service socket: what waits there while nobody is
@@ -29,7 +31,8 @@ const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 
 /// Where the service socket of a port comes from.
 ///
-/// Written `127.0.0.1:5060`, `service:192.0.2.10:5060`, `holder:/run/hotpair/demo.sock#sip` or `fd:3`.
+/// Written `127.0.0.1:5060`, `service:192.0.2.10:5060`, `holder:/run/hotpair/demo.sock#sip`, `fd:3`, `unix:/run/calls.sock`,
+/// `interface:eth1` or `pcap:in.pcap>out.pcap` (either may be missing).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SocketSource {
     /// The port binds to this address itself.
@@ -46,14 +49,33 @@ pub enum SocketSource {
     },
     /// Whoever started this process left the socket open under this number.
     Inherited(RawFd),
+    /// A unix socket at this path, at which the port listens.
+    Path(PathBuf),
+    /// The network interface of this name, for whole frames.
+    Interface(String),
+    /// Capture files.
+    Capture {
+        /// Whose packets come in.
+        replay: Option<PathBuf>,
+        /// Which what leaves is written into.
+        write: Option<PathBuf>,
+    },
 }
 
 impl SocketSource {
-    /// Opens, asks for, or takes over the socket.
+    /// Opens, asks for, or takes over the UDP socket.
     pub fn open(&self) -> Result<UdpSocket, OpenError> {
+        self.open_udp(false)
+    }
+
+    /// The same; `shared` lets others bind to the address as well, and the kernel shares the senders among them.
+    pub(crate) fn open_udp(&self, shared: bool) -> Result<UdpSocket, OpenError> {
         match self {
-            SocketSource::Bind(address) => bind(*address, false),
-            SocketSource::Service(address) => bind(*address, true),
+            SocketSource::Bind(address) => bind_as(*address, false, shared),
+            SocketSource::Service(address) => bind_as(*address, true, shared),
+            SocketSource::Path(_) | SocketSource::Interface(_) | SocketSource::Capture { .. } => {
+                Err(OpenError::NotThere { from: self.clone(), what: "UDP" })
+            }
             SocketSource::Holder { path, name } => {
                 let fd = holder::request(path, name)?;
                 as_udp(fd, self)
@@ -62,6 +84,27 @@ impl SocketSource {
                 let fd = descriptor::inherited(*number)
                     .map_err(|source| OpenError::Inherited { number: *number, source })?;
                 as_udp(fd, self)
+            }
+        }
+    }
+
+    /// Opens, asks for, or takes over a listener: TCP, or of unix sockets.
+    pub(crate) fn open_listener(&self) -> Result<Listener, OpenError> {
+        match self {
+            SocketSource::Bind(address) => Listener::bind(*address, false),
+            SocketSource::Service(address) => Listener::bind(*address, true),
+            SocketSource::Path(path) => Listener::at(path),
+            SocketSource::Holder { path, name } => {
+                let fd = holder::request(path, name)?;
+                Listener::held(fd, self)
+            }
+            SocketSource::Inherited(number) => {
+                let fd = descriptor::inherited(*number)
+                    .map_err(|source| OpenError::Inherited { number: *number, source })?;
+                Listener::held(fd, self)
+            }
+            SocketSource::Interface(_) | SocketSource::Capture { .. } => {
+                Err(OpenError::NotThere { from: self.clone(), what: "connections" })
             }
         }
     }
@@ -74,13 +117,23 @@ impl fmt::Display for SocketSource {
             SocketSource::Service(address) => write!(f, "service:{address}"),
             SocketSource::Holder { path, name } => write!(f, "holder:{}#{name}", path.display()),
             SocketSource::Inherited(number) => write!(f, "fd:{number}"),
+            SocketSource::Path(path) => write!(f, "unix:{}", path.display()),
+            SocketSource::Interface(name) => write!(f, "interface:{name}"),
+            SocketSource::Capture { replay, write } => {
+                let text = |path: &Option<PathBuf>| {
+                    path.as_ref().map_or(String::new(), |path| path.display().to_string())
+                };
+                write!(f, "pcap:{}>{}", text(replay), text(write))
+            }
         }
     }
 }
 
 /// A text that names no socket source.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is none of IP:PORT, service:IP:PORT, holder:PATH#NAME, fd:NUMBER")]
+#[error(
+    "`{text}` is none of IP:PORT, service:IP:PORT, holder:PATH#NAME, fd:NUMBER, unix:PATH, interface:NAME, pcap:IN>OUT"
+)]
 pub struct ParseSourceError {
     /// What was given.
     pub text: String,
@@ -94,6 +147,24 @@ impl FromStr for SocketSource {
         if let Some(number) = text.strip_prefix("fd:") {
             let number = number.parse::<u16>().map_err(|_| wrong())?;
             return Ok(SocketSource::Inherited(number.into()));
+        }
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path {
+                "" => Err(wrong()),
+                path => Ok(SocketSource::Path(path.into())),
+            };
+        }
+        if let Some(name) = text.strip_prefix("interface:").filter(|name| !name.is_empty()) {
+            return Ok(SocketSource::Interface(name.to_owned()));
+        }
+        if let Some(files) = text.strip_prefix("pcap:") {
+            let (replay, write) = files.split_once('>').unwrap_or((files, ""));
+            let path = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
+            let (replay, write) = (path(replay), path(write));
+            if replay.is_none() && write.is_none() {
+                return Err(wrong());
+            }
+            return Ok(SocketSource::Capture { replay, write });
         }
         if let Some(address) = text.strip_prefix("service:") {
             return address.parse().map(SocketSource::Service).map_err(|_| wrong());
@@ -141,14 +212,51 @@ pub enum OpenError {
     /// The holder did not hand the socket out.
     #[error("no socket from the holder")]
     Holder(#[from] RequestError),
-    /// What we got is open, but is not a bound UDP socket.
-    #[error("{from} is {found}, not a bound UDP socket")]
+    /// What we got is open, but is not what was expected.
+    #[error("{from} is {found}, not {wanted}")]
     Foreign {
         /// Where it came from.
         from: SocketSource,
         /// What it is instead.
         found: String,
+        /// What it should be.
+        wanted: &'static str,
     },
+    /// Packets of another kind come from there.
+    #[error("{from} is no place for {what}")]
+    NotThere {
+        /// What was given.
+        from: SocketSource,
+        /// What the port is for.
+        what: &'static str,
+    },
+    /// A TCP address that cannot be listened at.
+    #[error("cannot listen at TCP {address}")]
+    Listen {
+        /// What we wanted.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// An interface whose frames cannot be had.
+    #[error("cannot open interface {interface}")]
+    Interface {
+        /// Its name.
+        interface: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A capture file that cannot be used.
+    #[error("cannot use {from}")]
+    Capture {
+        /// The files.
+        from: SocketSource,
+        /// Why not.
+        source: CaptureError,
+    },
+    /// A path that cannot be listened at.
+    #[error(transparent)]
+    Path(#[from] PathError),
 }
 
 impl OpenError {
@@ -174,14 +282,39 @@ impl OpenError {
                 _ => None,
             },
             OpenError::Holder(request) => request.help(),
-            OpenError::Inherited { .. } | OpenError::Foreign { .. } => None,
+            OpenError::Listen { source, address } => match source.kind() {
+                io::ErrorKind::AddrInUse => Some(format!(
+                    "see `ss -ltnp sport = :{}`, or configure another port",
+                    address.port()
+                )),
+                _ => None,
+            },
+            OpenError::Path(error) => error.help(),
+            OpenError::Interface { source, .. } => match source.raw_os_error() {
+                Some(libc::EPERM) => Some("frames need CAP_NET_RAW".to_owned()),
+                Some(libc::ENODEV | libc::ENXIO) => {
+                    Some("see `ip link` for those there are".to_owned())
+                }
+                _ => None,
+            },
+            OpenError::Capture { .. } => None,
+            OpenError::Inherited { .. }
+            | OpenError::Foreign { .. }
+            | OpenError::NotThere { .. } => None,
         }
     }
 }
 
 /// Binds a service socket: room for a burst, and a clear word about who is in the way.
 pub(crate) fn bind(address: SocketAddr, moves: bool) -> Result<UdpSocket, OpenError> {
-    let bound = if moves { bind_ahead(address) } else { UdpSocket::bind(address) };
+    bind_as(address, moves, false)
+}
+
+fn bind_as(address: SocketAddr, moves: bool, shared: bool) -> Result<UdpSocket, OpenError> {
+    let bound = match moves || shared {
+        true => bind_ahead(address, moves, shared),
+        false => UdpSocket::bind(address),
+    };
     let socket = bound.map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => OpenError::InUse { address, owner: owner_of(address) },
         _ => OpenError::Bind { address, source },
@@ -193,22 +326,28 @@ pub(crate) fn bind(address: SocketAddr, moves: bool) -> Result<UdpSocket, OpenEr
     Ok(socket)
 }
 
-/// Binds to an address that may not be there yet.
-fn bind_ahead(address: SocketAddr) -> io::Result<UdpSocket> {
+/// Binds to an address that may not be there yet, or that others bind to as well.
+fn bind_ahead(address: SocketAddr, moves: bool, shared: bool) -> io::Result<UdpSocket> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::Inet,
         SocketAddr::V6(_) => AddressFamily::Inet6,
     };
     let socket = socket::socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    // IPv6 sockets obey it too.
-    setsockopt(&socket, sockopt::IpFreebind, &true)?;
+    if moves {
+        // IPv6 sockets obey it too.
+        setsockopt(&socket, sockopt::IpFreebind, &true)?;
+    }
+    if shared {
+        setsockopt(&socket, sockopt::ReusePort, &true)?;
+    }
     socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
     Ok(UdpSocket::from(socket))
 }
 
 /// Checks that a descriptor from elsewhere is what we take it for.
 fn as_udp(fd: OwnedFd, from: &SocketSource) -> Result<UdpSocket, OpenError> {
-    let foreign = |found: String| OpenError::Foreign { from: from.clone(), found };
+    let wanted = "a bound UDP socket";
+    let foreign = |found: String| OpenError::Foreign { from: from.clone(), found, wanted };
     match getsockopt(&fd, sockopt::SockType) {
         Ok(SockType::Datagram) => {}
         Ok(other) => return Err(foreign(format!("a {other:?} socket"))),
@@ -238,6 +377,10 @@ mod tests {
             "service:[2001:db8::1]:9",
             "holder:/run/a#b.sock#sip",
             "fd:3",
+            "unix:/run/calls.sock",
+            "interface:eth1",
+            "pcap:in.pcap>out.pcap",
+            "pcap:>out.pcap",
         ] {
             let source: SocketSource = text.parse().expect(text);
             assert_eq!(source.to_string(), text);
@@ -251,6 +394,9 @@ mod tests {
             "holder:#a",
             "holder:/x#",
             "fd:-1",
+            "unix:",
+            "interface:",
+            "pcap:>",
         ] {
             let error = text.parse::<SocketSource>().expect_err(text);
             assert!(error.to_string().contains("IP:PORT"), "{error}");

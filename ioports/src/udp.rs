@@ -1,10 +1,10 @@
-//! The UDP port: one loop between a socket and a region.
+//! The one loop between a kind of port and a region, and the first of the kinds: UDP.
 //!
 //! ```text
 //!                    ┌──────────────────────────── run ───────────────────────────────┐
 //!   no region there, │  attach ──► serve: read? (PRIMARY, node alive)                  │
-//!   no free seat:    │               │    ingress: recvmmsg ─► classify ─► deliver     │
-//!   try again        │               │    egress:  released? ─► sendmmsg ─► sent       │
+//!   no free seat:    │               │    ingress: receive ─► classify ─► deliver      │
+//!   try again        │               │    egress:  released? ─► send ─► sent           │
 //!                    │               └─── nothing to do: sleep on socket, bell, stop   │
 //!                    │  ◄── the region was replaced by another one                     │
 //!                    └─────────────────────────────────────────────────────────────────┘
@@ -25,34 +25,47 @@
 //!
 //! # What a port loses
 //! Nothing without a number: see [`Counters`].
+//!
+//! # Connections
+//! They end with the process that has them, and so with a change of role. Their objects outlive them: the port that serves
+//! next looks through the table, a part at each turn, and tells each object of a connection that is none of its own.
 
+mod config;
 mod egress;
+mod error;
 mod ingress;
+mod open;
+mod orphans;
 mod seat;
+mod socket;
 
-use std::io;
-use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use hotpair_shm::Bell;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::address::Presence;
+use crate::capture::Speed;
 use crate::classify::Classifier;
 use crate::counters::Counters;
-use crate::descriptor::kernel_drops;
+use crate::kind::{PacketSink, PacketSource};
 use crate::mmsg::BATCH_MAX;
-use crate::source::{OpenError, SocketSource};
+use crate::source::SocketSource;
 use crate::stop::Stop;
+use crate::stream::StreamConfig;
+pub use config::{Group, ParseGroupError, UdpConfig};
 #[cfg(feature = "remote")]
 pub(crate) use egress::reason_of;
 use egress::{Egress, Held};
+pub use error::RunError;
+pub(crate) use error::os;
 use ingress::Ingress;
 #[cfg(feature = "remote")]
 pub(crate) use ingress::{TOO_LONG, passing};
+pub use open::OpenPort;
+use orphans::Orphans;
 use seat::Seat;
 pub use seat::SeatError;
 
@@ -65,9 +78,6 @@ const RETRY_MS: u16 = 20;
 /// Longest sleep while packets are in hand that the kernel, or the region, has no room for.
 const HELD_MS_MAX: u16 = 2;
 
-/// How often the kernel is asked what it dropped, at most.
-const KERNEL_DROPS_EVERY: Duration = Duration::from_millis(500);
-
 /// How a port waits when it has nothing to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wait {
@@ -78,7 +88,31 @@ pub enum Wait {
     BusyPoll,
 }
 
-/// What a UDP port is told.
+/// What kind a port is, and what it is told beyond what all are.
+#[derive(Clone, Debug)]
+pub enum PortKind {
+    /// Datagrams: the source is an address, a holder or an inherited socket.
+    Udp(UdpConfig),
+    /// Connections, cut into frames: TCP, or unix sockets where the source is a path.
+    Stream(StreamConfig),
+    /// Whole Ethernet frames: the source is an interface.
+    Frames,
+    /// A capture file, replayed at this speed, and one that is written: the source names them.
+    Capture(Speed),
+}
+
+impl PortKind {
+    fn name(&self) -> &'static str {
+        match self {
+            PortKind::Udp(_) => "udp",
+            PortKind::Stream(_) => "tcp or unix",
+            PortKind::Frames => "packet",
+            PortKind::Capture(_) => "pcap",
+        }
+    }
+}
+
+/// What a port is told.
 #[derive(Clone, Debug)]
 pub struct PortConfig {
     /// Its name in the geometry: where workers emit to.
@@ -87,6 +121,8 @@ pub struct PortConfig {
     pub queue: String,
     /// Where its socket comes from.
     pub socket: SocketSource,
+    /// What comes from there.
+    pub kind: PortKind,
     /// Packets read with one system call, `1..=BATCH_MAX`. As many blocks are kept in hand.
     pub receive_batch: usize,
     /// Packets sent with one system call, `1..=BATCH_MAX`.
@@ -98,12 +134,13 @@ pub struct PortConfig {
 }
 
 impl PortConfig {
-    /// Port `port` for objects of `queue`, everything else as usual.
+    /// UDP port `port` for objects of `queue`, everything else as usual.
     pub fn new(port: &str, queue: &str, socket: SocketSource) -> Self {
         PortConfig {
             port: port.to_owned(),
             queue: queue.to_owned(),
             socket,
+            kind: PortKind::Udp(UdpConfig::default()),
             receive_batch: 32,
             send_batch: 32,
             packet_bytes_max: 1984, // what a block of 2,048 has left behind the sender's address
@@ -111,7 +148,31 @@ impl PortConfig {
         }
     }
 
-    /// Refuses batch sizes that make no sense.
+    /// Port `port` of connections whose bytes `stream` cuts into frames.
+    pub fn stream(port: &str, queue: &str, socket: SocketSource, stream: StreamConfig) -> Self {
+        PortConfig { kind: PortKind::Stream(stream), ..PortConfig::new(port, queue, socket) }
+    }
+
+    /// Port `port` of whole frames of an interface.
+    pub fn frames(port: &str, queue: &str, interface: &str) -> Self {
+        let socket = SocketSource::Interface(interface.to_owned());
+        PortConfig { kind: PortKind::Frames, ..PortConfig::new(port, queue, socket) }
+    }
+
+    /// Port `port` of capture files.
+    pub fn capture(port: &str, queue: &str, files: SocketSource, speed: Speed) -> Self {
+        PortConfig { kind: PortKind::Capture(speed), ..PortConfig::new(port, queue, files) }
+    }
+
+    fn not_of_this_kind(&self) -> RunError {
+        RunError::Kind {
+            port: self.port.clone(),
+            kind: self.kind.name(),
+            socket: self.socket.clone(),
+        }
+    }
+
+    /// Refuses what makes no sense.
     pub(crate) fn check(&self) -> Result<(), RunError> {
         for (what, value) in
             [("receive_batch", self.receive_batch), ("send_batch", self.send_batch)]
@@ -120,55 +181,32 @@ impl PortConfig {
                 return Err(RunError::Batch { what, value });
             }
         }
-        Ok(())
-    }
-}
-
-/// Why a port gave up. Whatever time can heal is waited for instead.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RunError {
-    /// There is no socket.
-    #[error("port `{port}` has no socket")]
-    Socket {
-        /// The port's name.
-        port: String,
-        /// Why not.
-        source: OpenError,
-    },
-    /// A batch size that makes no sense.
-    #[error("{what} is {value}, it must be from 1 to {BATCH_MAX}")]
-    Batch {
-        /// The key.
-        what: &'static str,
-        /// What was given.
-        value: usize,
-    },
-    /// The region is there, but it cannot serve this port.
-    #[error("port `{port}` cannot work on this region")]
-    Seat {
-        /// The port's name.
-        port: String,
-        /// Why not.
-        source: SeatError,
-    },
-    /// The kernel refused something that a port cannot live without.
-    #[error("cannot {action}")]
-    Os {
-        /// What.
-        action: &'static str,
-        /// What the kernel said.
-        source: io::Error,
-    },
-}
-
-impl RunError {
-    /// What to do about it, where that is known.
-    pub fn help(&self) -> Option<String> {
-        match self {
-            RunError::Socket { source, .. } => source.help(),
-            _ => None,
+        let wrong = |why| RunError::Config { port: self.port.clone(), why };
+        match &self.kind {
+            PortKind::Udp(_) if matches!(self.socket, SocketSource::Path(_)) => {
+                return Err(self.not_of_this_kind());
+            }
+            PortKind::Udp(udp) => {
+                let ip = match self.socket {
+                    SocketSource::Bind(address) | SocketSource::Service(address) => address.ip(),
+                    _ => return Ok(()),
+                };
+                if let Some(group) = udp.multicast.iter().find(|group| !group.fits(ip)) {
+                    let any = group.any();
+                    return Err(wrong(format!(
+                        "a socket bound to {ip} hears nothing of group {group}; bind it to {any}"
+                    )));
+                }
+            }
+            PortKind::Stream(stream) => {
+                stream.objection(self.packet_bytes_max).map_or(Ok(()), |why| Err(wrong(why)))?;
+            }
+            PortKind::Capture(Speed::Rate(0)) => {
+                return Err(wrong("a rate of 0 packets a second never ends".to_owned()));
+            }
+            PortKind::Frames | PortKind::Capture(_) => {}
         }
+        Ok(())
     }
 }
 
@@ -182,23 +220,21 @@ pub fn run(
     counters: &Counters,
     stop: &Stop,
 ) -> Result<(), RunError> {
-    config.check()?;
-    let socket = config
-        .socket
-        .open()
-        .map_err(|source| RunError::Socket { port: config.port.clone(), source })?;
-    let local = socket.local_addr().map_err(os("ask for the socket's address"))?;
-    tracing::info!(port = %config.port, %local, source = %config.socket, "the port has its socket");
+    OpenPort::open(config, counters)?.run(path, classifier, stop)
+}
 
-    let mut presence = match config.socket {
-        SocketSource::Service(address) => {
-            Some(Presence::watch(address.ip()).map_err(os("watch for the service address"))?)
-        }
-        _ => None,
-    };
-
-    let mut ingress = Ingress::new(config);
-    let mut egress = Egress::new(config, local);
+/// Runs a port of any kind until `stop`.
+fn drive<K: PacketSource + PacketSink>(
+    path: &Path,
+    config: &PortConfig,
+    kind: &mut K,
+    mut presence: Option<Presence>,
+    classifier: &mut dyn Classifier,
+    counters: &Counters,
+    stop: &Stop,
+) -> Result<(), RunError> {
+    let mut ingress = Ingress::new(config, K::PUSHES_BACK);
+    let mut egress = Egress::new(config);
     let mut told = false;
     while !stop.is_stopped() {
         match Seat::take(path, config) {
@@ -207,13 +243,14 @@ pub fn run(
                 counters.attached();
                 let mut port = Port {
                     seat,
-                    socket: &socket,
+                    kind: &mut *kind,
                     config,
                     ingress: &mut ingress,
                     egress: &mut egress,
                     counters,
                     presence: presence.as_mut(),
-                    kernel_asked: None,
+                    serving: false,
+                    orphans: Orphans::default(),
                     rung: false,
                 };
                 let ended = port.serve(classifier, stop);
@@ -234,21 +271,23 @@ pub fn run(
 }
 
 /// A port with a seat in a region.
-struct Port<'a> {
+struct Port<'a, K> {
     seat: Seat,
-    socket: &'a UdpSocket,
+    kind: &'a mut K,
     config: &'a PortConfig,
     ingress: &'a mut Ingress,
     egress: &'a mut Egress,
     counters: &'a Counters,
     /// Of the service address, where it comes and goes.
     presence: Option<&'a mut Presence>,
-    kernel_asked: Option<Instant>,
+    /// The kind knows that this host serves.
+    serving: bool,
+    orphans: Orphans,
     /// The bell was rung, and is readable until it is quietened.
     rung: bool,
 }
 
-impl Port<'_> {
+impl<K: PacketSource + PacketSink> Port<'_, K> {
     /// Works until `stop`, or until the region at the path is another one.
     fn serve(&mut self, classifier: &mut dyn Classifier, stop: &Stop) -> Result<(), RunError> {
         let mut was_reading = false;
@@ -258,18 +297,28 @@ impl Port<'_> {
                 was_reading = reading;
                 self.tell(reading);
             }
+            self.follow_role(reading)?;
             let mut worked = false;
             if reading || (self.ingress.has_held() && self.seat.is_draining()) {
                 let seat = &mut self.seat;
                 worked |= self
                     .ingress
-                    .step(seat, self.socket, classifier, self.counters)
-                    .map_err(os("receive from the socket"))?;
+                    .step(seat, self.kind, classifier, self.counters)
+                    .map_err(os("receive packets"))?;
             } else {
                 self.ingress.give_back(&mut self.seat, self.counters);
             }
+            if reading && K::PUSHES_BACK {
+                worked |= self.orphans.step(
+                    &self.config.port,
+                    &mut self.seat,
+                    self.kind,
+                    self.ingress,
+                    self.counters,
+                );
+            }
             if self.is_here() {
-                worked |= self.egress.step(&mut self.seat, self.socket, self.counters);
+                worked |= self.egress.step(&mut self.seat, self.kind, self.counters);
             } else {
                 self.egress.give_back(&mut self.seat);
             }
@@ -296,6 +345,20 @@ impl Port<'_> {
         Ok(())
     }
 
+    /// Tells the kind when this host begins to serve, and when it does no longer: a node that is away for a moment, or
+    /// finishes what it has, is no such change.
+    fn follow_role(&mut self, reading: bool) -> Result<(), RunError> {
+        if reading && !self.serving {
+            self.serving = true;
+            self.orphans.begin();
+            self.kind.begin().map_err(os("begin to receive"))?;
+        } else if self.serving && !(self.is_here() && self.seat.serves()) {
+            self.serving = false;
+            self.kind.end();
+        }
+        Ok(())
+    }
+
     /// Whether the socket's address is on this host.
     fn is_here(&self) -> bool {
         self.presence.as_ref().is_none_or(|presence| presence.is_here())
@@ -307,7 +370,7 @@ impl Port<'_> {
 
     /// Sleeps until there may be something to do: a packet, a bell, a request to stop.
     fn sleep(&mut self, reading: bool, stop: &Stop) -> Result<(), RunError> {
-        self.ask_for_kernel_drops();
+        self.ask_for_lost();
         let mut events = PollFlags::empty();
         // What waits in the socket is not wanted while there is no room for it.
         let full = self.ingress.is_held();
@@ -323,6 +386,14 @@ impl Port<'_> {
             }
             Some(Held::DeviceFull | Held::AddressGone) => HELD_MS_MAX,
         };
+        let millis = match self.kind.next_due() {
+            // Rounded up, or the last part of a millisecond would be spent in turns of the loop.
+            Some(due) if reading => {
+                let due = due.as_micros().div_ceil(1000);
+                millis.min(u16::try_from(due).unwrap_or(u16::MAX))
+            }
+            _ => millis,
+        };
         // While packets are held the bell cannot be armed: it would announce, without end, those
         // behind them. A change of role, which waits for what we hold, is seen by waking often.
         let bell = Bell::Port(self.seat.port);
@@ -336,15 +407,16 @@ impl Port<'_> {
         let result = if quiet && self.may_read() == reading {
             let moved = self.presence.as_ref().map_or(stop.as_fd(), |presence| presence.as_fd());
             let rung = self.seat.bell_fd().map_err(os("open the bell"))?;
+            // Where there is none, the first once more. Not even without events: an error that waits on the socket would
+            // keep us awake.
+            let source = self.kind.descriptor().filter(|_| !events.is_empty());
             let mut fds = [
                 PollFd::new(stop.as_fd(), PollFlags::POLLIN),
                 PollFd::new(rung, PollFlags::POLLIN),
-                // Where there is none, the first once more.
                 PollFd::new(moved, PollFlags::POLLIN),
-                PollFd::new(self.socket.as_fd(), events),
+                PollFd::new(source.unwrap_or(stop.as_fd()), events),
             ];
-            // Not even without events: an error that waits on the socket would keep us awake.
-            let count = if events.is_empty() { 3 } else { 4 };
+            let count = if source.is_none() { 3 } else { 4 };
             self.counters.slept();
             let result = sleep(&mut fds[..count], millis);
             self.rung = fds[1].any().unwrap_or(true);
@@ -362,12 +434,8 @@ impl Port<'_> {
         result
     }
 
-    fn ask_for_kernel_drops(&mut self) {
-        if self.kernel_asked.is_some_and(|asked| asked.elapsed() < KERNEL_DROPS_EVERY) {
-            return;
-        }
-        self.kernel_asked = Some(Instant::now());
-        if let Ok(total) = kernel_drops(self.socket.as_fd()) {
+    fn ask_for_lost(&mut self) {
+        if let Some(total) = self.kind.lost_before() {
             self.counters.kernel_dropped(total);
         }
     }
@@ -384,9 +452,12 @@ impl Port<'_> {
 
     /// Everything that is of this seat goes back before the seat itself does.
     fn let_go(mut self) {
+        if self.serving {
+            self.kind.end();
+        }
         self.ingress.give_back(&mut self.seat, self.counters);
         self.egress.give_back(&mut self.seat);
-        self.ask_for_kernel_drops();
+        self.ask_for_lost();
     }
 }
 
@@ -396,8 +467,4 @@ pub(crate) fn sleep(fds: &mut [PollFd<'_>], millis: u16) -> Result<(), RunError>
         Ok(_) | Err(Errno::EINTR) => Ok(()),
         Err(errno) => Err(os("sleep")(errno.into())),
     }
-}
-
-pub(crate) fn os(action: &'static str) -> impl Fn(io::Error) -> RunError {
-    move |source| RunError::Os { action, source }
 }

@@ -69,6 +69,8 @@ fn show(config: &Config) -> Result<serde_json::Value, Failure> {
         .map(|port| {
             json!({
                 "name": port.name.get_ref(), "queue": port.queue.get_ref(),
+                "kind": port.kind.name(), "sandbox": port.sandbox,
+                "user": port.user.as_ref().map(|user| user.get_ref()),
                 "bind": port.bind.map(|address| address.to_string()), "holder": port.holder,
                 "remote": port.remote,
                 "mode": port.mode.get_ref().to_json(), "busy_poll": port.busy_poll, "packet_bytes_max": port.packet_bytes_max,

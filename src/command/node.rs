@@ -1,8 +1,10 @@
 //! The node process itself, started by its supervisor with a page as its standard input.
 
+use std::fs::{Permissions, set_permissions};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::thread;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use hotpair_replica::node::{
 use hotpair_replica::protocol::{Control, Limits, Mode as Output, Timing};
 use hotpair_replica::tripwire::SharedPage;
 use hotpair_shm::{AttachError, CreateError, Region};
+use nix::unistd::User;
 
 use crate::config::{ArbiterKind, Config, FsyncPolicy, Member, Mode};
 use crate::credentials;
@@ -20,6 +23,9 @@ use crate::exit::Exit;
 use crate::process::{Signals, wait};
 use crate::report::{Failure, Outcome};
 use crate::supervisor::LAUNCH;
+
+/// Of a region that its group may map: nobody else.
+const REGION_MODE: u32 = 0o660;
 
 /// A participant that does not let go of an older role within this time is killed.
 const ROLE_CHANGE_MAX: Duration = Duration::from_millis(50);
@@ -29,6 +35,7 @@ pub(crate) fn run(config: &Config) -> Outcome {
     // Before the node starts its threads, so that all of them leave the signals to ours.
     let signals = Signals::listen()?;
     let mut node = Node::start(settings(config)?).map_err(|error| explain(&error))?;
+    open_to_ports(config)?;
     crate::service::follow(config, &mut node)?;
     let (stopper, certificates) = (node.stopper(), node.certificates());
     thread::Builder::new()
@@ -48,6 +55,19 @@ pub(crate) fn run(config: &Config) -> Outcome {
         .map_err(|error| Failure::new("cannot start the node").caused_by(&error))?;
     node.run().map_err(|error| Failure::new("the node stopped").caused_by(&error))?;
     Ok(Exit::Ok)
+}
+
+/// Ports that run as another user may map the region all the same: its file gets that user's group.
+fn open_to_ports(config: &Config) -> Result<(), Failure> {
+    let Some(user) = config.port_user() else { return Ok(()) };
+    let failed = || Failure::new(format!("cannot open the region to user {user}"));
+    let found = User::from_name(user).map_err(|errno| failed().caused_by(&errno))?;
+    let found =
+        found.ok_or_else(|| failed().because("there is no such user").exit(Exit::Config))?;
+    let path = Region::path_for(config.region_name());
+    chown(&path, None, Some(found.gid.as_raw()))
+        .and_then(|()| set_permissions(&path, Permissions::from_mode(REGION_MODE)))
+        .map_err(|error| failed().caused_by(&error))
 }
 
 fn settings(config: &Config) -> Result<NodeConfig, Failure> {

@@ -1,4 +1,4 @@
-//! `hotpair port`: the generic UDP port, with one of the ready-made classifiers.
+//! `hotpair port`: a port of any kind, with one of the ready-made classifiers.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use hotpair_ioports::{
-    AllKeyless, ByBytes, ByPeer, Classifier, Counters, PortConfig, RemoteRunError, SocketSource,
-    Stop, Wait,
+    AllKeyless, ByBytes, ByConnection, ByFlow, ByPeer, Classifier, Confinement, Counters, OpenPort,
+    PortConfig, RemoteRunError, RunError, Stop, Wait,
 };
 use hotpair_shm::Region;
 
@@ -29,8 +29,10 @@ pub(crate) fn run_far(config: &FarConfig, name: &str) -> Outcome {
 }
 
 fn classifier(port: &Port) -> Box<dyn Classifier> {
-    match *port.key.get_ref() {
+    match port.key_or_usual() {
         Key::Peer => Box::new(ByPeer),
+        Key::Connection => Box::new(ByConnection::new(port.name.get_ref())),
+        Key::Flow => Box::new(ByFlow { both_ways: true }),
         Key::None => Box::new(AllKeyless),
         Key::Bytes([from, to]) => Box::new(ByBytes { range: from..to }),
     }
@@ -60,12 +62,24 @@ pub(crate) fn serve(config: &Config, port: &Port, classifier: &mut dyn Classifie
     let name = port.name.get_ref();
     let moves = port.bind.is_some_and(|address| config.is_service_address(address.ip()));
     let settings = settings(port, moves)?;
+    let explain = |error: RunError| helped(failed(name).caused_by(&error), error.help());
+    let open = OpenPort::open(&settings, &Counters::default()).map_err(explain)?;
+    // Before there is another thread, which would keep what this one gives up.
+    confine(port)?;
     let stop = stop_at(signals, name)?;
-    let counters = Counters::default();
     let path = Region::path_for(config.region_name());
-    hotpair_ioports::run(&path, &settings, classifier, &counters, &stop)
-        .map_err(|error| helped(failed(name).caused_by(&error), error.help()))?;
+    open.run(&path, classifier, &stop).map_err(explain)?;
     Ok(Exit::Ok)
+}
+
+/// Everything is open: what a port does not need it has no more.
+fn confine(port: &Port) -> Result<(), Failure> {
+    let user = port.user.as_ref().map(|user| user.get_ref().clone());
+    Confinement { user, lenient: !port.sandbox }.apply().map_err(|error| {
+        failed(port.name.get_ref())
+            .caused_by(&error)
+            .help("`user` and `sandbox` of this [[port]] say what it gives up")
+    })
 }
 
 /// The same through the gateways of both nodes.
@@ -105,19 +119,12 @@ fn helped(failure: Failure, help: Option<String>) -> Failure {
 
 fn settings(port: &Port, moves: bool) -> Result<PortConfig, Failure> {
     let name = port.name.get_ref();
-    let socket = match (&port.bind, &port.holder) {
-        (Some(address), _) if moves => SocketSource::Service(*address),
-        (Some(address), _) => SocketSource::Bind(*address),
-        (None, Some(path)) => SocketSource::Holder { path: path.clone(), name: name.clone() },
-        (None, None) => {
-            return Err(failed(name)
-                .because("it is a port of another host: its node does not run it")
-                .help("run it there, with `hotpair port --remote`")
-                .exit(Exit::Config));
-        }
+    let Some(mut settings) = port.told(moves) else {
+        return Err(failed(name)
+            .because("it is a port of another host: its node does not run it")
+            .help("run it there, with `hotpair port --remote`")
+            .exit(Exit::Config));
     };
-    let mut settings = PortConfig::new(name, port.queue.get_ref(), socket);
-    settings.packet_bytes_max = port.packet_bytes_max;
     if port.busy_poll {
         settings.wait = Wait::BusyPoll;
     }

@@ -9,7 +9,7 @@ use hotpair_worker::remote::{RemoteClient, RemoteConfig, RemoteNode, RemoteSpace
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::file::{Member, Pki, Port};
+use super::file::{Member, Pki, Port, PortKind};
 use super::{Wrong, check_port};
 use crate::exit::Exit;
 use crate::report::Failure;
@@ -63,9 +63,7 @@ impl FarConfig {
         let dir = path.parent().unwrap_or(Path::new("/"));
         file.pki.dir = dir.join(&file.pki.dir);
         for port in &mut file.port {
-            if let Some(holder) = &mut port.holder {
-                *holder = dir.join(&*holder);
-            }
+            port.found_from(dir);
         }
         Ok(FarConfig { path: path.to_owned(), file })
     }
@@ -119,6 +117,11 @@ fn check(file: &File) -> Result<(), Wrong> {
             return Err(Wrong::at(port.name.span(), why));
         }
         check_port(port)?;
+        if port.kind != PortKind::Udp {
+            let own = port.kind.name();
+            let why = format!("ports of hosts without a region are of kind udp, this is {own}");
+            return Err(Wrong::at(port.name.span(), why));
+        }
         if let Some(command) = &port.command {
             let why = "nobody starts programs here: start it yourself, with the same file";
             return Err(Wrong::at(command.span(), why));

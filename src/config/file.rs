@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::mode::PortMode;
+use super::port::{Framing, Speed};
 use super::units::{Size, Span};
 
 /// One node of a pair, with its ports and workers.
@@ -313,15 +314,36 @@ impl Overload {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Port {
     pub(crate) name: Spanned<String>,
-    #[expect(dead_code, reason = "there is one kind, and a file must say which it means")]
     pub(crate) kind: PortKind,
     pub(crate) bind: Option<SocketAddr>,
     pub(crate) holder: Option<PathBuf>,
+    /// Of kind `unix`.
+    pub(crate) path: Option<Spanned<PathBuf>>,
+    /// Of kind `packet`.
+    pub(crate) interface: Option<Spanned<String>>,
+    /// Of kind `pcap`, as the next two.
+    pub(crate) replay: Option<Spanned<PathBuf>>,
+    pub(crate) capture: Option<Spanned<PathBuf>>,
+    pub(crate) speed: Option<Spanned<Speed>>,
+    /// Of kind `udp`, as the next one.
+    pub(crate) multicast: Option<Spanned<Vec<String>>>,
+    pub(crate) reuse_port: Option<Spanned<bool>>,
+    /// Of kinds `tcp` and `unix`, as all up to `linger`.
+    pub(crate) framing: Option<Spanned<Framing>>,
+    pub(crate) connections: Option<Spanned<usize>>,
+    pub(crate) connections_per_source: Option<Spanned<usize>>,
+    pub(crate) unsent_max: Option<Spanned<Size>>,
+    pub(crate) frame_wait: Option<Spanned<Span>>,
+    pub(crate) idle: Option<Spanned<Span>>,
+    pub(crate) linger: Option<Spanned<Span>>,
+    #[serde(default = "default_sandbox")]
+    pub(crate) sandbox: bool,
+    pub(crate) user: Option<Spanned<String>>,
     #[serde(default)]
     pub(crate) remote: bool,
     pub(crate) queue: Spanned<String>,
-    #[serde(default = "default_key")]
-    pub(crate) key: Spanned<Key>,
+    /// What it is without one depends on the kind: see `key_or_usual`.
+    pub(crate) key: Option<Spanned<Key>>,
     #[serde(default)]
     pub(crate) command: Option<Spanned<Vec<String>>>,
     #[serde(default = "default_packet_bytes_max")]
@@ -336,15 +358,22 @@ pub(crate) struct Port {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum PortKind {
     Udp,
+    Tcp,
+    Unix,
+    Packet,
+    Pcap,
 }
 
 /// What names the object that a packet is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub(crate) enum Key {
     /// The sender's address and port: one object per peer.
-    #[default]
     Peer,
+    /// One object per connection.
+    Connection,
+    /// Protocol, addresses and ports of a frame, each way the same.
+    Flow,
     /// Nothing: every packet is an object of its own.
     None,
     /// The bytes of the packet from the first number up to the second.
@@ -383,8 +412,8 @@ fn default_port_mode() -> Spanned<PortMode> {
 fn default_packet_bytes_max() -> usize {
     1984
 }
-fn default_key() -> Spanned<Key> {
-    Spanned::new(0..0, Key::default())
+fn default_sandbox() -> bool {
+    true
 }
 fn default_participants() -> u16 {
     32

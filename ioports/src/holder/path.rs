@@ -14,13 +14,13 @@ const PATH_BYTES_MAX: usize = 107;
 
 /// A path that we put a socket at. Dropping it removes it, if it is still ours.
 #[derive(Debug)]
-pub(super) struct Bound {
+pub(crate) struct Bound {
     path: PathBuf,
     identity: (u64, u64),
 }
 
 impl Bound {
-    pub(super) fn as_path(&self) -> &Path {
+    pub(crate) fn as_path(&self) -> &Path {
         &self.path
     }
 }
@@ -90,7 +90,7 @@ impl PathError {
 }
 
 /// Listens at `path`, for the owner alone.
-pub(super) fn listen(path: &Path) -> Result<(UnixListener, Bound), PathError> {
+pub(crate) fn listen(path: &Path) -> Result<(UnixListener, Bound), PathError> {
     let bytes = path.as_os_str().len();
     if bytes > PATH_BYTES_MAX {
         return Err(PathError::TooLong { path: path.to_owned(), bytes });

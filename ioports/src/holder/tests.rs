@@ -1,3 +1,4 @@
+use std::net::UdpSocket;
 use std::os::unix::net::UnixListener;
 
 use super::*;

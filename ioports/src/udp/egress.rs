@@ -11,17 +11,19 @@
 //! a reason of its own (too long, no route) is given up, or it would be tried for ever.
 
 use std::collections::VecDeque;
-use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use hotpair_shm::{Counter, EmittedPacket};
 
 use super::PortConfig;
 use super::seat::Seat;
 use crate::counters::Counters;
-use crate::mmsg::{SendError, Sender};
-use crate::sockaddr::Family;
+use crate::kind::PacketSink;
+use crate::mmsg::SendError;
 use crate::source::SocketSource;
+
+/// Stands for a destination where there is only one.
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// Why packets are held back although they may leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +37,6 @@ pub(super) enum Held {
 }
 
 pub(super) struct Egress {
-    sender: Sender,
     batch_max: usize,
     /// In our hands, oldest first.
     pending: VecDeque<(EmittedPacket, SocketAddr)>,
@@ -47,9 +48,8 @@ pub(super) struct Egress {
 }
 
 impl Egress {
-    pub(super) fn new(config: &PortConfig, local: SocketAddr) -> Self {
+    pub(super) fn new(config: &PortConfig) -> Self {
         Egress {
-            sender: Sender::new(config.send_batch, Family::of(&local)),
             batch_max: config.send_batch,
             pending: VecDeque::with_capacity(config.send_batch),
             held: None,
@@ -73,10 +73,10 @@ impl Egress {
     }
 
     /// Sends one batch; says whether there was anything that could be sent.
-    pub(super) fn step(
+    pub(super) fn step<K: PacketSink>(
         &mut self,
         seat: &mut Seat,
-        socket: &UdpSocket,
+        sink: &mut K,
         counters: &Counters,
     ) -> bool {
         self.held = None;
@@ -84,6 +84,7 @@ impl Egress {
             let Some(packet) = seat.participant.take_emitted(seat.port) else { break };
             match packet.endpoint().to_socket_addr() {
                 Some(to) => self.pending.push_back((packet, to)),
+                None if !K::ADDRESSED => self.pending.push_back((packet, NOWHERE)),
                 None => {
                     counters.send_failed("no destination");
                     seat.participant.count(Counter::SendErrors);
@@ -99,7 +100,7 @@ impl Egress {
             return false;
         }
         let packets = self.pending.iter().map(|(packet, to)| (packet.payload(), *to));
-        match self.sender.send(socket.as_fd(), packets) {
+        match sink.send(packets) {
             Ok(count) => {
                 self.second_try = false;
                 let epoch = seat.region.role().epoch();
@@ -119,7 +120,7 @@ impl Egress {
     /// The error is about the first packet.
     fn handle(&mut self, error: SendError, seat: &mut Seat, counters: &Counters) -> bool {
         let code = match &error {
-            SendError::Family(_) => None,
+            SendError::Family(_) | SendError::Refused(_) => None,
             SendError::Os(error) => error.raw_os_error(),
         };
         match code {
@@ -150,7 +151,10 @@ impl Egress {
         self.second_try = false;
         let (packet, to) = self.pending.pop_front().expect("the error is about a packet");
         tracing::debug!(%to, seq = %packet.seq(), %error, "a packet cannot be sent");
-        counters.send_failed(reason_of(code));
+        counters.send_failed(match error {
+            SendError::Refused(reason) => reason,
+            _ => reason_of(code),
+        });
         seat.participant.count(Counter::SendErrors);
         seat.participant.sent(packet);
         true

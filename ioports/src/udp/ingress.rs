@@ -6,24 +6,21 @@
 //!
 //! Where the queue's policy is to hold, a packet that there is no room for stays in hand, with those that were read behind
 //! it, and nothing is read until it is delivered: what comes next waits in the socket. It is tried again with each step,
-//! and given up after [`HOLD_MAX`]: an object that nobody works on must not silence all the others.
+//! and given up after [`HOLD_MAX`]: an object that nobody works on must not silence all the others. A source that can make
+//! its senders wait keeps the packet itself, and those of other senders go on.
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::UdpSocket;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use hotpair_shm::{Counter, DeliverError, Delivered, Delivery, Endpoint, InboundPacket, Overload};
 
 use super::PortConfig;
 use super::seat::Seat;
-use crate::classify::{Classified, Classifier, PacketKey, contained};
+use crate::classify::{Classified, Classifier, PacketKey, contained, ended};
 use crate::counters::Counters;
-use crate::mmsg::{Datagram, Receiver};
-
-/// Packets of which only the fact is kept are read into this much each.
-const SCRATCH_BYTES: usize = 1;
+use crate::kind::{PacketSource, Settled};
+use crate::mmsg::Datagram;
 
 /// How long a packet is held that there is no room for.
 const HOLD_MAX: Duration = Duration::from_secs(1);
@@ -33,27 +30,28 @@ const OUT_OF_MEMORY: &str = "no free block or slot";
 const NOT_PRIMARY: &str = "not primary any more";
 
 pub(super) struct Ingress {
-    receiver: Receiver,
     blocks: VecDeque<InboundPacket>,
     batch: Vec<Datagram>,
-    scratch: Vec<[u8; SCRATCH_BYTES]>,
+    batch_max: usize,
     packet_bytes_max: usize,
     /// Read and classified, oldest first: there was no room for the first one.
     held: VecDeque<(Option<PacketKey>, InboundPacket)>,
+    /// The source keeps what there is no room for.
+    leaves_held: bool,
     /// Since when nothing could be delivered or read.
     held_since: Option<Instant>,
 }
 
 impl Ingress {
-    pub(super) fn new(config: &PortConfig) -> Self {
+    pub(super) fn new(config: &PortConfig, leaves_held: bool) -> Self {
         let count = config.receive_batch;
         Ingress {
-            receiver: Receiver::new(count),
             blocks: VecDeque::with_capacity(count),
             batch: Vec::with_capacity(count),
-            scratch: vec![[0; SCRATCH_BYTES]; count],
+            batch_max: count,
             packet_bytes_max: config.packet_bytes_max,
             held: VecDeque::with_capacity(count),
+            leaves_held,
             held_since: None,
         }
     }
@@ -83,10 +81,10 @@ impl Ingress {
     }
 
     /// Reads one batch and hands it on; says whether there was anything.
-    pub(super) fn step(
+    pub(super) fn step<K: PacketSource>(
         &mut self,
         seat: &mut Seat,
-        socket: &UdpSocket,
+        source: &mut K,
         classifier: &mut dyn Classifier,
         counters: &Counters,
     ) -> io::Result<bool> {
@@ -96,7 +94,7 @@ impl Ingress {
             return Ok(worked);
         }
         let room = self.packet_bytes_max.min(seat.packet_room);
-        while self.blocks.len() < self.scratch.len() {
+        while self.blocks.len() < self.batch_max {
             match seat.participant.packet(room) {
                 Ok(block) => self.blocks.push_back(block),
                 Err(_) => break,
@@ -106,7 +104,7 @@ impl Ingress {
         if !seat.begin_reading() {
             return Ok(false);
         }
-        let read = self.read(seat, socket, classifier, counters, room);
+        let read = self.read(seat, source, classifier, counters, room);
         self.end_reading(seat);
         read
     }
@@ -118,20 +116,20 @@ impl Ingress {
         }
     }
 
-    fn read(
+    fn read<K: PacketSource>(
         &mut self,
         seat: &mut Seat,
-        socket: &UdpSocket,
+        source: &mut K,
         classifier: &mut dyn Classifier,
         counters: &Counters,
         room: usize,
     ) -> io::Result<bool> {
         if self.blocks.is_empty() {
-            if seat.region.policy(seat.queue).overload == Overload::Hold {
+            if K::PUSHES_BACK || seat.region.policy(seat.queue).overload == Overload::Hold {
                 self.hold(seat);
                 return Ok(false);
             }
-            return self.drain(seat, socket, counters);
+            return self.drain(seat, source, counters);
         }
         self.held_since = None;
         let buffers = self.blocks.iter_mut().map(|block| {
@@ -140,15 +138,32 @@ impl Ingress {
             &mut buffer[..len]
         });
         self.batch.clear();
-        match self.receiver.receive(socket.as_fd(), buffers) {
-            Ok(datagrams) => self.batch.extend(datagrams),
-            Err(error) => return passing(error),
+        if let Err(error) = source.receive(buffers, &mut self.batch) {
+            return passing(error);
         }
-        counters.received(self.batch.len() as u64);
-        seat.participant.add(Counter::Received, self.batch.len() as u64);
+        counters.waited_in_kernel(&self.batch);
+        if !K::PUSHES_BACK {
+            let count = self.batch.len() as u64;
+            counters.received(count);
+            seat.participant.add(Counter::Received, count);
+        }
         for at in 0..self.batch.len() {
             let block = self.blocks.pop_front().expect("one block was lent for each datagram");
-            self.hand_on(seat, block, self.batch[at], classifier, counters);
+            let datagram = self.batch[at];
+            if !K::PUSHES_BACK {
+                self.hand_on(seat, block, datagram, classifier, counters);
+            } else if datagram.end {
+                self.tell_end(seat, source, block, datagram, classifier, counters);
+            } else if source.wants(&datagram) {
+                let settled = self.hand_on(seat, block, datagram, classifier, counters);
+                if settled != Settled::Held {
+                    counters.received(1);
+                    seat.participant.count(Counter::Received);
+                }
+                source.settle(&datagram, settled);
+            } else {
+                self.blocks.push_back(block);
+            }
         }
         Ok(!self.batch.is_empty())
     }
@@ -160,11 +175,11 @@ impl Ingress {
         datagram: Datagram,
         classifier: &mut dyn Classifier,
         counters: &Counters,
-    ) {
-        let classified = if datagram.truncated {
-            Classified::Drop(TOO_LONG)
-        } else {
-            match datagram.source {
+    ) -> Settled {
+        let classified = match datagram.refused {
+            Some(reason) => Classified::Drop(reason),
+            None if datagram.truncated => Classified::Drop(TOO_LONG),
+            None => match datagram.source {
                 Some(source) => {
                     let payload = &block.buffer_mut()[..datagram.len];
                     let classified = contained(classifier, payload, source);
@@ -172,7 +187,7 @@ impl Ingress {
                     classified
                 }
                 None => Classified::Drop("no source address"),
-            }
+            },
         };
         let key = match &classified {
             Classified::Key(key) => Some(*key),
@@ -186,16 +201,86 @@ impl Ingress {
                 };
                 seat.participant.count(refused);
                 counters.dropped(reason, 1);
-                return;
+                return Settled::Dropped;
             }
         };
-        if self.held.is_empty() {
-            if let Err(block) = self.deliver(seat, key, block, counters) {
+        if !self.held.is_empty() {
+            self.held.push_back((key, block));
+            return Settled::Held;
+        }
+        match self.deliver(seat, key, block, counters) {
+            Ok(settled) => settled,
+            Err(block) if self.leaves_held => {
+                self.blocks.push_back(block);
+                Settled::Held
+            }
+            Err(block) => {
                 self.held.push_back((key, block));
                 self.hold(seat);
+                Settled::Held
             }
-        } else {
-            self.held.push_back((key, block));
+        }
+    }
+
+    /// A connection has ended: its object is told, if it may have one. That is not given up for want of room, or the object
+    /// would stay for ever.
+    fn tell_end<K: PacketSource>(
+        &mut self,
+        seat: &mut Seat,
+        source: &mut K,
+        mut block: InboundPacket,
+        datagram: Datagram,
+        classifier: &mut dyn Classifier,
+        counters: &Counters,
+    ) {
+        let key = datagram.source.and_then(|source| ended(classifier, source));
+        let settled = match key {
+            None => {
+                self.blocks.push_back(block);
+                Settled::Dropped
+            }
+            Some(key) => {
+                block.fill(0, datagram.source.map_or(Endpoint::NONE, Endpoint::from));
+                let to = Delivery { queue: seat.queue, key: Some(key.as_bytes()), priority: 0 };
+                match seat.participant.deliver(to, block) {
+                    Ok(Delivered::Dropped) => Settled::Held,
+                    Ok(_) => {
+                        counters.end_told();
+                        Settled::Delivered
+                    }
+                    Err((_, block)) => {
+                        self.blocks.push_back(block);
+                        Settled::Held
+                    }
+                }
+            }
+        };
+        source.settle(&datagram, settled);
+    }
+
+    /// Tells an object whose connection ended with its host, or with the port before this one. False: try again.
+    pub(super) fn tell_orphan(
+        &mut self,
+        seat: &mut Seat,
+        key: &[u8],
+        end: Endpoint,
+        counters: &Counters,
+    ) -> bool {
+        let Ok(mut block) = seat.participant.packet(0) else { return false };
+        block.fill(0, end);
+        match seat
+            .participant
+            .deliver(Delivery { queue: seat.queue, key: Some(key), priority: 0 }, block)
+        {
+            Ok(Delivered::Dropped) => false,
+            Ok(_) => {
+                counters.end_told();
+                true
+            }
+            Err((_, block)) => {
+                seat.participant.discard(block);
+                false
+            }
         }
     }
 
@@ -206,13 +291,17 @@ impl Ingress {
         key: Option<PacketKey>,
         block: InboundPacket,
         counters: &Counters,
-    ) -> Result<(), InboundPacket> {
+    ) -> Result<Settled, InboundPacket> {
         let key = key.as_ref().map(PacketKey::as_bytes);
         match seat.participant.deliver(Delivery { queue: seat.queue, key, priority: 0 }, block) {
-            Ok(Delivered::Dropped) => counters.dropped("newest dropped", 1),
+            Ok(Delivered::Dropped) => {
+                counters.dropped("newest dropped", 1);
+                Ok(Settled::Dropped)
+            }
             Ok(delivered) => {
                 seat.participant.count(Counter::Delivered);
                 counters.delivered(delivered == Delivered::ToNew);
+                Ok(Settled::Delivered)
             }
             Err((error, block)) => {
                 let holds = seat.region.policy(seat.queue).overload == Overload::Hold;
@@ -223,9 +312,9 @@ impl Ingress {
                 let (reason, counter) = reason_of(&error);
                 counter.into_iter().for_each(|counter| seat.participant.count(counter));
                 counters.dropped(reason, 1);
+                Ok(Settled::Refused)
             }
         }
-        Ok(())
     }
 
     /// Nothing can be delivered, or read, for now.
@@ -241,7 +330,7 @@ impl Ingress {
         let mut worked = false;
         while let Some((key, block)) = self.held.pop_front() {
             match self.deliver(seat, key, block, counters) {
-                Ok(()) => {}
+                Ok(_) => {}
                 Err(block) if self.held_since.is_some_and(|since| since.elapsed() > HOLD_MAX) => {
                     self.blocks.push_back(block);
                     seat.participant.count(Counter::DroppedInbox);
@@ -261,11 +350,15 @@ impl Ingress {
 
     /// Overload: no block is free. The packets are taken off the socket and counted; left there,
     /// they would only be dropped by the kernel later, and the newest first.
-    fn drain(&mut self, seat: &Seat, socket: &UdpSocket, counters: &Counters) -> io::Result<bool> {
-        let buffers = self.scratch.iter_mut().map(<[u8; SCRATCH_BYTES]>::as_mut_slice);
-        match self.receiver.receive(socket.as_fd(), buffers) {
-            Ok(datagrams) => {
-                let count = datagrams.len() as u64;
+    fn drain<K: PacketSource>(
+        &self,
+        seat: &Seat,
+        source: &mut K,
+        counters: &Counters,
+    ) -> io::Result<bool> {
+        match source.discard(self.batch_max) {
+            Ok(count) => {
+                let count = count as u64;
                 seat.participant.add(Counter::Received, count);
                 seat.participant.add(Counter::DroppedMemory, count);
                 counters.received(count);

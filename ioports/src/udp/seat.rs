@@ -47,6 +47,10 @@ impl SeatError {
     /// Whether waiting may help: the node creates the region, and reaps the seats of the dead.
     pub(super) fn heals(&self) -> bool {
         match self {
+            SeatError::Attach(AttachError::Os { source, .. }) => {
+                // The node opens a new region to the user of its ports right after it has built it.
+                source.kind() == io::ErrorKind::PermissionDenied
+            }
             SeatError::Attach(error) => {
                 matches!(error, AttachError::Missing { .. } | AttachError::HalfBuilt { .. })
             }
@@ -83,7 +87,12 @@ impl Seat {
         self.region.role().role() == Role::Primary && self.region.node_alive()
     }
 
-    /// The same, and until what is read is delivered the node does not hand over.
+    /// Whether this side is the one that serves, though it may not read for a while.
+    pub(super) fn serves(&self) -> bool {
+        self.region.role().serves()
+    }
+
+    /// The same as [`may_read`](Self::may_read), and until what is read is delivered the node does not hand over.
     pub(super) fn begin_reading(&mut self) -> bool {
         self.region.node_alive() && self.participant.begin_reading()
     }

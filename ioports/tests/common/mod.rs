@@ -93,6 +93,11 @@ impl Space {
         ports.filter(|seat| seat.kind == Some(Kind::Port)).map(|seat| seat.counter(counter)).sum()
     }
 
+    /// Seats that are taken.
+    pub(crate) fn counted_processes(&self) -> usize {
+        self.region.participants().len()
+    }
+
     pub(crate) fn worker(&self) -> Participant {
         self.region.join(Kind::Worker, "worker").expect("a free seat")
     }
@@ -229,4 +234,77 @@ pub(crate) fn serve_one(
 
 pub(crate) fn echo(payload: &[u8]) -> Vec<u8> {
     payload.to_vec()
+}
+
+/// Who talks to a port, by datagrams or by frames of a stream with lengths of two bytes.
+pub(crate) enum Peer {
+    Datagrams(UdpSocket),
+    Stream(Box<dyn Duplex>),
+}
+
+/// A connected stream socket.
+pub(crate) trait Duplex: std::io::Read + std::io::Write + Send {
+    fn patience(&self, patience: Option<Duration>);
+}
+
+impl Duplex for std::net::TcpStream {
+    fn patience(&self, patience: Option<Duration>) {
+        self.set_read_timeout(patience).expect("a socket option");
+    }
+}
+
+impl Duplex for std::os::unix::net::UnixStream {
+    fn patience(&self, patience: Option<Duration>) {
+        self.set_read_timeout(patience).expect("a socket option");
+    }
+}
+
+impl Peer {
+    pub(crate) fn send(&mut self, payload: &[u8]) {
+        match self {
+            Peer::Datagrams(socket) => {
+                socket.send(payload).expect("loopback takes it");
+            }
+            Peer::Stream(stream) => {
+                let frame = [&(payload.len() as u16).to_be_bytes(), payload].concat();
+                stream.write_all(&frame).expect("it is connected");
+            }
+        }
+    }
+
+    pub(crate) fn receive(&mut self) -> Vec<u8> {
+        match self {
+            Peer::Datagrams(socket) => {
+                socket.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+                let mut buffer = vec![0; 65_536];
+                let len = socket.recv(&mut buffer).expect("an answer");
+                buffer.truncate(len);
+                buffer
+            }
+            Peer::Stream(stream) => {
+                stream.patience(Some(PATIENCE));
+                let mut head = [0; 2];
+                stream.read_exact(&mut head).expect("an answer");
+                let mut payload = vec![0; u16::from_be_bytes(head).into()];
+                stream.read_exact(&mut payload).expect("a whole answer");
+                payload
+            }
+        }
+    }
+
+    /// Whether nothing has arrived. It looks for a moment.
+    pub(crate) fn is_silent(&mut self) -> bool {
+        let moment = Some(Duration::from_millis(5));
+        let heard = match self {
+            Peer::Datagrams(socket) => {
+                socket.set_read_timeout(moment).expect("a socket option");
+                socket.recv(&mut [0; 16])
+            }
+            Peer::Stream(stream) => {
+                stream.patience(moment);
+                stream.read(&mut [0; 1])
+            }
+        };
+        heard.is_err()
+    }
 }

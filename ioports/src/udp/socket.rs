@@ -1,0 +1,183 @@
+//! The kind `udp`: one socket, many datagrams a call.
+//!
+//! A socket of all addresses answers from the address that was asked. The port remembers it for each peer, in a table of
+//! fixed size: who has not spoken to this process yet, as after a failover, is answered from the address that the kernel
+//! chooses. A socket of one address, as a service address is, has no such question.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{setsockopt, sockopt};
+
+use super::PortConfig;
+use super::config::{Group, UdpConfig};
+use crate::descriptor::kernel_drops;
+use crate::kind::{PacketSink, PacketSource};
+use crate::mmsg::{Datagram, Outgoing, Receiver, SendError, Sender};
+use crate::sockaddr::Family;
+
+/// Peers of which it is known which address they asked.
+const ASKED: usize = 4096;
+
+/// How often the kernel is asked what it dropped, at most.
+const KERNEL_DROPS_EVERY: Duration = Duration::from_millis(500);
+
+pub(crate) struct UdpPort {
+    socket: UdpSocket,
+    receiver: Receiver,
+    sender: Sender,
+    asked: Option<Asked>,
+    groups: Vec<Group>,
+    scratch: Vec<[u8; 1]>,
+    drops_asked: Option<Instant>,
+}
+
+impl UdpPort {
+    pub(crate) fn new(
+        socket: UdpSocket,
+        config: &PortConfig,
+        udp: &UdpConfig,
+    ) -> io::Result<UdpPort> {
+        let local = socket.local_addr()?;
+        let family = Family::of(&local);
+        let all = local.ip().is_unspecified();
+        if all && family == Family::V4 {
+            setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+        } else if all {
+            setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+        }
+        if udp.timestamps {
+            setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
+        }
+        let count = config.receive_batch;
+        let receiver = match all || udp.timestamps {
+            true => Receiver::informed(count),
+            false => Receiver::new(count),
+        };
+        let sender = match udp.segment {
+            true => Sender::segmenting(config.send_batch, family),
+            false => Sender::new(config.send_batch, family),
+        };
+        Ok(UdpPort {
+            socket,
+            receiver,
+            sender,
+            asked: all.then(Asked::new),
+            groups: udp.multicast.clone(),
+            scratch: vec![[0]; count],
+            drops_asked: None,
+        })
+    }
+}
+
+impl PacketSource for UdpPort {
+    const PUSHES_BACK: bool = false;
+
+    fn receive<'b>(
+        &mut self,
+        buffers: impl Iterator<Item = &'b mut [u8]>,
+        into: &mut Vec<Datagram>,
+    ) -> io::Result<()> {
+        into.extend(self.receiver.receive(self.socket.as_fd(), buffers)?);
+        if let Some(asked) = &mut self.asked {
+            for datagram in &*into {
+                if let (Some(peer), Some(local)) = (datagram.source, datagram.local) {
+                    asked.note(peer, local);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn discard(&mut self, count: usize) -> io::Result<usize> {
+        let buffers = self.scratch.iter_mut().map(<[u8; 1]>::as_mut_slice).take(count);
+        Ok(self.receiver.receive(self.socket.as_fd(), buffers)?.len())
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
+    }
+
+    fn lost_before(&mut self) -> Option<u64> {
+        if self.drops_asked.is_some_and(|asked| asked.elapsed() < KERNEL_DROPS_EVERY) {
+            return None;
+        }
+        self.drops_asked = Some(Instant::now());
+        kernel_drops(self.socket.as_fd()).ok().map(u64::from)
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        self.groups.iter().try_for_each(|group| group.join(&self.socket))
+    }
+
+    fn end(&mut self) {
+        // What is sent to a group is for whoever serves: here it would only wait, and be old later.
+        self.groups.iter().for_each(|group| group.leave(&self.socket));
+    }
+}
+
+impl PacketSink for UdpPort {
+    fn send<'p>(
+        &mut self,
+        packets: impl Iterator<Item = (&'p [u8], SocketAddr)>,
+    ) -> Result<usize, SendError> {
+        let asked = &self.asked;
+        let packets = packets.map(|(payload, to)| Outgoing {
+            payload,
+            to: Some(to),
+            from: asked.as_ref().and_then(|asked| asked.by(to)),
+        });
+        self.sender.send_all(self.socket.as_fd(), packets)
+    }
+}
+
+/// Which of this host's addresses a peer asked last. Peers that meet in one place push each other out.
+struct Asked {
+    hash: RandomState,
+    places: Box<[Option<(SocketAddr, IpAddr)>]>,
+}
+
+impl Asked {
+    fn new() -> Self {
+        Asked { hash: RandomState::new(), places: vec![None; ASKED].into_boxed_slice() }
+    }
+
+    fn place(&self, peer: &SocketAddr) -> usize {
+        self.hash.hash_one(peer) as usize % ASKED
+    }
+
+    fn note(&mut self, peer: SocketAddr, local: IpAddr) {
+        let place = self.place(&peer);
+        self.places[place] = Some((peer, local));
+    }
+
+    fn by(&self, peer: SocketAddr) -> Option<IpAddr> {
+        self.places[self.place(&peer)].filter(|(known, _)| *known == peer).map(|(_, local)| local)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_answered_from_the_address_that_it_asked_last() {
+        let mut asked = Asked::new();
+        let peer: SocketAddr = "192.0.2.1:9".parse().expect("an address");
+        assert_eq!(asked.by(peer), None);
+        for local in ["127.0.0.2", "127.0.0.3"] {
+            let local: IpAddr = local.parse().expect("an address");
+            asked.note(peer, local);
+            assert_eq!(asked.by(peer), Some(local));
+        }
+        // However many come, the table stays as it is, and nobody is answered from another's address.
+        for number in 0..3 * ASKED as u32 {
+            asked.note(SocketAddr::from((number.to_be_bytes(), 7)), IpAddr::from([127, 0, 0, 9]));
+        }
+        assert_eq!(asked.places.len(), ASKED);
+        assert!(asked.by(peer).is_none_or(|local| local == IpAddr::from([127, 0, 0, 3])));
+    }
+}
