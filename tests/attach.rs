@@ -41,7 +41,7 @@ fn the_stages_of_a_running_pair_are_seen() {
     assert!(seen["commits"].as_u64().is_some_and(|commits| commits > 1_000), "{seen}");
     let rows = seen["rows"].as_array().expect("the stages");
     let names: Vec<_> = rows.iter().filter_map(|row| row["name"].as_str()).collect();
-    let way = "queue claim work commit batch wire apply ack release send";
+    let way = "receive queue claim work commit batch wire apply ack release send";
     assert_eq!(names.join(" "), way);
     for row in rows {
         let figure = |name: &str| row[name].as_u64().unwrap_or_default();

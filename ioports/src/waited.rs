@@ -20,6 +20,13 @@ impl Default for Waited {
     }
 }
 
+/// How long ago the first packet of a batch came in that the kernel has stamped.
+pub(crate) fn since_arrival(batch: &[Datagram]) -> Option<Duration> {
+    let received_at = batch.iter().find_map(Datagram::received_at)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    Some(now.saturating_sub(received_at))
+}
+
 impl Waited {
     /// Notes when the packets of one batch, which have just been read, came in. The clock is read once, and only if the
     /// kernel told of any.

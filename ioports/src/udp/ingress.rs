@@ -13,7 +13,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
-use hotpair_shm::{Counter, DeliverError, Delivered, Delivery, Endpoint, InboundPacket, Overload};
+use hotpair_shm::{
+    Counter, DeliverError, Delivered, Delivery, Endpoint, InboundPacket, Overload, Stage,
+};
 
 use super::PortConfig;
 use super::seat::Seat;
@@ -21,6 +23,7 @@ use crate::classify::{Classified, Classifier, PacketKey, contained, ended};
 use crate::counters::Counters;
 use crate::kind::{PacketSource, Settled};
 use crate::mmsg::Datagram;
+use crate::waited::since_arrival;
 
 /// How long a packet is held that there is no room for.
 const HOLD_MAX: Duration = Duration::from_secs(1);
@@ -164,6 +167,9 @@ impl Ingress {
             } else {
                 self.blocks.push_back(block);
             }
+        }
+        if let Some(took) = since_arrival(&self.batch) {
+            seat.region.record(Stage::Receive, took.as_nanos() as u64);
         }
         Ok(!self.batch.is_empty())
     }
