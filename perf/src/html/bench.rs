@@ -31,8 +31,8 @@ pub(super) fn html(section: &Section) -> String {
     }
     let _ = writeln!(
         html,
-        "<dt>repeat</dt><dd><code>hotpair bench {}</code></dd></dl>",
-        escape(&section.name())
+        "<dt>as run here</dt><dd><code>{}</code></dd></dl>",
+        escape(format!("hotpair bench {} {}", bench.name, section.run_with).trim_end())
     );
     if let Some(why) = &section.failed {
         let _ = writeln!(html, "<p class=\"bad\">It failed: {}</p>", escape(why));

@@ -172,7 +172,7 @@ pub(super) fn draw(x: &Axis, y: &Axis, lines: &[Line]) -> String {
                 let (x, y, colour) = (at_x(*px), at_y(*py), line.colour);
                 let _ = writeln!(
                     svg,
-                    "<circle class=\"f{colour} speck\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"1.5\"/>"
+                    "<circle class=\"f{colour} speck\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2\"/>"
                 );
             }
             continue;
