@@ -12,6 +12,8 @@ pub struct Section {
     pub bench: Bench,
     /// The flags that it was asked with.
     pub flags: String,
+    /// All the flags that it was run with: those above, and what made it short or small.
+    pub run_with: String,
     /// What its figure is meant to reach.
     pub bar: Option<Bar>,
     /// What was found, in rounds.

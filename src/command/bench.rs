@@ -136,7 +136,14 @@ fn one(bench: &'static Bench, options: &Options) -> Outcome {
     if let Some(path) = &options.html {
         let flags = options.flags();
         let bar = form(bench, &flags).and_then(|form| form.bar);
-        let section = Section { bench: *bench, flags, bar, rounds: vec![measured], failed: None };
+        let section = Section {
+            bench: *bench,
+            flags,
+            run_with: options.all_flags(),
+            bar,
+            rounds: vec![measured],
+            failed: None,
+        };
         write_page(path, &[], &[section])?;
     }
     Ok(Exit::Ok)
@@ -189,6 +196,16 @@ impl Options {
         );
         flags.extend(self.frozen.then(|| "--frozen".to_owned()));
         flags.join(" ")
+    }
+
+    /// The same and those that make it longer, shorter or smaller.
+    fn all_flags(&self) -> String {
+        let mut flags = vec![self.flags()];
+        flags.extend(self.seconds.map(|seconds| format!("--seconds {seconds}")));
+        flags.extend(self.runs.map(|runs| format!("--runs {runs}")));
+        flags.extend(self.objects.map(|objects| format!("--objects {objects}")));
+        flags.extend(self.gib.map(|gib| format!("--gib {gib}")));
+        flags.join(" ").trim_start().to_owned()
     }
 
     /// About how long a bench takes so.

@@ -31,8 +31,8 @@ pub(super) fn html(section: &Section) -> String {
     }
     let _ = writeln!(
         html,
-        "<dt>repeat</dt><dd><code>hotpair bench {}</code></dd></dl>",
-        escape(&section.name())
+        "<dt>as run here</dt><dd><code>{}</code></dd></dl>",
+        escape(format!("hotpair bench {} {}", bench.name, section.run_with).trim_end())
     );
     if let Some(why) = &section.failed {
         let _ = writeln!(html, "<p class=\"bad\">It failed: {}</p>", escape(why));
@@ -216,7 +216,7 @@ fn over_time(html: &mut String, curves: &[Curve], unit: &str) {
         ("Run by run, in order.", "run")
     } else {
         (
-            "Over time: the middle of each slice, and, thin, the slowest operation of ours in it.",
+            "Over time: the middle of each part of a slice, and, as a speck, the slowest operation of ours in it.",
             "seconds",
         )
     };
@@ -242,13 +242,14 @@ fn by_slices(curve: &Curve, colour: usize, unit: &str, with_max: bool) -> Vec<Li
         p50.sort_unstable();
         let p50 = p50[p50.len() / 2] as f64 / scale(unit);
         let max = bin.iter().map(|point| point.max).max().unwrap_or(0) as f64 / scale(unit);
-        middle.push((seconds, p50, format!("p50 {}", with_unit(p50, unit))));
-        most.push((seconds, max, format!("max {}", with_unit(max, unit))));
+        let label = format!("p50 {}, max {}", with_unit(p50, unit), with_unit(max, unit));
+        middle.push((seconds, p50, label));
+        most.push((seconds, max, String::new()));
     }
     let line = |points, style| Line { name: curve.name.clone(), colour, style, points };
     let mut lines = vec![line(middle, Style::Plain)];
     if with_max {
-        lines.push(line(most, Style::Thin));
+        lines.push(line(most, Style::Specks));
     }
     lines
 }

@@ -33,7 +33,7 @@ fn row(table: &mut String, section: &Section) {
     let name = format!("<a href=\"#{}\">{}</a>", section.anchor(), escape(&section.name()));
     let _ = write!(
         table,
-        "<tr><td class=\"text\">{name}<br><span class=\"faint\">{}</span></td>",
+        "<tr><td class=\"text first\">{name}<br><span class=\"faint\">{}</span></td>",
         prose(section.bench.question)
     );
     let Some(middle) = section.figures() else {

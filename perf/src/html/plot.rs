@@ -9,7 +9,7 @@
 
 use std::fmt::Write;
 
-use crate::text::{escape, figure};
+use crate::text::{escape, figure, with_unit};
 
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 280.0;
@@ -32,10 +32,11 @@ pub(super) struct Line {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Style {
     Plain,
-    Thin,
     Dashed,
     /// Points by themselves, which nothing connects.
     Dots,
+    /// The same, of a crowd.
+    Specks,
 }
 
 /// An axis from left to right or from bottom to top.
@@ -50,8 +51,8 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// For positive values over powers of ten.
-    pub(super) fn powers(title: &str, least: f64, most: f64) -> Self {
+    /// For times in `unit`, over powers of ten.
+    pub(super) fn powers(unit: &str, least: f64, most: f64) -> Self {
         let least = least.max(1e-3);
         let most = most.max(least * 1.2);
         let (mut from, mut to) = (step_below(least), step_above(most));
@@ -69,11 +70,11 @@ impl Axis {
             for factor in factors {
                 let value = factor * 10_f64.powi(power);
                 if value >= from * 0.999 && value <= to * 1.001 {
-                    ticks.push((value, figure(value)));
+                    ticks.push((value, with_unit(value, unit)));
                 }
             }
         }
-        Axis { title: title.to_owned(), from, to, logarithmic: true, ticks }
+        Axis { title: String::new(), from, to, logarithmic: true, ticks }
     }
 
     /// From nothing to `most`.
@@ -166,6 +167,16 @@ pub(super) fn draw(x: &Axis, y: &Axis, lines: &[Line]) -> String {
         escape(&y.title)
     );
     for line in lines {
+        if line.style == Style::Specks {
+            for (px, py, _) in &line.points {
+                let (x, y, colour) = (at_x(*px), at_y(*py), line.colour);
+                let _ = writeln!(
+                    svg,
+                    "<circle class=\"f{colour} speck\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2\"/>"
+                );
+            }
+            continue;
+        }
         if line.style == Style::Dots {
             for (px, py, label) in &line.points {
                 let _ = writeln!(
@@ -180,11 +191,7 @@ pub(super) fn draw(x: &Axis, y: &Axis, lines: &[Line]) -> String {
             }
             continue;
         }
-        let style = match line.style {
-            Style::Thin => " thin",
-            Style::Dashed => " dash",
-            Style::Plain | Style::Dots => "",
-        };
+        let style = if line.style == Style::Dashed { " dash" } else { "" };
         let points =
             line.points.iter().map(|(px, py, _)| format!("{:.1},{:.1}", at_x(*px), at_y(*py)));
         let points: Vec<String> = points.collect();

@@ -73,6 +73,7 @@ fn example() -> String {
     let section = |name: &str, rounds: Vec<Report>, bar| Section {
         bench: *find(name).expect("it is registered"),
         flags: String::new(),
+        run_with: "--seconds 1s".to_owned(),
         bar,
         rounds: rounds.into_iter().map(measured).collect(),
         failed: None,
@@ -103,7 +104,7 @@ fn the_page_shows_everything_and_fetches_nothing() {
     let page = example();
     #[rustfmt::skip]
     let parts = [
-        "id=\"commit-ack-busy-poll\"", "href=\"#commit-ack-busy-poll\"", "hotpair bench commit-ack --busy-poll",
+        "id=\"commit-ack-busy-poll\"", "href=\"#commit-ack-busy-poll\"", "hotpair bench commit-ack --seconds 1s",
         "at most 1.25 x limit", ">missed<", ">met<", "of 3 rounds",
         "Redis 7 SET 256 B", "no append-only", "queue", "to the claim of its object", "hiccups of the machine",
         "0.25 % of the time", "2.2 M / s", "at least 0.8 x limit", "Run by run", "no room in &lt;memory&gt;", "not measured",

@@ -141,6 +141,7 @@ impl Asked {
         Section {
             bench: *self.bench,
             flags: self.form.flags.to_owned(),
+            run_with: self.options.all_flags(),
             bar: self.form.bar,
             rounds: Vec::new(),
             failed: None,
