@@ -32,6 +32,11 @@ pub struct Worker {
 pub struct Stopper(Arc<AtomicBool>);
 
 impl Stopper {
+    #[cfg(feature = "termination")]
+    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
+        self.0.clone()
+    }
+
     #[cfg(feature = "remote")]
     pub(crate) fn of(flag: Arc<AtomicBool>) -> Self {
         Self(flag)
@@ -177,6 +182,8 @@ impl Worker {
     ) -> Result<(), Error> {
         while let Some(mut job) = self.claim(wait)? {
             let slot = job.slot();
+            #[cfg(feature = "spans")]
+            let _span = tracing::info_span!("job", slot, attempt = job.attempts()).entered();
             // The job is dropped by the unwinding itself, which counts the attempt.
             let handler = &mut handler;
             let outcome = catch_unwind(AssertUnwindSafe(move || match handler(&mut job) {
