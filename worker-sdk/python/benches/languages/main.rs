@@ -9,11 +9,11 @@ mod environment;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use environment::{environment, here, run};
 use hotpair_worker::testing::{Host, Port, geometry};
-use hotpair_worker::{Error, Wait, Worker};
+use hotpair_worker::{Error, Space, Wait, Worker};
 
 const SLICES: usize = 40;
 const OPERATIONS: u64 = 10_000;
@@ -50,7 +50,17 @@ impl Drop for Loop {
     }
 }
 
-fn in_rust(worker: &mut Worker, empty: bool) -> Result<f64, Error> {
+/// The loop in Rust, as the others: in a process of its own, by lines of its input.
+fn child(space: &str, queue: &str) -> Result<(), Error> {
+    let mut worker = Space::attach(space)?.worker(queue)?;
+    for line in std::io::stdin().lines() {
+        let empty = line.is_ok_and(|line| line.starts_with("empty"));
+        println!("{}", in_rust(&mut worker, empty)?.as_nanos());
+    }
+    Ok(())
+}
+
+fn in_rust(worker: &mut Worker, empty: bool) -> Result<Duration, Error> {
     let begun = Instant::now();
     for _ in 0..OPERATIONS {
         let mut job = worker.claim(Wait::none())?.expect("always ready");
@@ -60,7 +70,7 @@ fn in_rust(worker: &mut Worker, empty: bool) -> Result<f64, Error> {
         job.stay_ready();
         job.commit()?;
     }
-    Ok(begun.elapsed().as_nanos() as f64 / OPERATIONS as f64)
+    Ok(begun.elapsed())
 }
 
 fn median(mut slices: Vec<f64>) -> f64 {
@@ -69,8 +79,15 @@ fn median(mut slices: Vec<f64>) -> f64 {
 }
 
 fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, what, space, queue] = &arguments[..]
+        && what == "loop"
+    {
+        child(space, queue).expect("a region");
+        return;
+    }
     // `cargo test --benches` only looks whether it builds.
-    if !std::env::args().any(|argument| argument == "--bench") {
+    if !arguments.iter().any(|argument| argument == "--bench") {
         return;
     }
     let python = environment().expect("an environment of Python");
@@ -96,7 +113,7 @@ fn main() {
     run(gcc.arg("-lhotpair_worker_c").arg(format!("-Wl,-rpath,{libraries}")));
     let _ = hotpair_worker_c::HOTPAIR_KEY_BYTES_MAX; // so that its library is built
 
-    let mut worker = host.space().worker("rust").expect("a seat");
+    let mut rust = Loop::start(Command::new(&bench).args(["loop", host.name(), "rust"]));
     let mut c = Loop::start(Command::new(&program).args([host.name(), "c"]));
     let script = here().join("benches/languages/loop.py");
     let mut py = Loop::start(Command::new(python).arg(script).args([host.name(), "python"]));
@@ -104,8 +121,8 @@ fn main() {
     let mut slices: [Vec<f64>; 6] = Default::default();
     for slice in 0..SLICES + 5 {
         let turn = [
-            in_rust(&mut worker, false).expect("a region"),
-            in_rust(&mut worker, true).expect("a region"),
+            rust.turn("changed"),
+            rust.turn("empty"),
             c.turn(&OPERATIONS.to_string()),
             py.turn(&format!("block {OPERATIONS}")),
             py.turn(&format!("plain {OPERATIONS}")),
