@@ -20,8 +20,10 @@ pub(super) trait Claims: 'static {
 impl Claims for Worker {
     type Job<'w> = Job<'w>;
 
+    // Here, so that the job is made where it is kept.
+    #[inline]
     fn claim(&mut self, wait: Wait) -> Result<Option<Job<'_>>, Error> {
-        Worker::claim(self, wait)
+        Ok(self.claim_ready(wait)?.map(|ready| self.hold(ready)))
     }
 }
 
