@@ -54,6 +54,23 @@ pub enum Error {
         /// Its size.
         size: usize,
     },
+    /// The value is a record of another layout, or none.
+    #[error(
+        "the object's value has the layout {found:016x} ({found_bytes} bytes), {name} has {wanted:016x} ({wanted_bytes} bytes): it \
+         was written by another version of the type, or is no record"
+    )]
+    Layout {
+        /// That of the value.
+        found: u64,
+        /// Its length.
+        found_bytes: usize,
+        /// That of the type.
+        wanted: u64,
+        /// Its length as a value.
+        wanted_bytes: usize,
+        /// Name of the type.
+        name: &'static str,
+    },
     /// No free block.
     #[error(transparent)]
     OutOf(#[from] OutOf),

@@ -48,6 +48,7 @@ impl<'j> Packet<'j> {
 }
 
 impl<'w> Job<'w> {
+    #[inline]
     pub(crate) fn new(claim: Claim<'w>) -> Self {
         Self { claim }
     }

@@ -69,10 +69,14 @@ pub mod bindings;
 mod care;
 mod error;
 mod job;
+pub mod metrics;
 mod other;
+mod record;
 #[cfg(feature = "remote")]
 pub mod remote;
 mod space;
+#[cfg(feature = "termination")]
+mod termination;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod wait;
@@ -85,9 +89,16 @@ pub use hotpair_shm::{
     AlsoError, CommitError, CreateObjectError, KEY_BYTES_MAX, Other, OutOf, ReadError, Reading,
     Role, Seq,
 };
+#[cfg(feature = "derive")]
+pub use hotpair_worker_derive::Record;
 pub use job::{Job, Packet};
 pub use other::OtherJob;
+pub use record::Record;
+#[doc(hidden)]
+pub use record::layout;
 pub use space::Space;
+#[cfg(feature = "termination")]
+pub use termination::STOPPED_BY_SIGNALS_MAX;
 pub use wait::Wait;
 pub use worker::{Stopper, Worker};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use hotpair_shm::{Bell, CommitError, Participant, QueueId, SLEEP_MAX};
+use hotpair_shm::{Bell, CommitError, Participant, QueueId, ReadyObject, SLEEP_MAX};
 
 use crate::care::Care;
 use crate::error::Error;
@@ -32,6 +32,11 @@ pub struct Worker {
 pub struct Stopper(Arc<AtomicBool>);
 
 impl Stopper {
+    #[cfg(feature = "termination")]
+    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
+        self.0.clone()
+    }
+
     #[cfg(feature = "remote")]
     pub(crate) fn of(flag: Arc<AtomicBool>) -> Self {
         Self(flag)
@@ -76,6 +81,11 @@ impl Worker {
     /// Where the region has no node, workers look after each other: what a dead one held is ready again after 100 ms or so.
     /// While the node is a back-up this waits: it wakes within microseconds of a promotion.
     pub fn claim(&mut self, wait: Wait) -> Result<Option<Job<'_>>, Error> {
+        Ok(self.claim_ready(wait)?.map(|ready| self.hold(ready)))
+    }
+
+    /// The same; what it gives is passed to [`hold`](Self::hold) at once.
+    pub(crate) fn claim_ready(&mut self, wait: Wait) -> Result<Option<ReadyObject>, Error> {
         let begun = Instant::now();
         let mut checked = begun;
         self.care.look(begun);
@@ -84,7 +94,7 @@ impl Worker {
                 return Ok(None);
             }
             if let Some(ready) = self.participant.claim_ready(self.queue) {
-                return Ok(Some(Job::new(self.participant.hold(ready))));
+                return Ok(Some(ready));
             }
             let now = Instant::now();
             self.care.look(now);
@@ -117,13 +127,13 @@ impl Worker {
 
     /// Looks once and does not wait; what it gives is passed to [`hold`](Self::hold) at once.
     #[cfg(feature = "tokio")]
-    pub(crate) fn look(&mut self) -> Option<hotpair_shm::ReadyObject> {
+    pub(crate) fn look(&mut self) -> Option<ReadyObject> {
         self.care.look(Instant::now());
         self.participant.claim_ready(self.queue)
     }
 
-    #[cfg(feature = "tokio")]
-    pub(crate) fn hold(&mut self, ready: hotpair_shm::ReadyObject) -> Job<'_> {
+    #[inline]
+    pub(crate) fn hold(&mut self, ready: ReadyObject) -> Job<'_> {
         Job::new(self.participant.hold(ready))
     }
 
@@ -177,6 +187,8 @@ impl Worker {
     ) -> Result<(), Error> {
         while let Some(mut job) = self.claim(wait)? {
             let slot = job.slot();
+            #[cfg(feature = "spans")]
+            let _span = tracing::info_span!("job", slot, attempt = job.attempts()).entered();
             // The job is dropped by the unwinding itself, which counts the attempt.
             let handler = &mut handler;
             let outcome = catch_unwind(AssertUnwindSafe(move || match handler(&mut job) {

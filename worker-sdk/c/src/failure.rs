@@ -66,7 +66,7 @@ fn code_of(error: &Error) -> i32 {
         Error::Attach { .. } => errno::EPROTO,
         Error::Join { source: JoinError::Full { .. }, .. } => errno::EUSERS,
         Error::NoSuchQueue { .. } | Error::NoSuchPort { .. } => errno::ENXIO,
-        Error::ValueShape { .. } => errno::EBADMSG,
+        Error::ValueShape { .. } | Error::Layout { .. } => errno::EBADMSG,
         Error::OutOf(out) => code_of_room(out),
         Error::Create(CreateObjectError::Exists) => errno::EEXIST,
         Error::Create(CreateObjectError::KeyLength { .. }) => errno::ENAMETOOLONG,

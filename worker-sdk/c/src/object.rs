@@ -88,7 +88,7 @@ pub unsafe extern "C" fn hotpair_message_count(worker: *mut hotpair_worker) -> c
     unsafe {
         with(worker, |bound| {
             let count = bound.message_count()?;
-            Ok(count as c_int)
+            Ok(count as i64)
         })
     }
 }

@@ -26,7 +26,7 @@ pub unsafe extern "C" fn hotpair_also(
     unsafe {
         with(worker, |bound| {
             let number = bound.also(text(queue, "the queue")?, bytes(key, key_length)?)?;
-            Ok(number as c_int)
+            Ok(number as i64)
         })
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use hotpair_worker::bindings::{Bound as Hand, RemoteOptions};
 use hotpair_worker::{Seq, Stopper, Wait};
 use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::errors::{Misuse, raise};
@@ -98,7 +99,7 @@ impl Worker {
         for given in given {
             // Not under the lock: it comes back by `__releasebuffer__`.
             let wanted = given.of_the_value || !only_value;
-            if !wanted || given.view.call_method0(py, "release").is_err() {
+            if !wanted || given.view.call_method0(py, intern!(py, "release")).is_err() {
                 kept.push(given); // an array or the like is over it
             }
         }

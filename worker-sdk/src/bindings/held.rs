@@ -20,8 +20,10 @@ pub(super) trait Claims: 'static {
 impl Claims for Worker {
     type Job<'w> = Job<'w>;
 
+    // Here, so that the job is made where it is kept.
+    #[inline]
     fn claim(&mut self, wait: Wait) -> Result<Option<Job<'_>>, Error> {
-        Worker::claim(self, wait)
+        Ok(self.claim_ready(wait)?.map(|ready| self.hold(ready)))
     }
 }
 
@@ -63,6 +65,7 @@ impl<W: Claims> Held<W> {
     }
 
     /// Claims; gives whether there is a job. The one in hand, if any, is given back first.
+    #[inline]
     pub(super) fn claim(&mut self, wait: Wait) -> Result<bool, Error> {
         self.job = None;
         // SAFETY:
@@ -75,16 +78,19 @@ impl<W: Claims> Held<W> {
     }
 
     /// The job in hand.
+    #[inline]
     pub(super) fn job(&self) -> Option<&W::Job<'static>> {
         self.job.as_ref()
     }
 
     /// The same, to be changed in place; it must not be moved out of it.
+    #[inline]
     pub(super) fn job_mut(&mut self) -> Option<&mut W::Job<'static>> {
         self.job.as_mut()
     }
 
     /// Ends the job in hand as `act` does.
+    #[inline]
     pub(super) fn end<T>(&mut self, act: impl for<'w> FnOnce(W::Job<'w>) -> T) -> Option<T> {
         self.job.take().map(act)
     }

@@ -186,6 +186,7 @@ impl Bound {
         if self.is_forked() { Err(BoundError::Forked) } else { Ok(()) }
     }
 
+    #[inline]
     pub fn is_in_hand(&self) -> bool {
         match &self.kind {
             Kind::Local(held) => held.job().is_some(),
@@ -200,6 +201,7 @@ impl Bound {
     }
 
     /// Whether it is now an object in hand.
+    #[inline]
     pub fn claim(&mut self, wait: Wait) -> Bounded<bool> {
         self.check()?;
         if self.is_in_hand() {
@@ -221,6 +223,7 @@ impl Bound {
         }
     }
 
+    #[inline]
     pub fn key(&self) -> Bounded<&[u8]> {
         Ok(with_job!(self, job => job.key()))
     }
@@ -233,19 +236,23 @@ impl Bound {
         Ok(with_job!(self, job => job.attempts()))
     }
 
+    #[inline]
     pub fn message_count(&self) -> Bounded<usize> {
         Ok(with_job!(self, job => job.messages().len()))
     }
 
+    #[inline]
     pub fn message(&self, number: usize) -> Bounded<Option<Packet<'_>>> {
         Ok(with_job!(self, job => job.messages().nth(number)))
     }
 
+    #[inline]
     pub fn value(&self) -> Bounded<&[u8]> {
         Ok(with_job!(self, job => job.value()))
     }
 
     /// The value, to be changed in place. An empty one becomes `length` zeros.
+    #[inline]
     pub fn value_mut(&mut self, length: usize) -> Bounded<&mut [u8]> {
         let found = self.value()?.len();
         if found == 0 && length > 0 {
@@ -256,6 +263,7 @@ impl Bound {
         Ok(with_job_mut!(self, job => job.value_bytes_mut()?))
     }
 
+    #[inline]
     pub fn set_value(&mut self, value: &[u8]) -> Bounded<()> {
         with_job_mut!(self, job => job.set_value(value)?);
         Ok(())
@@ -318,6 +326,7 @@ impl Bound {
         Ok(with_job!(self, job => job.timer_due()))
     }
 
+    #[inline]
     pub fn stay_ready(&mut self) -> Bounded<()> {
         with_job_mut!(self, job => job.stay_ready());
         Ok(())
@@ -383,6 +392,7 @@ impl Bound {
         Ok(())
     }
 
+    #[inline]
     pub fn commit(&mut self) -> Bounded<Seq> {
         let done = match &mut self.kind {
             Kind::Local(held) => held.end(|job| job.commit()),

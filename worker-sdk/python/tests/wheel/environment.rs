@@ -57,6 +57,9 @@ fn make() -> Result<PathBuf, String> {
     let _ = std::fs::remove_dir_all(&wheels);
     let mut build = Command::new(&python);
     build.args(["-m", "maturin", "build", "--quiet", "--locked", "--out"]).arg(&wheels);
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
     // What cargo says to its tests is not meant for the cargo that maturin calls.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" {

@@ -11,7 +11,8 @@ use environment::{environment, here, run};
 fn the_tests_in_python_pass() {
     let Some(python) = environment() else { return };
     let mut pytest = Command::new(python);
-    pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]).current_dir(here());
+    // -P: the package is the installed one, not the folder beside.
+    pytest.args(["-P", "-m", "pytest", "-q", "-p", "no:cacheprovider"]).current_dir(here());
     pytest.env("PYTHONDONTWRITEBYTECODE", "1");
     println!("{}", run(&mut pytest));
 }

@@ -112,6 +112,8 @@ impl RemoteWorker {
     ) -> Result<(), Error> {
         while let Some(mut job) = self.claim(wait)? {
             let slot = job.slot();
+            #[cfg(feature = "spans")]
+            let _span = tracing::info_span!("job", slot, attempt = job.attempts()).entered();
             // The job is dropped by the unwinding itself, which counts the attempt.
             let handler = &mut handler;
             let outcome = catch_unwind(AssertUnwindSafe(move || match handler(&mut job) {
