@@ -100,6 +100,7 @@ scenarios!(
     lossy_10,
     node_frozen,
     node_killed,
+    node_killed_classes,
     pair_cut,
     planned,
     planned_20,

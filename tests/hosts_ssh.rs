@@ -139,6 +139,8 @@ impl Hosts {
     fn lab(&self, scenario: &Path) -> Command {
         let mut command = bound();
         command.args(["lab", "run"]).arg(scenario).arg("--hosts").arg(self.list());
+        // What a lab that is killed leaves on its own machine goes with this test.
+        command.env("TMPDIR", self.dir.path());
         command.arg("--ssh").arg(self.ssh());
         command
     }

@@ -4,6 +4,7 @@
 //! since the last round and to forget the mark; `end`, to end the load before its time. It
 //! reports on stdout, one JSON object a line: `ready`, `progress`, `answered` (after a kill), `round`, `result`.
 
+mod class;
 mod latency;
 mod ledger;
 
@@ -16,6 +17,8 @@ use std::time::Duration;
 use serde_json::json;
 use zerocopy::IntoBytes;
 
+use self::class::scattered;
+pub(crate) use self::class::{Class, HOT_OBJECTS};
 use self::latency::Latency;
 use self::ledger::{Ledger, Tally, Target};
 use super::wire::Answer;
@@ -38,9 +41,12 @@ pub(crate) struct Options {
     /// Where the service answers.
     #[arg(long)]
     service: SocketAddr,
-    /// Requests per second.
+    /// Requests per second, of each class.
     #[arg(long)]
     rate: u32,
+    /// Classes of clients; without any, requests for all objects and some new ones
+    #[arg(long, value_delimiter = ',')]
+    classes: Vec<Class>,
     /// How long the load lasts.
     #[arg(long)]
     seconds: u32,
@@ -88,8 +94,11 @@ struct Client {
     /// The answers after the mark were told.
     told: bool,
     killed_side: Option<u8>,
-    noted: VecDeque<(u64, u8)>,
+    /// When, by which side, for whom.
+    noted: VecDeque<(u64, u8, Class)>,
     gap: Gap,
+    /// The same for each class.
+    gaps: Vec<(Class, Gap)>,
     /// At the last round.
     reported: Tally,
 }
@@ -146,6 +155,7 @@ impl Client {
             killed_side: None,
             noted: VecDeque::new(),
             gap: Gap::default(),
+            gaps: options.classes.iter().map(|class| (*class, Gap::default())).collect(),
             reported: Tally::default(),
         })
     }
@@ -169,8 +179,14 @@ impl Client {
         while due_ns < end_ns && !self.end && !self.orphaned() {
             let now_ns = monotonic_ns();
             while due_ns < end_ns && due_ns <= now_ns {
-                let target = self.target(index);
-                self.ledger.due(target, due_ns);
+                for at in 0..self.options.classes.len() {
+                    let target = self.options.classes[at].target(index, self.options.objects);
+                    self.ledger.due(target, due_ns);
+                }
+                if self.options.classes.is_empty() {
+                    let target = self.target(index);
+                    self.ledger.due(target, due_ns);
+                }
                 index += 1;
                 let burst = self.burst.filter(|burst| due_ns < burst.until_ns);
                 due_ns += SECOND_NS / (rate * burst.map_or(1, |burst| burst.times.max(1)));
@@ -188,10 +204,7 @@ impl Client {
         if index % KEYLESS_EVERY == KEYLESS_EVERY - 1 || self.options.objects == 0 {
             return Target::Keyless;
         }
-        // Scattered, so that an object's requests come in bursts as well as alone.
-        let scattered = index.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let object = scattered % u64::from(self.options.objects);
-        Target::Object(u32::try_from(object).expect("below the number of objects, a u32"))
+        Target::Object(scattered(index, self.options.objects))
     }
 
     /// Waits for all answers, but not for ever.
@@ -229,18 +242,26 @@ impl Client {
     }
 
     fn on_answer(&mut self, answer: &Answer, now_ns: u64) {
-        self.gap.answer(now_ns);
+        let class = Class::of(answer);
+        self.note_gaps(class, now_ns);
         if self.noted.len() == ANSWERS_NOTED && self.killed_side.is_none() {
             self.noted.pop_front();
         }
         if self.noted.len() < ANSWERS_NOTED {
-            self.noted.push_back((now_ns, answer.side()));
+            self.noted.push_back((now_ns, answer.side(), class));
             if self.noted.len() == ANSWERS_NOTED {
                 self.tell_noted();
             }
         }
         if let Some(answered) = self.ledger.answer(answer) {
             self.latency.record(answered, now_ns);
+        }
+    }
+
+    fn note_gaps(&mut self, class: Class, at_ns: u64) {
+        self.gap.answer(at_ns);
+        for (_, gap) in self.gaps.iter_mut().filter(|(of, _)| *of == class) {
+            gap.answer(at_ns);
         }
     }
 
@@ -254,10 +275,13 @@ impl Client {
                     self.latency.mark(at_ns);
                     self.killed_side = side.bytes().next();
                     self.told = false;
-                    self.noted.retain(|(when_ns, _)| *when_ns >= at_ns);
+                    self.noted.retain(|(when_ns, _, _)| *when_ns >= at_ns);
                     self.gap.mark(at_ns);
+                    self.gaps.iter_mut().for_each(|(_, gap)| gap.mark(at_ns));
                     // Those that came between the kill and this word.
-                    self.noted.iter().for_each(|(when_ns, _)| self.gap.answer(*when_ns));
+                    for (when_ns, _, class) in self.noted.clone() {
+                        self.note_gaps(class, when_ns);
+                    }
                 }
                 (Some("burst"), Some(times), Some(ms)) => {
                     let (Ok(times), Ok(ms)) = (times.parse(), ms.parse::<u64>()) else { continue };
@@ -295,7 +319,7 @@ impl Client {
     /// The answers since the mark: when, and by whose worker.
     fn noted(&self) -> Vec<serde_json::Value> {
         match self.killed_side {
-            Some(_) => self.noted.iter().map(|(at_ns, side)| json!([at_ns, side])).collect(),
+            Some(_) => self.noted.iter().map(|(at_ns, side, _)| json!([at_ns, side])).collect(),
             None => Vec::new(),
         }
     }
@@ -305,13 +329,20 @@ impl Client {
         self.killed_side.map(|_| self.gap.longest_ns / 1_000)
     }
 
+    fn gaps_us(&self) -> serde_json::Map<String, serde_json::Value> {
+        let marked = self.gaps.iter().filter(|_| self.killed_side.is_some());
+        marked
+            .map(|(class, gap)| (class.word().to_owned(), (gap.longest_ns / 1_000).into()))
+            .collect()
+    }
+
     fn round(&mut self) {
         let (now, before) = (self.ledger.tally(), self.reported);
         self.say(json!({
             "event": "round", "acked": now.acked - before.acked, "lost": now.lost - before.lost,
             "duplicated": now.duplicated - before.duplicated,
             "diverged": now.diverged - before.diverged, "repeats": now.repeats - before.repeats,
-            "unanswered": 0, "gap_us": self.gap_us(), "answers_after_kill": self.noted(),
+            "unanswered": 0, "gap_us": self.gap_us(), "gaps_us": self.gaps_us(), "answers_after_kill": self.noted(),
         }));
         self.reported = now;
         self.killed_side = None;
@@ -333,6 +364,7 @@ impl Client {
             "latency": self.latency.report(),
             "answers_after_kill": noted,
             "gap_us": gap_us,
+            "gaps_us": self.gaps_us(),
         }));
     }
 

@@ -8,7 +8,7 @@ use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use serde_json::{Value, json};
 
-use super::findings::{Findings, PHASES};
+use super::findings::{Findings, timed};
 use super::{Ran, machine};
 use crate::report::Failure;
 
@@ -26,10 +26,10 @@ pub(super) fn histogram(runs: &[Findings], phase: &str) -> Option<Histogram<u64>
 
 pub(super) fn percentiles(runs: &[Findings]) -> Value {
     let mut all = serde_json::Map::new();
-    for phase in PHASES {
-        let Some(histogram) = histogram(runs, phase) else { continue };
+    for phase in timed(runs) {
+        let Some(histogram) = histogram(runs, &phase) else { continue };
         all.insert(
-            phase.to_owned(),
+            phase,
             json!({
                 "n": histogram.len(), "p50_us": histogram.value_at_quantile(0.5),
                 "p99_us": histogram.value_at_quantile(0.99), "max_us": histogram.max(),
@@ -60,8 +60,8 @@ pub(super) fn summary(runs: &[Findings], took: Duration, failed: Option<&str>) -
 fn table(runs: &[Findings]) -> String {
     let mut text =
         format!("{:<14} {:>5} {:>11} {:>11} {:>11}\n", "phase", "n", "p50", "p99", "max");
-    for phase in PHASES {
-        let Some(histogram) = histogram(runs, phase) else { continue };
+    for phase in timed(runs) {
+        let Some(histogram) = histogram(runs, &phase) else { continue };
         text.push_str(&format!(
             "{phase:<14} {:>5} {:>11} {:>11} {:>11}\n",
             histogram.len(),
@@ -93,10 +93,10 @@ fn log_text(ran: &Ran) -> Result<String, String> {
         .with_base_time(begun)
         .begin_log_with(&mut bytes, &mut serializer)
         .map_err(|error| error.to_string())?;
-    for phase in PHASES {
-        let Some(histogram) = histogram(&ran.runs, phase) else { continue };
+    for phase in timed(&ran.runs) {
+        let Some(histogram) = histogram(&ran.runs, &phase) else { continue };
         writer
-            .write_histogram(&histogram, Duration::ZERO, ran.took, Tag::new(phase))
+            .write_histogram(&histogram, Duration::ZERO, ran.took, Tag::new(&phase))
             .map_err(|error| error.to_string())?;
     }
     String::from_utf8(bytes).map_err(|error| error.to_string())
@@ -109,16 +109,21 @@ pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::lab::findings::PHASES;
     use crate::lab::findings::tests::{failover, scenario};
 
     /// Two runs of a fault, of 12.5 and 30 ms.
     pub(in crate::lab) fn ran() -> Ran {
         let mut slow = failover();
         slow.client["gap_us"] = json!(30_000);
+        let mut runs = vec![failover(), slow];
+        for run in &mut runs {
+            run.client["gaps_us"] = json!({"new": 20_000, "hot": 41_000});
+        }
         Ran {
             name: "some_fault".to_owned(),
             scenario: scenario("promotions = 1"),
-            runs: vec![failover(), slow],
+            runs,
             failed: None,
             took: Duration::from_secs(3),
             asked: 2,
@@ -142,9 +147,9 @@ pub(super) mod tests {
             found.push((tag, histogram.len(), histogram.max()));
         }
         let names: Vec<&str> = found.iter().map(|(tag, _, _)| tag.as_str()).collect();
-        assert_eq!(names, PHASES);
-        let outage = found.last().expect("there are phases");
-        assert_eq!((outage.1, outage.2 / 1_000), (2, 30));
+        assert_eq!(names, [&PHASES[..], &["outage_hot", "outage_new"]].concat());
+        let last = |at: usize| (found[at].1, found[at].2 / 1_000);
+        assert_eq!((last(PHASES.len() - 1), last(PHASES.len())), ((2, 30), (2, 41)));
     }
 
     /// The log's own alphabet is the ordinary one.

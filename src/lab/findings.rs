@@ -1,5 +1,6 @@
 //! What a run has shown: phases by events, the outage by the client, and whether it is what was to be shown.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -12,6 +13,18 @@ use crate::config::Member;
 /// whatever reason.
 pub(super) const PHASES: [&str; 7] =
     ["detect", "view", "promote", "address", "first_output", "again", "outage"];
+
+/// What is timed in these runs: the phases, and the outage of each class of clients.
+pub(super) fn timed(runs: &[Findings]) -> Vec<String> {
+    let mut names: Vec<String> = PHASES.iter().map(|&phase| phase.to_owned()).collect();
+    let classes = runs.iter().filter_map(|run| run.client["gaps_us"].as_object());
+    let classes: BTreeSet<&String> = classes.flat_map(|gaps| gaps.keys()).collect();
+    names.extend(classes.into_iter().map(|class| format!("{CLASS}{class}")));
+    names
+}
+
+/// Before the name of a class: its own outage.
+const CLASS: &str = "outage_";
 
 /// Events between which a fault can fall on purpose: a resync's, a hand-over's.
 const POINTS: [&str; 9] = [
@@ -106,12 +119,13 @@ impl Findings {
     pub(super) fn phase(&self, phase: &str) -> Option<u64> {
         let fault_ns = self.begun_ns()?;
         let micros = |from: u64, to: u64| to.saturating_sub(from) / 1_000;
+        // One that did not end has no length.
+        let ended = |gap: &Value| gap.as_u64().filter(|_| self.count("unanswered") == 0);
+        if let Some(class) = phase.strip_prefix(CLASS) {
+            return ended(&self.client["gaps_us"][class]);
+        }
         if phase == "outage" {
-            // One that did not end has no length.
-            if self.count("unanswered") > 0 {
-                return None;
-            }
-            return self.client["gap_us"].as_u64();
+            return ended(&self.client["gap_us"]);
         }
         let promoted = self.promotions().find(|told| told.t_ns >= fault_ns)?;
         let (survivor, primary_ns) = (promoted.member, promoted.t_ns);
@@ -229,8 +243,8 @@ impl Findings {
 
     pub(super) fn json(&self, scenario: &Scenario) -> Value {
         let mut phases = serde_json::Map::new();
-        for phase in PHASES {
-            phases.insert(format!("{phase}_us"), json!(self.phase(phase)));
+        for phase in timed(std::slice::from_ref(self)) {
+            phases.insert(format!("{phase}_us"), json!(self.phase(&phase)));
         }
         json!({
             "verdict": self.verdict().word(), "objections": self.objections(scenario),
@@ -253,8 +267,8 @@ impl Findings {
             self.count("acked"),
             self.promotions().count()
         );
-        for phase in PHASES {
-            if let Some(micros) = self.phase(phase) {
+        for phase in timed(std::slice::from_ref(self)) {
+            if let Some(micros) = self.phase(&phase) {
                 text.push_str(&format!(
                     ", {phase} {}.{:02} ms",
                     micros / 1_000,

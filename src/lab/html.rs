@@ -4,12 +4,12 @@ use std::fmt::Write;
 
 use super::Ran;
 use super::figures::{histogram, ms};
-use super::findings::{Findings, PHASES};
+use super::findings::{Findings, timed};
 use super::machine::Machine;
 use super::plot::{distribution, escape};
 
 /// What each phase means, for people.
-pub(super) const MEANINGS: [(&str, &str); 7] = [
+pub(super) const MEANINGS: [(&str, &str); 8] = [
     ("detect", "from the fault until the survivor suspects its peer"),
     ("view", "until the arbiter has granted it a view without the peer"),
     ("promote", "until its region is primary: claims and commits go on"),
@@ -19,6 +19,10 @@ pub(super) const MEANINGS: [(&str, &str); 7] = [
     (
         "outage",
         "the longest time without an answer that a client of 1,000 requests a second saw, until the pair was whole again",
+    ),
+    (
+        "outage_many, _hot, _new",
+        "the same for each class of clients, 1,000 requests a second each: for many objects, for sixteen, for new ones",
     ),
 ];
 
@@ -96,8 +100,8 @@ fn fault(page: &mut String, ran: &Ran) {
         let _ = write!(page, "<p class=\"bad\">Not run to the end: {}</p>", escape(why));
     }
     page.push_str("<table><tr><th>phase</th><th>n</th><th>p50</th><th>p99</th><th>max</th></tr>");
-    for phase in PHASES {
-        let Some(histogram) = histogram(&ran.runs, phase) else { continue };
+    for phase in timed(&ran.runs) {
+        let Some(histogram) = histogram(&ran.runs, &phase) else { continue };
         let _ = write!(
             page,
             "<tr><td>{phase}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",

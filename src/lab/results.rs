@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Ran;
 use super::figures::{histogram, ms};
-use super::findings::PHASES;
+use super::findings::timed;
 use super::html::{MEANINGS, outages, timeline, title, worst};
 use super::machine::Machine;
 use super::plot::distribution;
@@ -78,8 +78,8 @@ fn text(all: &[Ran], machine: &Machine, plots: &str) -> String {
             "\n## {}\n\n{}.\n\n| phase | n | p50 | p99 | max |\n|---|---|---|---|---|\n",
             ran.name, ran.scenario.goal
         );
-        for phase in PHASES {
-            let Some(histogram) = histogram(&ran.runs, phase) else { continue };
+        for phase in timed(&ran.runs) {
+            let Some(histogram) = histogram(&ran.runs, &phase) else { continue };
             let _ = writeln!(
                 text,
                 "| {phase} | {} | {} | {} | {} |",

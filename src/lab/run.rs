@@ -247,7 +247,7 @@ impl<'s> Lab<'s> {
 
     /// The end of the load, and the last look at everything.
     fn finish(&mut self, last_step: Instant, in_rounds: bool) -> Result<(), Failure> {
-        let load = self.scenario.load;
+        let load = &self.scenario.load;
         let reported = self.findings.client.clone();
         if in_rounds {
             self.tell_client("end");
@@ -385,7 +385,7 @@ impl<'s> Lab<'s> {
     }
 
     fn start_client(&mut self) -> Result<(), Failure> {
-        let load = self.scenario.load;
+        let load = &self.scenario.load;
         let service = match self.scenario.pair {
             pair if pair.remote_port => self.net.plan.remote_service(),
             pair => self.net.plan.service(pair.ipv6),
@@ -394,7 +394,7 @@ impl<'s> Lab<'s> {
             Some(_) => WITHOUT_END_SECONDS,
             None => load.seconds,
         };
-        let arguments = [
+        let mut arguments = vec![
             "demo-client".to_owned(),
             format!("--service={service}"),
             format!("--rate={}", load.rate),
@@ -402,6 +402,7 @@ impl<'s> Lab<'s> {
             format!("--objects={}", load.objects),
             format!("--patience-seconds={}", load.patience_seconds),
         ];
+        arguments.extend(load.classes.iter().map(|class| format!("--classes={}", class.word())));
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         self.client = Some(self.place("c").start(&arguments)?);
         self.must("every object has answered once", |lab| lab.client_ready)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::config::{Member, Span};
+use crate::demo::client::{Class, HOT_OBJECTS};
 use crate::exit::Exit;
 use crate::report::Failure;
 
@@ -102,10 +103,14 @@ impl Pair {
     }
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Load {
+    /// A second, of each class.
     pub(super) rate: u32,
+    /// Classes of clients, of which each has an outage of its own; without any there is a mixture.
+    #[serde(default)]
+    pub(super) classes: Vec<Class>,
     /// Rounds have the load last until they are over.
     #[serde(default)]
     pub(super) seconds: u32,
@@ -410,6 +415,9 @@ impl Scenario {
             }
             () if !far && (self.pair.known.is_some() || self.cuts_workers()) => {
                 Some("nobody is remote")
+            }
+            () if !self.load.classes.is_empty() && self.load.objects < 2 * HOT_OBJECTS => {
+                Some("of so few `objects` there are no `classes`")
             }
             () if !(1..=2).contains(&self.pair.networks) => {
                 Some("the nodes have one network between them, or two")
