@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::cold::Cold;
 use super::control::Control;
 use super::divergence::Divergences;
-use super::draining::Draining;
+use super::draining::{Draining, LOOK_AGAIN};
 use super::events::{EventSink, describe};
 use super::following::Following;
 use super::journal::Journaling;
@@ -137,6 +137,10 @@ impl Turns {
         if self.parts.busy_poll {
             next = Next::TurnAgain; // the bell is not armed: nobody spends a system call on it
         }
+        let hurries = self.draining.as_ref().is_some_and(|draining| draining.hurries(now()));
+        if hurries {
+            next = Next::TurnAgain;
+        }
         let mut idle = false;
         // A bell that is not answered would ring all the time: without room, the acks wake us.
         let mut armed = false;
@@ -172,6 +176,10 @@ impl Turns {
         }
         while going && let Some(notice) = self.parts.notices.next_ready() {
             going = self.on_notice(notice);
+        }
+        if idle && hurries {
+            // Those who have something in hand go first.
+            std::thread::sleep(LOOK_AGAIN);
         }
         if idle && self.parts.busy_poll || self.parts.table.is_copying() {
             // Whoever shares the core, perhaps the worker that is about to commit, goes first. A transfer of state
