@@ -8,8 +8,9 @@
 use std::path::{Path, PathBuf};
 
 /// Who asks for the wall clock, and what for.
-const KNOWN: [(&str, &str); 7] = [
+const KNOWN: [(&str, &str); 8] = [
     ("ioports/src/capture.rs", "times of packets in a capture file"),
+    ("ioports/src/confine.rs", "nothing: it lists the system calls of a port"),
     ("ioports/src/waited.rs", "how long packets waited, by the kernel's stamps on them"),
     ("replica/src/journal/files.rs", "names of files"),
     ("replica/src/node/divergence.rs", "names of files"),
