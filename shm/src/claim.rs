@@ -153,6 +153,7 @@ impl Participant {
             }
         }
         self.leave();
+        self.take_back_gathered();
         None
     }
 

@@ -346,6 +346,17 @@ impl Participant {
         take_block(&self.region, &mut self.supply, bytes).map(|block| block.index)
     }
 
+    /// Takes back what its last commits have retired. A commit does so for those before it: of a worker that finds nothing more
+    /// to do, others would wait for these blocks, perhaps so that there is something to do.
+    #[inline]
+    pub(crate) fn take_back_gathered(&mut self) {
+        let gathered = self.region.gathered().to_bits();
+        if self.supply.has_gathered(gathered) {
+            reading::order_after(self.region.header());
+            self.supply.reclaim(&self.region.map, gathered);
+        }
+    }
+
     /// When the next of the objects that were given back with a pause is to be offered again. Who does not sleep by
     /// [`wait_ready`](Self::wait_ready) wakes by then and claims, or arms a queue's bell: that offers it.
     pub fn next_offer(&self) -> Option<Duration> {

@@ -275,6 +275,12 @@ impl Supply {
         }
     }
 
+    /// Whether retired blocks have been gathered that were not taken back yet.
+    #[inline]
+    pub(crate) fn has_gathered(&self, gathered: u64) -> bool {
+        self.retired.front().is_some_and(|&(seq, _)| seq <= gathered)
+    }
+
     /// Whether there might be more once retired blocks are gathered.
     pub(crate) fn has_retired(&self) -> bool {
         !self.retired.is_empty() || !self.read.is_empty()

@@ -4,7 +4,7 @@ mod common;
 
 use common::{TestRegion, send, small};
 use hotpair_shm::{
-    Claim, CommitError, Counter, CreateObjectError, Endpoint, InboundPacket, Kind, OutOf,
+    Claim, CommitError, Counter, CreateObjectError, Endpoint, Gatherer, InboundPacket, Kind, OutOf,
     Participant, QueueId,
 };
 
@@ -154,4 +154,31 @@ fn a_creation_without_a_slot_is_no_failed_attempt() {
         claim.commit().expect("nobody is in the way");
     }
     panic!("the region has fewer slots");
+}
+
+/// Goal: a worker that finds nothing more to do keeps no blocks that its last commits have replaced, once they are gathered: a port
+/// may wait for just these, and the worker for what the port would bring.
+#[test]
+fn a_worker_without_work_keeps_no_retired_blocks() {
+    let test = TestRegion::new(&small());
+    let _node = test.region.join(Kind::Node, "node").expect("a seat");
+    test.region.set_gathering(true);
+    let mut port = test.region.join(Kind::Port, "port").expect("a seat");
+    let mut worker = test.region.join(Kind::Worker, "worker").expect("a seat");
+    let work = test.region.queue("work").expect("of the geometry");
+    send(&mut port, Some(b"a"), b"go");
+    for round in 0..10_u8 {
+        let mut claim = worker.claim(work).expect("ready");
+        claim.set_value(&[round; 100]).expect("a block");
+        if round < 9 {
+            claim.stay_ready();
+        }
+        claim.commit().expect("nobody is in the way");
+    }
+    assert!(worker.claim(work).is_none());
+    let held = test.region.status().blocks_in_use();
+    Gatherer::new(test.region.clone()).gather(usize::MAX, |_| ());
+    assert_eq!(test.region.status().blocks_in_use(), held, "gathered, and in the worker's name");
+    assert!(worker.claim(work).is_none());
+    assert_eq!(test.region.status().blocks_in_use(), 1, "of {held} only the value is left");
 }
