@@ -58,6 +58,7 @@ mod connection;
 mod control;
 mod counters;
 mod descriptor;
+mod fair;
 mod holder;
 mod kind;
 mod listener;

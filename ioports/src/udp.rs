@@ -129,6 +129,9 @@ pub struct PortConfig {
     pub send_batch: usize,
     /// Longest packet taken; a longer one is counted and dropped, as is one that no block can hold.
     pub packet_bytes_max: usize,
+    /// While there is not room for all, each source has its share: who floods does not crowd out who sends little. Of kind
+    /// `udp`; streams make each peer wait for itself.
+    pub fair_shares: bool,
     /// What to do when there is nothing to do.
     pub wait: Wait,
 }
@@ -144,6 +147,7 @@ impl PortConfig {
             receive_batch: 32,
             send_batch: 32,
             packet_bytes_max: 1984, // what a block of 2,048 has left behind the sender's address
+            fair_shares: true,
             wait: Wait::Sleep,
         }
     }

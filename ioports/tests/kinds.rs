@@ -127,7 +127,7 @@ fn packets_become_messages_and_emits_become_packets() {
                 let payload = [round.to_le_bytes(), (number as u32).to_le_bytes()].concat();
                 peer.send(&payload);
                 let (seq, messages) = serve_one(&space, &mut worker, echo);
-                assert_eq!(messages, [payload.clone()], "{}", rig.name);
+                assert_eq!(messages, std::slice::from_ref(&payload), "{}", rig.name);
                 space.region.raise_released(seq);
                 assert_eq!(peer.receive(), payload, "{}", rig.name);
             }

@@ -292,7 +292,7 @@ fn commit<'a>(seq: u64, slot: u32, key: &'a [u8], value: &'a [u8]) -> GatheredCo
         ready: false,
         sum,
     };
-    GatheredCommit { seq: Seq::new(1, seq), changes: vec![put], emits: Vec::new() }
+    GatheredCommit { seq: Seq::new(1, seq), stamp: 0, changes: vec![put], emits: Vec::new() }
 }
 
 #[cfg(test)]

@@ -108,7 +108,8 @@ impl Port {
         };
         let packet_bytes_max = self.packet_bytes_max;
         let config = PortConfig::new(name, self.queue.get_ref(), source);
-        Some(PortConfig { kind, packet_bytes_max, ..config })
+        let fair_shares = self.fair_shares.as_ref().is_none_or(|fair| *fair.get_ref());
+        Some(PortConfig { kind, packet_bytes_max, fair_shares, ..config })
     }
 
     fn udp(&self) -> UdpConfig {
@@ -198,6 +199,7 @@ fn foreign_keys(port: &Port) -> Result<(), Wrong> {
         ("speed", span(&port.speed), &[PortKind::Pcap]),
         ("multicast", span(&port.multicast), &[PortKind::Udp]),
         ("reuse_port", span(&port.reuse_port), &[PortKind::Udp]),
+        ("fair_shares", span(&port.fair_shares), &[PortKind::Udp]),
         ("framing", span(&port.framing), streams),
         ("connections", span(&port.connections), streams),
         ("connections_per_source", span(&port.connections_per_source), streams),

@@ -15,8 +15,12 @@ fn all_keys() -> String {
                 key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
             })
         });
-        // `bind` and `holder` exclude each other, and so do `endpoints`, `store` and [witness].
-        let others = ["bind", "endpoints", "store"];
+        // `bind` and `holder` exclude each other, and so do `endpoints`, `store` and [witness]. The rest is of other kinds of ports.
+        #[rustfmt::skip]
+        let others = [
+            "bind", "endpoints", "store", "path", "interface", "replay", "capture", "speed", "framing", "connections", "unsent_max",
+            "frame_wait", "idle", "linger",
+        ];
         let other = |rest: &&str| others.iter().any(|other| rest.starts_with(other));
         let key = key.filter(|rest| !other(rest));
         text.push_str(key.unwrap_or(line));
@@ -44,6 +48,13 @@ fn the_documented_defaults_are_the_defaults() {
     documented.file.queue[0].deadline = None;
     documented.file.queue[0].lease = None;
     documented.file.port[0].command = None;
+    documented.file.port[0].user = None;
+    documented.file.port[0].multicast = None;
+    // What they are without a value is said where they are used.
+    let port = &mut documented.file.port[0];
+    assert_eq!(port.key.take().map(|key| *key.get_ref()), Some(plain.file.port[0].key_or_usual()));
+    assert_eq!(port.reuse_port.take().map(|reuse| *reuse.get_ref()), Some(false));
+    assert_eq!(port.fair_shares.take().map(|fair| *fair.get_ref()), Some(true));
     documented.file.control.delay_acks = None;
     documented.file.replication.divergences = None;
     documented.file.replication.links = Vec::new();

@@ -21,6 +21,7 @@ use super::PortConfig;
 use super::seat::Seat;
 use crate::classify::{Classified, Classifier, PacketKey, contained, ended};
 use crate::counters::Counters;
+use crate::fair::{FairShares, OVER_ITS_SHARE};
 use crate::kind::{PacketSource, Settled};
 use crate::mmsg::Datagram;
 use crate::waited::since_arrival;
@@ -39,6 +40,8 @@ pub(super) struct Ingress {
     packet_bytes_max: usize,
     /// Read and classified, oldest first: there was no room for the first one.
     held: VecDeque<(Option<PacketKey>, InboundPacket)>,
+    /// Who may have how much while there is not room for all.
+    fair: Option<FairShares>,
     /// The source keeps what there is no room for.
     leaves_held: bool,
     /// Since when nothing could be delivered or read.
@@ -54,6 +57,7 @@ impl Ingress {
             batch_max: count,
             packet_bytes_max: config.packet_bytes_max,
             held: VecDeque::with_capacity(count),
+            fair: (config.fair_shares && !leaves_held).then(FairShares::new),
             leaves_held,
             held_since: None,
         }
@@ -145,6 +149,9 @@ impl Ingress {
             return passing(error);
         }
         counters.waited_in_kernel(&self.batch);
+        if let Some(fair) = &mut self.fair {
+            fair.turn(Instant::now());
+        }
         if !K::PUSHES_BACK {
             let count = self.batch.len() as u64;
             counters.received(count);
@@ -185,6 +192,12 @@ impl Ingress {
         let classified = match datagram.refused {
             Some(reason) => Classified::Drop(reason),
             None if datagram.truncated => Classified::Drop(TOO_LONG),
+            None if !self.admits(seat, &datagram) => {
+                self.blocks.push_back(block);
+                seat.participant.count(Counter::DroppedMemory);
+                counters.dropped(OVER_ITS_SHARE, 1);
+                return Settled::Dropped;
+            }
             None => match datagram.source {
                 Some(source) => {
                     let payload = &block.buffer_mut()[..datagram.len];
@@ -225,6 +238,16 @@ impl Ingress {
                 self.hold(seat);
                 Settled::Held
             }
+        }
+    }
+
+    /// Whether a packet may have room. Where the policy is to hold, nothing is dropped that there might be room for.
+    fn admits(&mut self, seat: &Seat, datagram: &Datagram) -> bool {
+        match (&mut self.fair, datagram.source) {
+            (Some(fair), Some(source)) => {
+                fair.admits(source) || seat.region.policy(seat.queue).overload == Overload::Hold
+            }
+            _ => true,
         }
     }
 
@@ -301,10 +324,12 @@ impl Ingress {
         let key = key.as_ref().map(PacketKey::as_bytes);
         match seat.participant.deliver(Delivery { queue: seat.queue, key, priority: 0 }, block) {
             Ok(Delivered::Dropped) => {
+                self.fair.iter_mut().for_each(|fair| fair.found_no_room(1));
                 counters.dropped("newest dropped", 1);
                 Ok(Settled::Dropped)
             }
             Ok(delivered) => {
+                self.fair.iter_mut().for_each(FairShares::delivered);
                 seat.participant.count(Counter::Delivered);
                 counters.delivered(delivered == Delivered::ToNew);
                 Ok(Settled::Delivered)
@@ -315,6 +340,9 @@ impl Ingress {
                     return Err(block);
                 }
                 self.blocks.push_back(block);
+                if error.is_overload() {
+                    self.fair.iter_mut().for_each(|fair| fair.found_no_room(1));
+                }
                 let (reason, counter) = reason_of(&error);
                 counter.into_iter().for_each(|counter| seat.participant.count(counter));
                 counters.dropped(reason, 1);
@@ -357,13 +385,16 @@ impl Ingress {
     /// Overload: no block is free. The packets are taken off the socket and counted; left there,
     /// they would only be dropped by the kernel later, and the newest first.
     fn drain<K: PacketSource>(
-        &self,
+        &mut self,
         seat: &Seat,
         source: &mut K,
         counters: &Counters,
     ) -> io::Result<bool> {
         match source.discard(self.batch_max) {
             Ok(count) => {
+                if let Some(fair) = &mut self.fair {
+                    fair.found_no_room(count as u32);
+                }
                 let count = count as u64;
                 seat.participant.add(Counter::Received, count);
                 seat.participant.add(Counter::DroppedMemory, count);

@@ -1,0 +1,143 @@
+//! What only datagrams have: several addresses, groups, several sockets of one address, and many at once.
+
+mod common;
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use common::{Running, Space, echo, serve_one, until};
+use hotpair_ioports::{ByPeer, PortConfig, PortKind, SocketSource, UdpConfig};
+
+fn port_of(socket: &UdpSocket) -> PortConfig {
+    PortConfig::new("service", "calls", SocketSource::Inherited(socket.as_raw_fd()))
+}
+
+/// Goal: a socket of all addresses answers from the one that was asked: a client that has connected hears nothing else.
+#[test]
+fn an_answer_leaves_from_the_address_that_was_asked() {
+    for any in ["0.0.0.0:0", "[::]:0"] {
+        let space = Space::primary("udp-asked");
+        let service = UdpSocket::bind(any).expect("a free port");
+        let number = service.local_addr().expect("bound").port();
+        let _port = Running::start(&space.path, port_of(&service), ByPeer).attached();
+        let mut worker = space.worker();
+        let mut clients: Vec<UdpSocket> = Vec::new();
+        for last in 1..=4 {
+            let client = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+            client.connect((Ipv4Addr::new(127, 0, 0, last), number)).expect("an address of ours");
+            clients.push(client);
+        }
+        if any.starts_with('[') {
+            let client = UdpSocket::bind("[::1]:0").expect("a free port");
+            client.connect(("::1", number)).expect("an address of ours");
+            clients.push(client);
+        }
+        for client in &clients {
+            client.set_read_timeout(Some(Duration::from_secs(20))).expect("an option");
+            for round in 0..3_u8 {
+                client.send(&[round]).expect("loopback takes it");
+                let (seq, _) = serve_one(&space, &mut worker, echo);
+                space.region.raise_released(seq);
+                let mut answer = [0; 4];
+                assert_eq!(client.recv(&mut answer).expect("from whom it asked"), 1, "{any}");
+            }
+        }
+    }
+}
+
+/// Goal: a port belongs to its groups while its host serves, and only then.
+#[test]
+fn groups_are_joined_by_who_serves() {
+    let space = Space::new("udp-group");
+    let service = UdpSocket::bind("0.0.0.0:0").expect("a free port");
+    let number = service.local_addr().expect("bound").port();
+    let udp = UdpConfig {
+        multicast: vec!["239.7.7.7@127.0.0.1".parse().expect("a group")],
+        ..UdpConfig::default()
+    };
+    let config = PortConfig { kind: PortKind::Udp(udp), ..port_of(&service) };
+    let port = Running::start(&space.path, config, ByPeer).attached();
+    let sender = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let group = SocketAddr::from((Ipv4Addr::new(239, 7, 7, 7), number));
+    // A back-up does not belong to it: what is sent then is not there later.
+    space.region.become_backup(1);
+    let before = port.counters.snapshot().sleeps;
+    until("it has slept twice", || port.counters.snapshot().sleeps >= before + 2);
+    sender.send_to(b"early", group).expect("loopback takes it");
+    space.region.become_primary(2);
+    // Sent again until the port has joined, which nothing tells.
+    until("it hears its group", || {
+        sender.send_to(b"group", group).expect("loopback takes it");
+        port.counters.snapshot().received > 0
+    });
+    let (_, messages) = serve_one(&space, &mut space.worker(), echo);
+    assert!(messages.iter().all(|message| message == b"group"), "{messages:?}");
+    space.region.become_fenced(3);
+    let before = port.counters.snapshot().sleeps;
+    until("it has slept twice", || port.counters.snapshot().sleeps >= before + 2);
+    let heard = port.counters.snapshot().received;
+    sender.send_to(b"late", group).expect("loopback takes it");
+    assert_eq!(
+        service.set_nonblocking(true).map(|()| service.recv(&mut [0; 8]).is_err()).ok(),
+        Some(true)
+    );
+    assert_eq!(port.counters.snapshot().received, heard);
+}
+
+/// Goal: two ports with sockets of one address share the senders; each sender is one port's.
+#[test]
+fn ports_share_an_address() {
+    let space = Space::primary("udp-shared");
+    let free = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let address = free.local_addr().expect("bound");
+    drop(free);
+    let udp = UdpConfig { reuse_port: true, ..UdpConfig::default() };
+    let config = PortConfig {
+        kind: PortKind::Udp(udp),
+        ..PortConfig::new("service", "calls", SocketSource::Bind(address))
+    };
+    let ports = [0, 1].map(|_| Running::start(&space.path, config.clone(), ByPeer).attached());
+    let clients: Vec<UdpSocket> =
+        (0..64).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a free port")).collect();
+    for client in &clients {
+        client.send_to(b"x", address).expect("loopback takes it");
+    }
+    let received = |port: &Running| port.counters.snapshot().received;
+    until("all have come", || received(&ports[0]) + received(&ports[1]) == 64);
+    // 64 senders that all draw the same of two: once in 2^63.
+    assert!(ports.iter().all(|port| received(port) > 0));
+}
+
+/// Goal: neighbours that leave as one datagram arrive as they were, and what cannot leave so leaves one by one.
+#[test]
+fn segmented_packets_arrive_as_they_were() {
+    for segment in [true, false] {
+        let space = Space::primary("udp-segment");
+        let service = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let udp = UdpConfig { segment, ..UdpConfig::default() };
+        let config = PortConfig { kind: PortKind::Udp(udp), ..port_of(&service) };
+        let port = Running::start(&space.path, config, ByPeer).attached();
+        let mut worker = space.worker();
+        let client = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        client.connect(service.local_addr().expect("bound")).expect("it is here");
+        client.set_read_timeout(Some(Duration::from_secs(20))).expect("an option");
+        let lengths = [100, 100, 100, 99, 100, 0, 0, 1500, 1500, 1232, 1232, 1, 1233, 1];
+        let mut served = 0;
+        let mut last = space.region.released();
+        for (number, len) in lengths.iter().enumerate() {
+            client.send(&vec![number as u8; *len]).expect("loopback takes it");
+        }
+        while served < lengths.len() {
+            let (seq, messages) = serve_one(&space, &mut worker, echo);
+            (served, last) = (served + messages.len(), seq);
+        }
+        space.region.raise_released(last);
+        for (number, len) in lengths.iter().enumerate() {
+            let mut answer = [0xee; 2048];
+            let count = client.recv(&mut answer).expect("an answer");
+            assert_eq!(answer[..count], vec![number as u8; *len], "segment {segment}");
+        }
+        assert!(port.counters.snapshot().send_failed.is_empty());
+    }
+}
