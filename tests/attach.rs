@@ -49,6 +49,13 @@ fn the_stages_of_a_running_pair_are_seen() {
         assert!(figure("p50") > 0 && figure("p50") <= figure("p99"), "{row}");
         assert!(figure("p99") <= figure("p999") && figure("p999") <= figure("max"), "{row}");
     }
+    let processes = seen["processes"].as_array().expect("those of this side");
+    for kind in ["node", "port", "worker"] {
+        let of_kind = processes.iter().find(|process| process["kind"] == kind);
+        let process = of_kind.unwrap_or_else(|| panic!("no {kind}: {seen}"));
+        assert!(process["wakes_per_commit"].as_f64().is_some_and(|wakes| wakes > 0.0), "{process}");
+        assert!(process["resident_kb"].as_u64().is_some_and(|kb| kb > 0), "{process}");
+    }
     hotpair(["bench", "attach", "--pair", &regions[1], "--seconds", "1s"])
         .exits(1)
         .one_error()

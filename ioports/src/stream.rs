@@ -281,7 +281,11 @@ impl StreamPort {
     fn put(&mut self, payload: &[u8], to: SocketAddr) -> Result<(), &'static str> {
         let unsent_max = self.config.unsent_bytes_max;
         let framing = self.config.framing.clone();
-        let Some((name, peer)) = self.peer_at(to) else { return Err("connection gone") };
+        let wish_to_end = payload.is_empty() && Connection::of(to).is_some_and(|to| to.is_end());
+        let Some((name, peer)) = self.peer_at(to) else {
+            // What is to end has ended: that is no failure.
+            return if wish_to_end { Ok(()) } else { Err("connection gone") };
+        };
         let number = name.number();
         if !name.is_end() || !payload.is_empty() {
             if !peer.takes(payload.len() + AROUND_BYTES_MAX, unsent_max + AROUND_BYTES_MAX) {

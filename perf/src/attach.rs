@@ -1,4 +1,6 @@
-//! A running pair, looked at from beside: what its requests spent their time on between two looks.
+//! A running pair, looked at from beside: what its requests spent their time on between two looks, and what its processes cost.
+
+mod processes;
 
 use std::fmt;
 use std::time::Instant;
@@ -7,6 +9,9 @@ use hotpair_shm::{Counter, Region};
 use serde::Serialize;
 
 use crate::report::{StageLook, Stages};
+
+pub use processes::Process;
+use processes::ProcessLook;
 
 /// What was seen.
 #[derive(Clone, Debug, Serialize)]
@@ -21,6 +26,8 @@ pub struct Attached {
     commits: u64,
     #[serde(flatten)]
     stages: Stages,
+    /// On this side of the pair.
+    processes: Vec<Process>,
 }
 
 impl Attached {
@@ -28,15 +35,19 @@ impl Attached {
     pub fn look(region: &Region, wait: impl FnOnce()) -> Self {
         let begun = Instant::now();
         let (before, first) = (StageLook::at(region), commits(region));
+        let processes = ProcessLook::at(region);
         wait();
+        let seconds = begun.elapsed().as_secs_f64();
+        let commits = commits(region).saturating_sub(first);
         Self {
             v: 1,
             bench: "attach",
             unit: "ns",
             region: region.name().to_owned(),
-            seconds: begun.elapsed().as_secs_f64(),
-            commits: commits(region).saturating_sub(first),
+            seconds,
+            commits,
             stages: before.until(&StageLook::at(region)),
+            processes: processes.until(&ProcessLook::at(region), seconds, commits),
         }
     }
 }
@@ -47,14 +58,16 @@ fn commits(region: &Region) -> u64 {
 
 impl fmt::Display for Attached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { region, commits, seconds, stages, .. } = self;
+        let Self { region, commits, seconds, stages, processes, .. } = self;
         writeln!(f, "region {region}: {commits} commits in {seconds:.1} s")?;
-        if stages.rows.is_empty() {
-            return write!(
+        match stages.rows.is_empty() {
+            true => writeln!(
                 f,
                 "  no stage was measured: each worker measures one in 127 of its claims"
-            );
+            )?,
+            false => writeln!(f, "{stages}")?,
         }
-        write!(f, "{stages}")
+        write!(f, "{}", processes::head())?;
+        processes.iter().try_for_each(|process| write!(f, "\n{}", process.row()))
     }
 }

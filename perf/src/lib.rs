@@ -63,7 +63,7 @@ mod text;
 mod trace;
 mod udp;
 
-pub use attach::Attached;
+pub use attach::{Attached, Process};
 pub use compare::{Comparison, Moved, Row};
 pub use helper::help;
 pub use histogram::{Histogram, Summary};
