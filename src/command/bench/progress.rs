@@ -140,9 +140,11 @@ mod tests {
         };
         course.done(second * 4);
         let (position, left) = course.now();
-        assert!(position >= second * 4 && position < second * 5, "{position:?}");
-        // Six of the ten are left, and a second took two.
-        assert!(left > second * 10 && left <= second * 12, "{left:?}");
+        assert!(position >= second * 4, "{position:?}");
+        // A second took two, and a little more if this thread was stopped.
+        let slow = (course.since - course.begun).as_secs_f64() / 4.0;
+        let expected = (second * 10 - position).mul_f64(slow);
+        assert!(slow >= 2.0 && left.abs_diff(expected) < second / 1000, "{left:?} {expected:?}");
         assert_eq!(time(second * 125), "about 2:05 left");
     }
 
