@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use hotpair_replica::pki::Date;
 use serde::Serialize;
 
 /// The machine and the program, as far as they can be known.
@@ -41,7 +42,8 @@ impl Machine {
         let memory = field(&read("/proc/meminfo"), "MemTotal").unwrap_or_default();
         let kib: u64 = memory.split(' ').next().and_then(|kib| kib.parse().ok()).unwrap_or(0);
         Machine {
-            date: date(SystemTime::now()),
+            date: Date(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+                .to_string(),
             commit: option_env!("HOTPAIR_COMMIT").unwrap_or("unknown"),
             build: if cfg!(debug_assertions) { "debug" } else { "release" },
             peers: cfg!(feature = "peers"),
@@ -95,48 +97,9 @@ fn chosen(choices: &str) -> String {
     inside.map_or(choices, |(word, _)| word).to_owned()
 }
 
-/// As `2026-11-26 19:05 UTC`.
-fn date(time: SystemTime) -> String {
-    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (year, month, day) = civil(seconds / 86_400);
-    let minutes = seconds / 60 % 1_440;
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02} UTC", minutes / 60, minutes % 60)
-}
-
-/// Year, month and day of a number of days since 1970: Howard Hinnant's `civil_from_days`, for days that are not negative.
-/// The year is counted from March, so that a leap day is the last of it.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        let cases = [
-            (0, "1970-01-01 00:00 UTC"),
-            (951_782_399, "2000-02-28 23:59 UTC"),
-            (951_782_400, "2000-02-29 00:00 UTC"),
-            (1_709_251_199, "2024-02-29 23:59 UTC"),
-            (1_795_633_560, "2026-11-25 19:06 UTC"),
-        ];
-        for (seconds, expected) in cases {
-            assert_eq!(date(UNIX_EPOCH + Duration::from_secs(seconds)), expected, "{seconds}");
-        }
-    }
 
     #[test]
     fn files_of_the_kernel_are_read() {
