@@ -7,7 +7,7 @@
 //!                        ◄───── PacketSink: send ◄────────── released packets
 //! ```
 //!
-//! The loop of [`udp`](crate::udp) is generic over these two traits and knows nothing of sockets. What every kind must do
+//! The loop of [`port`](crate::port) is generic over these two traits and knows nothing of sockets. What every kind must do
 //! alike is what `tests/kinds.rs` runs on each of them.
 
 use std::io;

@@ -60,10 +60,12 @@ mod counters;
 mod descriptor;
 mod fair;
 mod holder;
+mod inlet;
 mod kind;
 mod listener;
 mod mmsg;
 mod owner;
+mod port;
 mod raw;
 #[cfg(feature = "remote")]
 mod remote;
@@ -93,13 +95,11 @@ pub use holder::{
 pub use kind::{PacketSink, PacketSource, Settled};
 pub use mmsg::{BATCH_MAX, Datagram, Outgoing, Receiver, SendError, Sender};
 pub use owner::{Owner, owner_of};
+pub use port::{OpenPort, PortConfig, PortKind, RunError, SeatError, Wait, run};
 #[cfg(feature = "remote")]
 pub use remote::{RemoteRunError, run_remote};
 pub use sockaddr::{Family, WrongFamily};
 pub use source::{OpenError, ParseSourceError, SocketSource};
 pub use stop::Stop;
 pub use stream::{AROUND_BYTES_MAX, Cut, Framing, FramingFunction, StreamConfig};
-pub use udp::{
-    Group, OpenPort, ParseGroupError, PortConfig, PortKind, RunError, SeatError, UdpConfig, Wait,
-    run,
-};
+pub use udp::{Group, ParseGroupError, UdpConfig};

@@ -11,13 +11,13 @@ mod socket;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant};
+use std::os::fd::BorrowedFd;
 
+use crate::inlet::Inlet;
 use crate::kind::{PacketSink, PacketSource};
 use crate::mmsg::{Datagram, Outgoing, Receiver, SendError, Sender};
+use crate::port::PortConfig;
 use crate::sockaddr::Family;
-use crate::udp::PortConfig;
 use socket::FrameSocket;
 
 /// Where frames come from, and may be sent to: there is one place only.
@@ -30,28 +30,20 @@ const BATCH: usize = 64;
 const TAG_BYTES: usize = 4;
 /// Behind both addresses of a frame.
 const TAG_AT: usize = 12;
-/// How often the kernel is asked what it dropped, at most.
-const ASK_EVERY: Duration = Duration::from_millis(500);
 
 pub(crate) struct FramePort {
-    socket: FrameSocket,
-    receiver: Receiver,
+    inlet: Inlet<FrameSocket>,
     sender: Sender,
     lost: u64,
-    asked: Option<Instant>,
-    scratch: Vec<[u8; 1]>,
 }
 
 impl FramePort {
     pub(crate) fn open(interface: &str, config: &PortConfig) -> io::Result<FramePort> {
         let count = config.receive_batch.min(BATCH);
         Ok(FramePort {
-            socket: FrameSocket::open(interface)?,
-            receiver: Receiver::informed(count),
+            inlet: Inlet::new(FrameSocket::open(interface)?, Receiver::informed(count), count),
             sender: Sender::new(config.send_batch, Family::V4),
             lost: 0,
-            asked: None,
-            scratch: vec![[0]; count],
         })
     }
 }
@@ -75,7 +67,7 @@ impl PacketSource for FramePort {
             let room = buffer.len().saturating_sub(TAG_BYTES);
             &mut buffer[..room]
         });
-        let received = self.receiver.receive(self.socket.as_fd(), rooms)?;
+        let received = self.inlet.receive(rooms)?;
         for (datagram, buffer) in received.zip(&mut lent) {
             let mut datagram = Datagram { source: Some(ONE_PLACE), ..datagram };
             if let Some((protocol, tag)) = datagram.vlan
@@ -91,29 +83,27 @@ impl PacketSource for FramePort {
     }
 
     fn discard(&mut self, count: usize) -> io::Result<usize> {
-        let buffers = self.scratch.iter_mut().map(<[u8; 1]>::as_mut_slice).take(count);
-        Ok(self.receiver.receive(self.socket.as_fd(), buffers)?.len())
+        self.inlet.discard(count)
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.socket.as_fd())
+        Some(self.inlet.descriptor())
     }
 
     fn lost_before(&mut self) -> Option<u64> {
-        if self.asked.is_some_and(|asked| asked.elapsed() < ASK_EVERY) {
+        if !self.inlet.may_ask() {
             return None;
         }
-        self.asked = Some(Instant::now());
-        self.lost += u64::from(self.socket.take_drops());
+        self.lost += u64::from(self.inlet.socket.take_drops());
         Some(self.lost)
     }
 
     fn begin(&mut self) -> io::Result<()> {
-        self.socket.let_in()
+        self.inlet.socket.let_in()
     }
 
     fn end(&mut self) {
-        self.socket.keep_out();
+        self.inlet.socket.keep_out();
         // What came before: it is not answered here any more.
         while let Ok(count @ 1..) = self.discard(BATCH) {
             self.lost += count as u64;
@@ -129,7 +119,7 @@ impl PacketSink for FramePort {
         packets: impl Iterator<Item = (&'p [u8], SocketAddr)>,
     ) -> Result<usize, SendError> {
         let packets = packets.map(|(payload, _)| Outgoing { payload, to: None, from: None });
-        self.sender.send_all(self.socket.as_fd(), packets)
+        self.sender.send_all(self.inlet.descriptor(), packets)
     }
 }
 

@@ -11,7 +11,6 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
 
 use hotpair_worker::Error;
 use hotpair_worker::remote::{RemotePort, RemoteSpace};
@@ -20,17 +19,16 @@ use nix::poll::{PollFd, PollFlags};
 use crate::classify::{Classified, Classifier, PacketKey, contained};
 use crate::counters::Counters;
 use crate::descriptor::kernel_drops;
+use crate::inlet::NowAndThen;
 use crate::mmsg::{BATCH_MAX, Datagram, Receiver, SendError, Sender};
+use crate::port::{PortConfig, PortKind, RunError, TOO_LONG, os, passing, reason_of, sleep};
 use crate::sockaddr::Family;
 use crate::stop::Stop;
-use crate::udp::{PortConfig, PortKind, RunError, TOO_LONG, os, passing, reason_of, sleep};
 
 /// Longest sleep.
 const SLEEP_MS_MAX: u16 = 100;
 /// Longest sleep while something is held that there was no room for.
 const HELD_MS_MAX: u16 = 2;
-/// How often the kernel is asked what it dropped, at most.
-const KERNEL_DROPS_EVERY: Duration = Duration::from_millis(500);
 
 /// Why a port of another host gave up. Servers that are not there are waited for.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +82,7 @@ pub fn run_remote(
         second_try: false,
         buffer_full: false,
         delivered: 0,
-        kernel_asked: None,
+        kernel_asked: NowAndThen::default(),
     };
     while !stop.is_stopped() {
         port.port.turn().map_err(refused)?;
@@ -119,7 +117,7 @@ struct Far<'a> {
     buffer_full: bool,
     /// As it was counted last.
     delivered: u64,
-    kernel_asked: Option<Instant>,
+    kernel_asked: NowAndThen,
 }
 
 impl Far<'_> {
@@ -219,11 +217,10 @@ impl Far<'_> {
 
     /// Sleeps until there may be something to do: a packet, news of a gateway, a request to stop.
     fn sleep(&mut self, reads: bool, stop: &Stop) -> Result<(), RunError> {
-        if self.kernel_asked.is_none_or(|asked| asked.elapsed() >= KERNEL_DROPS_EVERY) {
-            self.kernel_asked = Some(Instant::now());
-            if let Ok(total) = kernel_drops(self.socket.as_fd()) {
-                self.counters.kernel_dropped(total.into());
-            }
+        if self.kernel_asked.is_due()
+            && let Ok(total) = kernel_drops(self.socket.as_fd())
+        {
+            self.counters.kernel_dropped(total.into());
         }
         let mut events = PollFlags::empty();
         events.set(PollFlags::POLLIN, reads);

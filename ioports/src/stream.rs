@@ -40,7 +40,7 @@ use crate::counters::Counters;
 use crate::kind::{PacketSink, PacketSource, Settled};
 use crate::listener::{Accepted, Listener};
 use crate::mmsg::{Datagram, SendError};
-use crate::udp::PortConfig;
+use crate::port::PortConfig;
 pub use config::StreamConfig;
 pub use framing::{AROUND_BYTES_MAX, Cut, Framing, FramingFunction};
 use peer::{Item, Peer};

@@ -1,474 +1,174 @@
-//! The one loop between a kind of port and a region, and the first of the kinds: UDP.
+//! The kind `udp`: one socket, many datagrams a call.
 //!
-//! ```text
-//!                    ┌──────────────────────────── run ───────────────────────────────┐
-//!   no region there, │  attach ──► serve: read? (PRIMARY, node alive)                  │
-//!   no free seat:    │               │    ingress: receive ─► classify ─► deliver      │
-//!   try again        │               │    egress:  released? ─► send ─► sent           │
-//!                    │               └─── nothing to do: sleep on socket, bell, stop   │
-//!                    │  ◄── the region was replaced by another one                     │
-//!                    └─────────────────────────────────────────────────────────────────┘
-//! ```
-//!
-//! # When a port reads
-//! Two ports of a pair hold the same socket, so reading is a right: only while the own region is
-//! PRIMARY and its node lives, looked at again before every single read. At all other times the
-//! socket is not even polled for input, because what waits there is for the other port and would
-//! keep this one spinning. A port without that right sleeps on its bell, which the promotion rings.
-//!
-//! The port of a service address reads and sends only while the address is on this host, which the kernel
-//! tells it: after a promotion the state is there first, then the address, then packets.
-//!
-//! # When a port sends
-//! Whether an emitted packet may leave is decided by the region (`released >= seq`, PRIMARY); it is
-//! looked at once more for each packet right before the system call.
-//!
-//! # What a port loses
-//! Nothing without a number: see [`Counters`].
-//!
-//! # Connections
-//! They end with the process that has them, and so with a change of role. Their objects outlive them: the port that serves
-//! next looks through the table, a part at each turn, and tells each object of a connection that is none of its own.
+//! A socket of all addresses answers from the address that was asked. The port remembers it for each peer, in a table of
+//! fixed size: who has not spoken to this process yet, as after a failover, is answered from the address that the kernel
+//! chooses. A socket of one address, as a service address is, has no such question.
 
 mod config;
-mod egress;
-mod error;
-mod ingress;
-mod open;
-mod orphans;
-mod seat;
-mod socket;
 
-use std::os::fd::AsFd;
-use std::path::Path;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::BorrowedFd;
 
-use hotpair_shm::Bell;
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::address::Presence;
-use crate::capture::Speed;
-use crate::classify::Classifier;
-use crate::counters::Counters;
+use crate::descriptor::kernel_drops;
+use crate::inlet::Inlet;
 use crate::kind::{PacketSink, PacketSource};
-use crate::mmsg::BATCH_MAX;
-use crate::source::SocketSource;
-use crate::stop::Stop;
-use crate::stream::StreamConfig;
+use crate::mmsg::{Datagram, Outgoing, Receiver, SendError, Sender};
+use crate::port::PortConfig;
+use crate::sockaddr::Family;
 pub use config::{Group, ParseGroupError, UdpConfig};
-#[cfg(feature = "remote")]
-pub(crate) use egress::reason_of;
-use egress::{Egress, Held};
-pub use error::RunError;
-pub(crate) use error::os;
-use ingress::Ingress;
-#[cfg(feature = "remote")]
-pub(crate) use ingress::{TOO_LONG, passing};
-pub use open::OpenPort;
-use orphans::Orphans;
-use seat::Seat;
-pub use seat::SeatError;
 
-/// Longest sleep: a bell that was lost with its ringer costs this much and no more.
-const SLEEP_MS_MAX: u16 = 100;
+/// Peers of which it is known which address they asked.
+const ASKED: usize = 4096;
 
-/// Between two attempts to find the region.
-const RETRY_MS: u16 = 20;
-
-/// Longest sleep while packets are in hand that the kernel, or the region, has no room for.
-const HELD_MS_MAX: u16 = 2;
-
-/// How a port waits when it has nothing to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wait {
-    /// Sleeps in the kernel: idle costs nothing.
-    #[default]
-    Sleep,
-    /// Never sleeps while its region is primary: lowest latency for one whole core.
-    BusyPoll,
+pub(crate) struct UdpPort {
+    inlet: Inlet<UdpSocket>,
+    sender: Sender,
+    asked: Option<Asked>,
+    groups: Vec<Group>,
 }
 
-/// What kind a port is, and what it is told beyond what all are.
-#[derive(Clone, Debug)]
-pub enum PortKind {
-    /// Datagrams: the source is an address, a holder or an inherited socket.
-    Udp(UdpConfig),
-    /// Connections, cut into frames: TCP, or unix sockets where the source is a path.
-    Stream(StreamConfig),
-    /// Whole Ethernet frames: the source is an interface.
-    Frames,
-    /// A capture file, replayed at this speed, and one that is written: the source names them.
-    Capture(Speed),
-}
-
-impl PortKind {
-    fn name(&self) -> &'static str {
-        match self {
-            PortKind::Udp(_) => "udp",
-            PortKind::Stream(_) => "tcp or unix",
-            PortKind::Frames => "packet",
-            PortKind::Capture(_) => "pcap",
+impl UdpPort {
+    pub(crate) fn new(
+        socket: UdpSocket,
+        config: &PortConfig,
+        udp: &UdpConfig,
+    ) -> io::Result<UdpPort> {
+        let local = socket.local_addr()?;
+        let family = Family::of(&local);
+        let all = local.ip().is_unspecified();
+        if all && family == Family::V4 {
+            setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+        } else if all {
+            setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
         }
+        if udp.timestamps {
+            setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
+        }
+        let count = config.receive_batch;
+        let receiver = match all || udp.timestamps {
+            true => Receiver::informed(count),
+            false => Receiver::new(count),
+        };
+        let sender = match udp.segment {
+            true => Sender::segmenting(config.send_batch, family),
+            false => Sender::new(config.send_batch, family),
+        };
+        Ok(UdpPort {
+            inlet: Inlet::new(socket, receiver, count),
+            sender,
+            asked: all.then(Asked::new),
+            groups: udp.multicast.clone(),
+        })
     }
 }
 
-/// What a port is told.
-#[derive(Clone, Debug)]
-pub struct PortConfig {
-    /// Its name in the geometry: where workers emit to.
-    pub port: String,
-    /// The queue of the objects that its packets are for.
-    pub queue: String,
-    /// Where its socket comes from.
-    pub socket: SocketSource,
-    /// What comes from there.
-    pub kind: PortKind,
-    /// Packets read with one system call, `1..=BATCH_MAX`. As many blocks are kept in hand.
-    pub receive_batch: usize,
-    /// Packets sent with one system call, `1..=BATCH_MAX`.
-    pub send_batch: usize,
-    /// Longest packet taken; a longer one is counted and dropped, as is one that no block can hold.
-    pub packet_bytes_max: usize,
-    /// While there is not room for all, each source has its share: who floods does not crowd out who sends little. Of kind
-    /// `udp`; streams make each peer wait for itself.
-    pub fair_shares: bool,
-    /// What to do when there is nothing to do.
-    pub wait: Wait,
-}
+impl PacketSource for UdpPort {
+    const PUSHES_BACK: bool = false;
 
-impl PortConfig {
-    /// UDP port `port` for objects of `queue`, everything else as usual.
-    pub fn new(port: &str, queue: &str, socket: SocketSource) -> Self {
-        PortConfig {
-            port: port.to_owned(),
-            queue: queue.to_owned(),
-            socket,
-            kind: PortKind::Udp(UdpConfig::default()),
-            receive_batch: 32,
-            send_batch: 32,
-            packet_bytes_max: 1984, // what a block of 2,048 has left behind the sender's address
-            fair_shares: true,
-            wait: Wait::Sleep,
-        }
-    }
-
-    /// Port `port` of connections whose bytes `stream` cuts into frames.
-    pub fn stream(port: &str, queue: &str, socket: SocketSource, stream: StreamConfig) -> Self {
-        PortConfig { kind: PortKind::Stream(stream), ..PortConfig::new(port, queue, socket) }
-    }
-
-    /// Port `port` of whole frames of an interface.
-    pub fn frames(port: &str, queue: &str, interface: &str) -> Self {
-        let socket = SocketSource::Interface(interface.to_owned());
-        PortConfig { kind: PortKind::Frames, ..PortConfig::new(port, queue, socket) }
-    }
-
-    /// Port `port` of capture files.
-    pub fn capture(port: &str, queue: &str, files: SocketSource, speed: Speed) -> Self {
-        PortConfig { kind: PortKind::Capture(speed), ..PortConfig::new(port, queue, files) }
-    }
-
-    fn not_of_this_kind(&self) -> RunError {
-        RunError::Kind {
-            port: self.port.clone(),
-            kind: self.kind.name(),
-            socket: self.socket.clone(),
-        }
-    }
-
-    /// Refuses what makes no sense.
-    pub(crate) fn check(&self) -> Result<(), RunError> {
-        for (what, value) in
-            [("receive_batch", self.receive_batch), ("send_batch", self.send_batch)]
-        {
-            if !(1..=BATCH_MAX).contains(&value) {
-                return Err(RunError::Batch { what, value });
-            }
-        }
-        let wrong = |why| RunError::Config { port: self.port.clone(), why };
-        match &self.kind {
-            PortKind::Udp(_) if matches!(self.socket, SocketSource::Path(_)) => {
-                return Err(self.not_of_this_kind());
-            }
-            PortKind::Udp(udp) => {
-                let ip = match self.socket {
-                    SocketSource::Bind(address) | SocketSource::Service(address) => address.ip(),
-                    _ => return Ok(()),
-                };
-                if let Some(group) = udp.multicast.iter().find(|group| !group.fits(ip)) {
-                    let any = group.any();
-                    return Err(wrong(format!(
-                        "a socket bound to {ip} hears nothing of group {group}; bind it to {any}"
-                    )));
+    fn receive<'b>(
+        &mut self,
+        buffers: impl Iterator<Item = &'b mut [u8]>,
+        into: &mut Vec<Datagram>,
+    ) -> io::Result<()> {
+        into.extend(self.inlet.receive(buffers)?);
+        if let Some(asked) = &mut self.asked {
+            for datagram in &*into {
+                if let (Some(peer), Some(local)) = (datagram.source, datagram.local) {
+                    asked.note(peer, local);
                 }
             }
-            PortKind::Stream(stream) => {
-                stream.objection(self.packet_bytes_max).map_or(Ok(()), |why| Err(wrong(why)))?;
-            }
-            PortKind::Capture(Speed::Rate(0)) => {
-                return Err(wrong("a rate of 0 packets a second never ends".to_owned()));
-            }
-            PortKind::Frames | PortKind::Capture(_) => {}
-        }
-        Ok(())
-    }
-}
-
-/// Runs a port between its socket and the region at `path` until `stop`.
-///
-/// Waits for a region that is not there yet, and attaches again when it is replaced.
-pub fn run(
-    path: &Path,
-    config: &PortConfig,
-    classifier: &mut dyn Classifier,
-    counters: &Counters,
-    stop: &Stop,
-) -> Result<(), RunError> {
-    OpenPort::open(config, counters)?.run(path, classifier, stop)
-}
-
-/// Runs a port of any kind until `stop`.
-fn drive<K: PacketSource + PacketSink>(
-    path: &Path,
-    config: &PortConfig,
-    kind: &mut K,
-    mut presence: Option<Presence>,
-    classifier: &mut dyn Classifier,
-    counters: &Counters,
-    stop: &Stop,
-) -> Result<(), RunError> {
-    let mut ingress = Ingress::new(config, K::PUSHES_BACK);
-    let mut egress = Egress::new(config);
-    let mut told = false;
-    while !stop.is_stopped() {
-        match Seat::take(path, config) {
-            Ok(seat) => {
-                told = false;
-                counters.attached();
-                let mut port = Port {
-                    seat,
-                    kind: &mut *kind,
-                    config,
-                    ingress: &mut ingress,
-                    egress: &mut egress,
-                    counters,
-                    presence: presence.as_mut(),
-                    serving: false,
-                    orphans: Orphans::default(),
-                    rung: false,
-                };
-                let ended = port.serve(classifier, stop);
-                port.let_go();
-                ended?;
-            }
-            Err(error) if error.heals() => {
-                if !std::mem::replace(&mut told, true) {
-                    tracing::info!(port = %config.port, %error, "waiting for the region");
-                }
-                sleep(&mut [PollFd::new(stop.as_fd(), PollFlags::POLLIN)], RETRY_MS)?;
-            }
-            Err(source) => return Err(RunError::Seat { port: config.port.clone(), source }),
-        }
-    }
-    tracing::info!(port = %config.port, counters = %counters.snapshot(), "the port stopped");
-    Ok(())
-}
-
-/// A port with a seat in a region.
-struct Port<'a, K> {
-    seat: Seat,
-    kind: &'a mut K,
-    config: &'a PortConfig,
-    ingress: &'a mut Ingress,
-    egress: &'a mut Egress,
-    counters: &'a Counters,
-    /// Of the service address, where it comes and goes.
-    presence: Option<&'a mut Presence>,
-    /// The kind knows that this host serves.
-    serving: bool,
-    orphans: Orphans,
-    /// The bell was rung, and is readable until it is quietened.
-    rung: bool,
-}
-
-impl<K: PacketSource + PacketSink> Port<'_, K> {
-    /// Works until `stop`, or until the region at the path is another one.
-    fn serve(&mut self, classifier: &mut dyn Classifier, stop: &Stop) -> Result<(), RunError> {
-        let mut was_reading = false;
-        while !stop.is_stopped() {
-            let reading = self.may_read();
-            if reading != was_reading {
-                was_reading = reading;
-                self.tell(reading);
-            }
-            self.follow_role(reading)?;
-            let mut worked = false;
-            if reading || (self.ingress.has_held() && self.seat.is_draining()) {
-                let seat = &mut self.seat;
-                worked |= self
-                    .ingress
-                    .step(seat, self.kind, classifier, self.counters)
-                    .map_err(os("receive packets"))?;
-            } else {
-                self.ingress.give_back(&mut self.seat, self.counters);
-            }
-            if reading && K::PUSHES_BACK {
-                worked |= self.orphans.step(
-                    &self.config.port,
-                    &mut self.seat,
-                    self.kind,
-                    self.ingress,
-                    self.counters,
-                );
-            }
-            if self.is_here() {
-                worked |= self.egress.step(&mut self.seat, self.kind, self.counters);
-            } else {
-                self.egress.give_back(&mut self.seat);
-            }
-            if self.egress.held() == Some(Held::AddressGone)
-                && let Some(presence) = &mut self.presence
-            {
-                presence.look();
-                continue;
-            }
-            if worked {
-                continue;
-            }
-            if !reading && !self.seat.is_current() {
-                tracing::info!(port = %self.config.port, "the region was replaced");
-                return Ok(());
-            }
-            let held = self.egress.held().is_some() || self.ingress.is_held();
-            if reading && self.config.wait == Wait::BusyPoll && !held {
-                std::hint::spin_loop();
-                continue;
-            }
-            self.sleep(reading, stop)?;
         }
         Ok(())
     }
 
-    /// Tells the kind when this host begins to serve, and when it does no longer: a node that is away for a moment, or
-    /// finishes what it has, is no such change.
-    fn follow_role(&mut self, reading: bool) -> Result<(), RunError> {
-        if reading && !self.serving {
-            self.serving = true;
-            self.orphans.begin();
-            self.kind.begin().map_err(os("begin to receive"))?;
-        } else if self.serving && !(self.is_here() && self.seat.serves()) {
-            self.serving = false;
-            self.kind.end();
-        }
-        Ok(())
+    fn discard(&mut self, count: usize) -> io::Result<usize> {
+        self.inlet.discard(count)
     }
 
-    /// Whether the socket's address is on this host.
-    fn is_here(&self) -> bool {
-        self.presence.as_ref().is_none_or(|presence| presence.is_here())
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.inlet.descriptor())
     }
 
-    fn may_read(&self) -> bool {
-        self.is_here() && self.seat.may_read()
+    fn lost_before(&mut self) -> Option<u64> {
+        if !self.inlet.may_ask() {
+            return None;
+        }
+        kernel_drops(self.inlet.descriptor()).ok().map(u64::from)
     }
 
-    /// Sleeps until there may be something to do: a packet, a bell, a request to stop.
-    fn sleep(&mut self, reading: bool, stop: &Stop) -> Result<(), RunError> {
-        self.ask_for_lost();
-        let mut events = PollFlags::empty();
-        // What waits in the socket is not wanted while there is no room for it.
-        let full = self.ingress.is_held();
-        if reading && !full {
-            events |= PollFlags::POLLIN;
-        }
-        let millis = match self.egress.held() {
-            None if full => HELD_MS_MAX,
-            None => SLEEP_MS_MAX,
-            Some(Held::BufferFull) => {
-                events |= PollFlags::POLLOUT;
-                HELD_MS_MAX
-            }
-            Some(Held::DeviceFull | Held::AddressGone) => HELD_MS_MAX,
-        };
-        let millis = match self.kind.next_due() {
-            // Rounded up, or the last part of a millisecond would be spent in turns of the loop.
-            Some(due) if reading => {
-                let due = due.as_micros().div_ceil(1000);
-                millis.min(u16::try_from(due).unwrap_or(u16::MAX))
-            }
-            _ => millis,
-        };
-        // While packets are held the bell cannot be armed: it would announce, without end, those
-        // behind them. A change of role, which waits for what we hold, is seen by waking often.
-        let bell = Bell::Port(self.seat.port);
-        // The same without our address, whose coming the kernel announces.
-        let armed = self.egress.held().is_none() && self.is_here();
-        if std::mem::take(&mut self.rung) {
-            self.seat.participant.disarm_bell(bell);
-        }
-        let quiet = !armed || self.seat.participant.arm_bell(bell);
-        // A promotion between our look at the role and the arming rang an unarmed bell.
-        let result = if quiet && self.may_read() == reading {
-            let moved = self.presence.as_ref().map_or(stop.as_fd(), |presence| presence.as_fd());
-            let rung = self.seat.bell_fd().map_err(os("open the bell"))?;
-            // Where there is none, the first once more. Not even without events: an error that waits on the socket would
-            // keep us awake.
-            let source = self.kind.descriptor().filter(|_| !events.is_empty());
-            let mut fds = [
-                PollFd::new(stop.as_fd(), PollFlags::POLLIN),
-                PollFd::new(rung, PollFlags::POLLIN),
-                PollFd::new(moved, PollFlags::POLLIN),
-                PollFd::new(source.unwrap_or(stop.as_fd()), events),
-            ];
-            let count = if source.is_none() { 3 } else { 4 };
-            self.counters.slept();
-            let result = sleep(&mut fds[..count], millis);
-            self.rung = fds[1].any().unwrap_or(true);
-            if fds[2].any().unwrap_or(true)
-                && let Some(presence) = &mut self.presence
-            {
-                presence.look();
-            }
-            result
-        } else {
-            Ok(())
-        };
-        // What was rung for comes first: the bell is quietened before the next sleep.
-        self.seat.participant.cancel_bell(bell);
-        result
+    fn begin(&mut self) -> io::Result<()> {
+        self.groups.iter().try_for_each(|group| group.join(&self.inlet.socket))
     }
 
-    fn ask_for_lost(&mut self) {
-        if let Some(total) = self.kind.lost_before() {
-            self.counters.kernel_dropped(total);
-        }
-    }
-
-    fn tell(&self, reading: bool) {
-        let (port, role) = (&self.config.port, self.seat.region.role());
-        if reading {
-            tracing::info!(%port, ?role, "the port reads from its socket");
-        } else {
-            tracing::info!(%port, ?role, node_alive = self.seat.region.node_alive(),
-                "the port stopped reading");
-        }
-    }
-
-    /// Everything that is of this seat goes back before the seat itself does.
-    fn let_go(mut self) {
-        if self.serving {
-            self.kind.end();
-        }
-        self.ingress.give_back(&mut self.seat, self.counters);
-        self.egress.give_back(&mut self.seat);
-        self.ask_for_lost();
+    fn end(&mut self) {
+        // What is sent to a group is for whoever serves: here it would only wait, and be old later.
+        self.groups.iter().for_each(|group| group.leave(&self.inlet.socket));
     }
 }
 
-/// `poll(2)` that takes a signal for a wake-up.
-pub(crate) fn sleep(fds: &mut [PollFd<'_>], millis: u16) -> Result<(), RunError> {
-    match poll(fds, PollTimeout::from(millis)) {
-        Ok(_) | Err(Errno::EINTR) => Ok(()),
-        Err(errno) => Err(os("sleep")(errno.into())),
+impl PacketSink for UdpPort {
+    fn send<'p>(
+        &mut self,
+        packets: impl Iterator<Item = (&'p [u8], SocketAddr)>,
+    ) -> Result<usize, SendError> {
+        let asked = &self.asked;
+        let packets = packets.map(|(payload, to)| Outgoing {
+            payload,
+            to: Some(to),
+            from: asked.as_ref().and_then(|asked| asked.by(to)),
+        });
+        self.sender.send_all(self.inlet.descriptor(), packets)
+    }
+}
+
+/// Which of this host's addresses a peer asked last. Peers that meet in one place push each other out.
+struct Asked {
+    hash: RandomState,
+    places: Box<[Option<(SocketAddr, IpAddr)>]>,
+}
+
+impl Asked {
+    fn new() -> Self {
+        Asked { hash: RandomState::new(), places: vec![None; ASKED].into_boxed_slice() }
+    }
+
+    fn place(&self, peer: &SocketAddr) -> usize {
+        self.hash.hash_one(peer) as usize % ASKED
+    }
+
+    fn note(&mut self, peer: SocketAddr, local: IpAddr) {
+        let place = self.place(&peer);
+        self.places[place] = Some((peer, local));
+    }
+
+    fn by(&self, peer: SocketAddr) -> Option<IpAddr> {
+        self.places[self.place(&peer)].filter(|(known, _)| *known == peer).map(|(_, local)| local)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_answered_from_the_address_that_it_asked_last() {
+        let mut asked = Asked::new();
+        let peer: SocketAddr = "192.0.2.1:9".parse().expect("an address");
+        assert_eq!(asked.by(peer), None);
+        for local in ["127.0.0.2", "127.0.0.3"] {
+            let local: IpAddr = local.parse().expect("an address");
+            asked.note(peer, local);
+            assert_eq!(asked.by(peer), Some(local));
+        }
+        // However many come, the table stays as it is, and nobody is answered from another's address.
+        for number in 0..3 * ASKED as u32 {
+            asked.note(SocketAddr::from((number.to_be_bytes(), 7)), IpAddr::from([127, 0, 0, 9]));
+        }
+        assert_eq!(asked.places.len(), ASKED);
+        assert!(asked.by(peer).is_none_or(|local| local == IpAddr::from([127, 0, 0, 3])));
     }
 }

@@ -11,7 +11,7 @@ use crate::raw::FramePort;
 use crate::source::{OpenError, SocketSource};
 use crate::stop::Stop;
 use crate::stream::StreamPort;
-use crate::udp::socket::UdpPort;
+use crate::udp::UdpPort;
 
 /// An open port. [`run`](super::run) is [`open`](Self::open) and [`run`](Self::run) in one; who gives up rights of the process in
 /// between ([`Confinement`](crate::Confinement)) does both by himself.

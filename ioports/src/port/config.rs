@@ -1,0 +1,144 @@
+//! What a port is told, whatever its kind.
+
+use super::RunError;
+use crate::capture::Speed;
+use crate::mmsg::BATCH_MAX;
+use crate::source::SocketSource;
+use crate::stream::StreamConfig;
+use crate::udp::UdpConfig;
+
+/// How a port waits when it has nothing to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wait {
+    /// Sleeps in the kernel: idle costs nothing.
+    #[default]
+    Sleep,
+    /// Never sleeps while its region is primary: lowest latency for one whole core.
+    BusyPoll,
+}
+
+/// What kind a port is, and what it is told beyond what all are.
+#[derive(Clone, Debug)]
+pub enum PortKind {
+    /// Datagrams: the source is an address, a holder or an inherited socket.
+    Udp(UdpConfig),
+    /// Connections, cut into frames: TCP, or unix sockets where the source is a path.
+    Stream(StreamConfig),
+    /// Whole Ethernet frames: the source is an interface.
+    Frames,
+    /// A capture file, replayed at this speed, and one that is written: the source names them.
+    Capture(Speed),
+}
+
+impl PortKind {
+    fn name(&self) -> &'static str {
+        match self {
+            PortKind::Udp(_) => "udp",
+            PortKind::Stream(_) => "tcp or unix",
+            PortKind::Frames => "packet",
+            PortKind::Capture(_) => "pcap",
+        }
+    }
+}
+
+/// What a port is told.
+#[derive(Clone, Debug)]
+pub struct PortConfig {
+    /// Its name in the geometry: where workers emit to.
+    pub port: String,
+    /// The queue of the objects that its packets are for.
+    pub queue: String,
+    /// Where its socket comes from.
+    pub socket: SocketSource,
+    /// What comes from there.
+    pub kind: PortKind,
+    /// Packets read with one system call, `1..=BATCH_MAX`. As many blocks are kept in hand.
+    pub receive_batch: usize,
+    /// Packets sent with one system call, `1..=BATCH_MAX`.
+    pub send_batch: usize,
+    /// Longest packet taken; a longer one is counted and dropped, as is one that no block can hold.
+    pub packet_bytes_max: usize,
+    /// While there is not room for all, each source has its share: who floods does not crowd out who sends little. Of kind
+    /// `udp`; streams make each peer wait for itself.
+    pub fair_shares: bool,
+    /// What to do when there is nothing to do.
+    pub wait: Wait,
+}
+
+impl PortConfig {
+    /// UDP port `port` for objects of `queue`, everything else as usual.
+    pub fn new(port: &str, queue: &str, socket: SocketSource) -> Self {
+        PortConfig {
+            port: port.to_owned(),
+            queue: queue.to_owned(),
+            socket,
+            kind: PortKind::Udp(UdpConfig::default()),
+            receive_batch: 32,
+            send_batch: 32,
+            packet_bytes_max: 1984, // what a block of 2,048 has left behind the sender's address
+            fair_shares: true,
+            wait: Wait::Sleep,
+        }
+    }
+
+    /// Port `port` of connections whose bytes `stream` cuts into frames.
+    pub fn stream(port: &str, queue: &str, socket: SocketSource, stream: StreamConfig) -> Self {
+        PortConfig { kind: PortKind::Stream(stream), ..PortConfig::new(port, queue, socket) }
+    }
+
+    /// Port `port` of whole frames of an interface.
+    pub fn frames(port: &str, queue: &str, interface: &str) -> Self {
+        let socket = SocketSource::Interface(interface.to_owned());
+        PortConfig { kind: PortKind::Frames, ..PortConfig::new(port, queue, socket) }
+    }
+
+    /// Port `port` of capture files.
+    pub fn capture(port: &str, queue: &str, files: SocketSource, speed: Speed) -> Self {
+        PortConfig { kind: PortKind::Capture(speed), ..PortConfig::new(port, queue, files) }
+    }
+
+    pub(super) fn not_of_this_kind(&self) -> RunError {
+        RunError::Kind {
+            port: self.port.clone(),
+            kind: self.kind.name(),
+            socket: self.socket.clone(),
+        }
+    }
+
+    /// Refuses what makes no sense.
+    pub(crate) fn check(&self) -> Result<(), RunError> {
+        for (what, value) in
+            [("receive_batch", self.receive_batch), ("send_batch", self.send_batch)]
+        {
+            if !(1..=BATCH_MAX).contains(&value) {
+                return Err(RunError::Batch { what, value });
+            }
+        }
+        let wrong = |why| RunError::Config { port: self.port.clone(), why };
+        match &self.kind {
+            PortKind::Udp(_) if matches!(self.socket, SocketSource::Path(_)) => {
+                return Err(self.not_of_this_kind());
+            }
+            PortKind::Udp(udp) => {
+                let ip = match self.socket {
+                    SocketSource::Bind(address) | SocketSource::Service(address) => address.ip(),
+                    _ => return Ok(()),
+                };
+                if let Some(group) = udp.multicast.iter().find(|group| !group.fits(ip)) {
+                    let any = group.any();
+                    return Err(wrong(format!(
+                        "a socket bound to {ip} hears nothing of group {group}; bind it to {any}"
+                    )));
+                }
+            }
+            PortKind::Stream(stream) => {
+                stream.objection(self.packet_bytes_max).map_or(Ok(()), |why| Err(wrong(why)))?;
+            }
+            PortKind::Capture(Speed::Rate(0)) => {
+                return Err(wrong("a rate of 0 packets a second never ends".to_owned()));
+            }
+            PortKind::Frames | PortKind::Capture(_) => {}
+        }
+        Ok(())
+    }
+}
