@@ -12,6 +12,7 @@
 
 pub(crate) mod client;
 mod far;
+mod hands;
 mod plan;
 pub(crate) mod port;
 mod print;
@@ -24,6 +25,7 @@ pub(crate) mod worker;
 
 use clap::ValueEnum;
 
+use self::hands::Hand;
 use self::plan::Plan;
 use self::run::Demo;
 use self::verdict::{Verdict, judge};
@@ -62,6 +64,9 @@ pub(crate) struct Options {
     /// One JSON object instead of the report
     #[arg(long)]
     json: bool,
+    /// A worker of each side, in place of the demo's two: "own", or a command as a JSON array; as often as there are workers
+    #[arg(long, hide = true, value_name = "COMMAND", value_parser = Hand::parse)]
+    worker: Vec<Hand>,
     /// Lets answers leave without waiting for the back-up
     #[arg(long, hide = true)]
     open_gate: bool,
@@ -93,6 +98,13 @@ pub(crate) enum Victim {
     Port,
     /// Nothing: any change of roles is a false one
     Nobody,
+}
+
+impl Options {
+    /// Who works on each side, or on the host without a region.
+    fn hands(&self) -> Vec<Hand> {
+        if self.worker.is_empty() { Hand::usual() } else { self.worker.clone() }
+    }
 }
 
 impl Victim {

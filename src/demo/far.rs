@@ -3,8 +3,8 @@
 //! They are children of the demo itself, which is their supervisor: what it kills it starts again. A kill of a side does not
 //! touch them; they carry on with the other by themselves.
 
-use std::path::Path;
-
+use super::hands::Hand;
+use super::plan::{Plan, QUEUE};
 use super::verdict::WorkerCommits;
 use crate::process::{Child, Program, describe};
 use crate::report::Failure;
@@ -12,28 +12,39 @@ use crate::report::Failure;
 /// Programs of the other host.
 #[derive(Debug, Default)]
 pub(super) struct Far {
-    pub(super) workers: Vec<Child>,
+    pub(super) workers: Vec<(Child, Hand)>,
     pub(super) port: Option<Child>,
     /// Killed on purpose.
     killed: Vec<i32>,
 }
 
 impl Far {
-    /// Starts the port and so many workers.
-    pub(super) fn start(&mut self, config: &Path, workers: usize) -> Result<(), Failure> {
-        self.start_port(config)?;
-        (0..workers).try_for_each(|_| self.start_worker(config))
+    /// Starts the port and these workers.
+    pub(super) fn start(&mut self, plan: &Plan, hands: Vec<Hand>) -> Result<(), Failure> {
+        self.start_port(plan)?;
+        hands.into_iter().try_for_each(|hand| self.start_worker(plan, hand))
     }
 
     /// One more worker.
-    pub(super) fn start_worker(&mut self, config: &Path) -> Result<(), Failure> {
-        let arguments = ["demo-worker".as_ref(), "--remote".as_ref(), config.as_os_str()];
+    pub(super) fn start_worker(&mut self, plan: &Plan, hand: Hand) -> Result<(), Failure> {
+        let config = plan.far_config();
         let name = format!("far worker {}", self.workers.len());
-        self.workers.push(Program::ours(name, arguments)?.start()?);
+        let program = match &hand {
+            Hand::Own => {
+                let arguments = ["demo-worker".as_ref(), "--remote".as_ref(), config.as_os_str()];
+                Program::ours(name, arguments)?
+            }
+            Hand::Foreign(command) => Program::foreign(name, command)
+                .env("HOTPAIR_PKI", plan.pki())
+                .env("HOTPAIR_NODES", plan.nodes())
+                .env("HOTPAIR_QUEUE", QUEUE),
+        };
+        self.workers.push((program.start()?, hand));
         Ok(())
     }
 
-    fn start_port(&mut self, config: &Path) -> Result<(), Failure> {
+    fn start_port(&mut self, plan: &Plan) -> Result<(), Failure> {
+        let config = plan.far_config();
         let arguments = ["demo-port".as_ref(), "--remote".as_ref(), config.as_os_str()];
         self.port = Some(Program::ours("far port", arguments)?.start()?);
         Ok(())
@@ -45,36 +56,27 @@ impl Far {
     }
 
     /// Starts again what was killed on purpose; tells of what ended by itself.
-    pub(super) fn bury(&mut self, config: &Path, mishaps: &mut Vec<String>) -> Result<(), Failure> {
-        let mut gone = Vec::new();
-        for child in self.workers.iter_mut().chain(self.port.iter_mut()) {
-            if let Some(status) = child.ended() {
-                gone.push(child.pid());
-                if !self.killed.contains(&child.pid()) {
-                    let pid = child.pid();
-                    mishaps
-                        .push(format!("far process {pid} ended by itself: {}", describe(status)));
-                }
+    pub(super) fn bury(&mut self, plan: &Plan, mishaps: &mut Vec<String>) -> Result<(), Failure> {
+        let mut has_ended = |child: &mut Child| {
+            let Some(status) = child.ended() else { return false };
+            let pid = child.pid();
+            if !self.killed.contains(&pid) {
+                mishaps.push(format!("far process {pid} ended by itself: {}", describe(status)));
             }
+            true
+        };
+        let gone: Vec<_> = self.workers.extract_if(.., |(child, _)| has_ended(child)).collect();
+        let port_ended = self.port.as_mut().is_some_and(has_ended);
+        for (_, hand) in gone {
+            self.start_worker(plan, hand)?;
         }
-        if gone.is_empty() {
-            return Ok(());
-        }
-        let before = self.workers.len();
-        self.workers.retain(|worker| !gone.contains(&worker.pid()));
-        for _ in self.workers.len()..before {
-            self.start_worker(config)?;
-        }
-        if self.port.as_ref().is_some_and(|port| gone.contains(&port.pid())) {
-            self.start_port(config)?;
-        }
-        Ok(())
+        if port_ended { self.start_port(plan) } else { Ok(()) }
     }
 
     /// The workers that are alive, and how many requests each has answered.
     pub(super) fn commits(&self, answers: &serde_json::Value) -> Vec<WorkerCommits> {
         let of = |pid: i32| answers[pid.to_string()].as_u64().unwrap_or(0);
-        let workers = self.workers.iter().map(Child::pid);
+        let workers = self.workers.iter().map(|(child, _)| child.pid());
         workers.map(|pid| WorkerCommits { pid, commits: of(pid) }).collect()
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use hotpair_ioports::{Holder, Serving};
 use hotpair_replica::pki;
 
+use super::hands::Hand;
 use super::{Commit, Options};
 use crate::config::Member;
 use crate::region_file;
@@ -34,6 +35,7 @@ pub(super) struct Plan {
     pub(super) service: SocketAddr,
     /// Where the witness listens.
     pub(super) witness: SocketAddr,
+    gateways: [(Member, SocketAddr); 2],
     _holder: Serving,
 }
 
@@ -60,6 +62,7 @@ impl Plan {
             name,
             service: addresses.service,
             witness: addresses.witness,
+            gateways: [Member::A, Member::B].map(|member| (member, addresses.gateway(member))),
             _holder: holder,
         };
         std::mem::forget(guard); // the plan removes it now
@@ -90,6 +93,12 @@ impl Plan {
     /// Directory of the certificates.
     pub(super) fn pki(&self) -> PathBuf {
         self.dir.join("pki")
+    }
+
+    /// Both gateways, as the SDKs of other languages read them.
+    pub(super) fn nodes(&self) -> String {
+        let of = |(member, at): &(Member, SocketAddr)| format!("{}={at}", member.certificate());
+        self.gateways.iter().map(of).collect::<Vec<_>>().join(";")
     }
 
     /// Directory of the witness. In memory: a demo's view has no power failure to survive, and the
@@ -141,12 +150,17 @@ impl Plan {
             (format!("remote = true\n[gateway]\nlisten = [\"{gateway}\"]\n"), String::new())
         } else {
             let port = format!("holder = \"service.sock\"\ncommand = [{own:?}, \"demo-port\"]\n");
-            let letter = member.letter();
-            let worker = format!(
-                "[[worker]]\nqueue = \"{QUEUE}\"\n\
-                 command = [{own:?}, \"demo-worker\", \"--side\", \"{letter}\"]\ncount = 2\n"
-            );
-            (port, worker)
+            let letter = member.letter().to_string();
+            let own = own.display().to_string();
+            let ours = [own.as_str(), "demo-worker", "--side", letter.as_str()].map(str::to_owned);
+            let workers = options.hands().into_iter().map(|hand| {
+                let command = match hand {
+                    Hand::Own => ours.to_vec(),
+                    Hand::Foreign(command) => command,
+                };
+                format!("[[worker]]\nqueue = \"{QUEUE}\"\ncommand = {command:?}\n")
+            });
+            (port, workers.collect())
         };
         Ok(format!(
             r#"[pair]

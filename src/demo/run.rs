@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::far::Far;
+use super::hands::Hand;
 use super::plan::{Plan, QUEUE};
 use super::print::{Progress, Report};
 use super::sides::{Side, Sign};
@@ -34,8 +35,6 @@ const GONE_PATIENCE: Duration = Duration::from_secs(15);
 const STEADY: Duration = Duration::from_millis(200);
 /// A load that is told when to end.
 const SECONDS_MAX: u32 = 86_400;
-/// Workers of each side.
-const WORKERS: usize = 2;
 
 /// A running demo.
 #[derive(Debug)]
@@ -154,12 +153,13 @@ impl<'o> Demo<'o> {
         self.sides[1].start(&self.plan)?;
         self.must("node b is in step", |demo| demo.sides[0].protected)?;
         if self.options.remote {
-            self.far.start(&self.plan.far_config(), WORKERS)?;
+            self.far.start(&self.plan, self.options.hands())?;
             return self.must_see("the far port is attached", Member::A, |look| look.ports >= 1);
         }
+        let workers = self.options.hands().len();
         for member in [Member::A, Member::B] {
             self.must_see("its port and workers are attached", member, |look| {
-                look.workers.len() >= WORKERS && look.ports >= 1
+                look.workers.len() >= workers && look.ports >= 1
             })?;
         }
         Ok(())
@@ -187,7 +187,7 @@ impl<'o> Demo<'o> {
         let primary_side = &self.sides[usize::from(primary == Member::B)];
         let backup_side = &self.sides[usize::from(primary == Member::A)];
         let far_port = self.far.port.iter().map(Child::pid).collect();
-        let far_worker = self.far.workers.iter().map(Child::pid).take(1).collect();
+        let far_worker = self.far.workers.iter().map(|(child, _)| child.pid()).take(1).collect();
         let (victim, pids) = match self.options.kill {
             Victim::Worker if self.options.remote => (primary, far_worker),
             Victim::Port if self.options.remote => (primary, far_port),
@@ -290,7 +290,7 @@ impl<'o> Demo<'o> {
         };
         if self.options.remote {
             self.progress.say("a third worker joins on the far host");
-            return self.far.start_worker(&self.plan.far_config());
+            return self.far.start_worker(&self.plan, Hand::Own);
         }
         let arguments = [
             "demo-worker".to_owned(),
@@ -323,7 +323,8 @@ impl<'o> Demo<'o> {
         let mut look = self.look(serving);
         let (remote, objects) = (self.options.remote, self.options.objects);
         // After several kills the third is on the side that it was started on.
-        let expected = if self.options.kills > 1 { WORKERS } else { WORKERS + 1 };
+        let third = usize::from(self.options.kills == 1);
+        let expected = self.options.hands().len() + third;
         // What was killed may still be on its way back.
         let is_settled = |look: &Result<Look, String>| {
             look.as_ref().is_ok_and(|look| {
@@ -403,7 +404,7 @@ impl<'o> Demo<'o> {
         let mut running: Vec<Child> = Vec::new();
         running.extend(self.client.take());
         running.extend(self.joiner.take().map(|(joiner, _)| joiner));
-        running.append(&mut self.far.workers);
+        running.extend(self.far.workers.drain(..).map(|(child, _)| child));
         running.extend(self.far.port.take());
         running.extend(self.sides.iter_mut().filter_map(|side| side.supervisor.take()));
         running.extend(self.witness.take());
@@ -648,7 +649,7 @@ impl<'o> Demo<'o> {
                 return Err(Failure::new("the client ended by itself").because(describe(status)));
             }
         }
-        self.far.bury(&self.plan.far_config(), &mut self.mishaps)?;
+        self.far.bury(&self.plan, &mut self.mishaps)?;
         if let Some((joiner, _)) = &mut self.joiner
             && let Some(status) = joiner.ended()
         {

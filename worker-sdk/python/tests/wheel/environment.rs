@@ -1,12 +1,19 @@
 //! An environment of Python with the wheel in it.
+#![allow(dead_code, reason = "each test uses its own part of this")]
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-/// The package's folder.
+/// The package's folder, of its own tests and of those of the whole program.
 pub(crate) fn here() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let of_the_program = tests.join("worker-sdk/python");
+        if of_the_program.is_dir() { of_the_program } else { tests.to_owned() }
+    })
 }
 
 pub(crate) fn run(command: &mut Command) -> String {
@@ -42,6 +49,8 @@ fn make() -> Result<PathBuf, String> {
         return Err("there is no python3 of version 3.11 with venv and pip".to_owned());
     }
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
+    std::fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
+    let made = alone(&place);
     let (environment, wheels) = (place.join("environment"), place.join("wheels"));
     let python = environment.join("bin/python");
     let has_tools =
@@ -73,5 +82,14 @@ fn make() -> Result<PathBuf, String> {
     let mut install = Command::new(&python);
     install.args(["-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall"]);
     run(install.arg(wheel));
+    made.lock_shared().expect("a file of our own");
+    std::mem::forget(made);
     Ok(python)
+}
+
+/// Other tests use the same environment: who makes it is alone, and none is made anew while another test runs in it.
+fn alone(place: &Path) -> File {
+    let file = File::create(place.join("lock")).expect("a place for temporary files");
+    file.lock().expect("a file of our own");
+    file
 }
