@@ -193,6 +193,14 @@ fn packets_go_through_a_port_and_a_worker() {
         let mut json = bench(line);
         // Few of so few claims are timed, and perhaps none.
         json.as_object_mut().expect("an object").remove("stages");
+        let sheets = json.as_object_mut().expect("an object").remove("sheets").expect("wake-ups");
+        let rows = sheets[0]["rows"].as_array().expect("rows");
+        assert_eq!(rows.len(), if line.contains("--sync") { 5 } else { 4 }, "{sheets}");
+        for row in rows {
+            // Everybody sleeps until a request comes; nobody is woken as often as it has bytes.
+            let wakes = figure(&row["values"][0]);
+            assert!((0.5..30.0).contains(&wakes), "{sheets}");
+        }
         is_latency(&json, "us");
         let limit = json["limit"]["what"].as_str().expect("words");
         assert_eq!(limit.contains("quinn"), line.contains("--sync"), "{limit}");
@@ -200,6 +208,29 @@ fn packets_go_through_a_port_and_a_worker() {
     let json = bench("udp-rate --seconds 300ms");
     is_rate(&json, &[]);
     figure(&json["ratio"]);
+}
+
+/// Goal: each process of a pair that nobody uses is looked at, and is gone afterwards.
+#[test]
+fn a_sleeping_pair_costs_little() {
+    let json = bench("cost --seconds 500ms");
+    let rows = json["sheets"][0]["rows"].as_array().expect("rows");
+    let named = |name: &str| rows.iter().find(|row| row["label"] == name).map(|row| &row["values"]);
+    for party in ["witness", "sleeper"] {
+        assert!(named(party).is_some(), "{party}: {json}");
+    }
+    for part in ["supervisor", "node", "port", "worker"] {
+        for side in ["a", "b"] {
+            let seen = named(&format!("{part} {side}")).unwrap_or_else(|| panic!("{part}: {json}"));
+            let [processor, wakes, own, resident] = [0, 1, 2, 3].map(|at| seen[at].as_f64());
+            // A process with nothing to do may sleep through all of it.
+            assert!(processor < Some(100.0) && wakes >= Some(0.0), "{part}: {json}");
+            assert!(own > Some(0.0) && resident >= own, "{part}: {json}");
+        }
+    }
+    let node = named("node a").expect("seen above");
+    assert!(node[1].as_f64() > Some(50.0), "a node sends heartbeats: {json}");
+    assert!(figure(&json["figure"]) >= node[0].as_f64().expect("a figure") * 0.9, "{json}");
 }
 
 #[test]

@@ -38,7 +38,7 @@ use crate::pace::Pace;
 use crate::pair::Pair;
 use crate::redis::Redis;
 use crate::registry::{Bench, BenchError};
-use crate::report::{LatencyReport, Report, Unit};
+use crate::report::{LatencyReport, Report, Stages, Unit};
 use crate::slices::{Span, in_turn};
 
 /// Name of the pair in its certificates.
@@ -90,7 +90,8 @@ pub(crate) fn run(bench: &Bench, options: &Options) -> Result<Report, BenchError
         "bare quinn echo of 256 B on a stream, same settings, sleeping",
         &sides[1],
     );
-    Ok(Report::Latency(report.with_peer(peer.as_deref().zip(sides.get(2)))))
+    let report = report.with_peer(peer.as_deref().zip(sides.get(2)));
+    Ok(Report::Latency(report.with_stages(Stages::of(pair.region()))))
 }
 
 fn open_loop(

@@ -55,7 +55,7 @@ impl Figures {
 
 /// Each kind of report has its figure under a name of its own.
 fn figure_of(report: &Value) -> Option<f64> {
-    let names = ["p50", "per_s", "bytes_per_object", "bytes"];
+    let names = ["p50", "per_s", "bytes_per_object", "bytes", "figure"];
     let figure = names.iter().find_map(|name| report[name].as_f64());
     figure.or_else(|| report["total"]["p50"].as_f64())
 }

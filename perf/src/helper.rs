@@ -16,7 +16,7 @@ use nix::unistd::{Pid, getppid};
 use crate::options::Options;
 use crate::page::{Page, SharedPage};
 use crate::registry::BenchError;
-use crate::{contend, handoff, queue_wait, reap, udp};
+use crate::{contend, cost, handoff, queue_wait, reap, udp};
 
 /// The hidden command of the program.
 const COMMAND: &str = "bench-helper";
@@ -35,6 +35,8 @@ const PARTS: &[(&str, Part)] = &[
     ("arrive", queue_wait::arrive),
     ("hold", reap::hold),
     ("map", reap::map),
+    ("program", cost::become_program),
+    ("sleeper", cost::sleep),
     ("udp-port", udp::port),
     ("udp-work", udp::work),
     ("udp-answer", udp::answer),
@@ -75,6 +77,11 @@ impl Helper {
         helper.order(READY);
         helper.finish()?;
         Ok(helper)
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// What the two share.
@@ -193,7 +200,17 @@ pub(crate) fn obey(
     }
 }
 
-/// The same for a part whose only order is the last: it looks rarely, and sleeps between.
+/// Says that the part is there, for one that obeys in another way afterwards: by being killed.
+pub(crate) fn ready(page: &Page) {
+    let mut order = page.order.load(Ordering::Acquire);
+    while order == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+        order = page.order.load(Ordering::Acquire);
+    }
+    page.done.store(order >> 8, Ordering::Release);
+}
+
+/// Carries out orders for a part whose only order is the last: it looks rarely, and sleeps between.
 pub(crate) fn obey_asleep(page: &Page) -> Result<(), BenchError> {
     loop {
         let order = page.order.load(Ordering::Acquire);

@@ -10,6 +10,7 @@
 mod bench;
 mod overview;
 mod plot;
+mod sheet;
 
 use crate::machine::Machine;
 use crate::section::Section;

@@ -26,6 +26,7 @@ mod claim;
 mod commit_ack;
 mod compare;
 mod contend;
+mod cost;
 mod delta;
 mod echo;
 mod failover;
@@ -43,10 +44,12 @@ mod pace;
 mod page;
 mod pair;
 mod peers;
+mod proc;
 mod queue_wait;
 mod reap;
 mod redis;
 mod registry;
+mod relay;
 mod remote;
 mod replicate;
 mod report;
@@ -62,6 +65,7 @@ mod summary;
 mod text;
 mod trace;
 mod udp;
+mod wire;
 
 pub use attach::{Attached, Process};
 pub use compare::{Comparison, Moved, Row};
@@ -74,7 +78,7 @@ pub use options::{BadSize, MessageSize, Options, UnknownVictim, Victim};
 pub use registry::{Bar, Bench, BenchError, Form, Measured, find, registry};
 pub use report::{
     FailoverReport, LatencyReport, Limit, MemoryPeer, MemoryReport, Part, Peer, RateLimit,
-    RatePeer, RateReport, Report, Spread, Stage, StageLook, Stages,
+    RatePeer, RateReport, Report, Sheet, SheetLimit, SheetReport, Spread, Stage, StageLook, Stages,
 };
 pub use run_file::{Line, RunFile, RunFileError};
 pub use scratch::abandon;

@@ -28,14 +28,27 @@ const MAGAZINE: u32 = 64;
 
 const QUEUE: &str = "hot";
 
+/// Bytes of a block for a value of so many.
+fn block_bytes(value_bytes: usize) -> u32 {
+    (16 + value_bytes as u32).next_multiple_of(64)
+}
+
 /// Room for `objects` objects of [`VALUE_BYTES`] and for `participants` that work on them.
 pub(crate) fn geometry(objects: u32, participants: u16) -> Geometry {
+    geometry_of(objects, participants, VALUE_BYTES)
+}
+
+/// The same for values of another size.
+pub(crate) fn geometry_of(objects: u32, participants: u16, value_bytes: usize) -> Geometry {
     let mut spare = 0;
     spare += u32::from(participants) * MAGAZINE; // in the hands of participants
     spare += u32::from(participants) * TX_ENTRIES; // waits to be gathered
     Geometry {
         slots: objects,
-        classes: vec![SizeClass { payload_bytes: BLOCK_BYTES, count: objects + spare }],
+        classes: vec![SizeClass {
+            payload_bytes: block_bytes(value_bytes),
+            count: objects + spare,
+        }],
         queues: vec![QueueSpec { name: QUEUE.to_owned(), lanes: 1 }],
         ports: Vec::new(),
         participants,
@@ -53,6 +66,15 @@ pub(crate) fn work(value: &mut [u8]) {
     });
     let next = black_box(sum).wrapping_add(1).to_le_bytes();
     value.chunks_exact_mut(8).for_each(|word| word.copy_from_slice(&next));
+}
+
+/// Changes so many pieces of a cache line's size, as far from each other as they can be.
+pub(crate) fn touch(value: &mut [u8], pieces: usize) {
+    let apart = (value.len() / pieces.max(1)).max(1);
+    for piece in value.chunks_mut(apart).take(pieces) {
+        let end = piece.len().min(64);
+        piece[..end].iter_mut().for_each(|byte| *byte = byte.wrapping_add(1));
+    }
 }
 
 /// A worker in a region whose objects stay ready after each commit.
@@ -73,10 +95,15 @@ impl Hand {
 
     /// Makes objects 0, 1, … with a value; they are not ready afterwards.
     pub(crate) fn create(&mut self, objects: u32) -> Result<(), BenchError> {
+        self.create_with(objects, &[1; VALUE_BYTES])
+    }
+
+    /// The same with a value of another size.
+    pub(crate) fn create_with(&mut self, objects: u32, value: &[u8]) -> Result<(), BenchError> {
         for object in 0..objects {
             self.send(object, b"begin")?;
             let mut claim = self.worker.claim(self.queue).ok_or_else(nothing_ready)?;
-            claim.set_value(&[1; VALUE_BYTES]).map_err(BenchError::setup("take a block"))?;
+            claim.set_value(value).map_err(BenchError::setup("take a block"))?;
             claim.commit().map_err(BenchError::setup("commit"))?;
         }
         Ok(())
@@ -107,9 +134,17 @@ impl Hand {
     /// The same, with more to do while the object is claimed.
     #[inline]
     pub(crate) fn turn_with(&mut self, more: impl FnOnce()) -> Result<(), BenchError> {
+        self.turn_on(|value| {
+            work(value);
+            more();
+        })
+    }
+
+    /// The same with other work.
+    #[inline]
+    pub(crate) fn turn_on(&mut self, change: impl FnOnce(&mut [u8])) -> Result<(), BenchError> {
         let mut claim = self.worker.claim(self.queue).ok_or_else(nothing_ready)?;
-        work(claim.value_mut().map_err(BenchError::setup("take a block"))?);
-        more();
+        change(claim.value_mut().map_err(BenchError::setup("take a block"))?);
         claim.stay_ready();
         claim.commit().map_err(BenchError::setup("commit"))?;
         Ok(())

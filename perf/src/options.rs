@@ -20,6 +20,8 @@ pub struct Options {
     pub busy_poll: bool,
     /// A back-up has each commit of `udp-echo` before its output leaves.
     pub sync: bool,
+    /// `wire` changes few cache lines of large values.
+    pub few: bool,
     /// Commits of `remote` that are unanswered at once; 1 without.
     pub inflight: Option<u16>,
     /// Whom `failover` and `remote-outage` kill.

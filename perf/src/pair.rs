@@ -17,7 +17,9 @@ use hotpair_replica::witness::{Register, WitnessServer};
 use hotpair_shm::{Geometry, Pages, Region, Role};
 
 use crate::helper::Core;
+use crate::proc::Watched;
 use crate::registry::BenchError;
+use crate::relay::{PAYLOAD_BYTES_MAX, Passed, Relay};
 use crate::scratch::Scratch;
 
 /// A pair that has not formed by then will not.
@@ -32,6 +34,9 @@ pub(crate) struct Stage {
     witness: WitnessServer,
     _register: tempfile::TempDir,
     regions: [Scratch; 2],
+    /// What carries changes, and what carries heartbeats, where that is counted.
+    relays: Option<[Relay; 2]>,
+    timing: Timing,
 }
 
 /// Two nodes, the first of them primary.
@@ -84,18 +89,37 @@ impl Stage {
             witness,
             _register: register,
             regions: [Scratch::new(&format!("{bench}-a")), Scratch::new(&format!("{bench}-b"))],
+            relays: None,
+            timing: Timing { ack_wait: Duration::from_secs(5), ..Timing::default() },
         })
+    }
+
+    /// The nodes' packets are of a size that an Ethernet carries, and are counted on their way.
+    pub(crate) fn counted(mut self) -> Result<Self, BenchError> {
+        let Addresses { listen, heartbeat } = self.addresses;
+        let open = |ends| Relay::between(ends).map_err(BenchError::setup("open a relay"));
+        self.relays = Some([open(listen)?, open(heartbeat)?]);
+        Ok(self)
     }
 
     fn start(&self, side: usize, events: Option<OwnedFd>) -> Result<RunningNode, BenchError> {
         let Stage { addresses, .. } = self;
+        let other = 1 - side;
+        let (peer, heartbeat_peer) = match &self.relays {
+            None => (addresses.listen[other], addresses.heartbeat[other]),
+            Some([changes, heartbeats]) => {
+                let peers = (changes.peer_of(side), heartbeats.peer_of(side));
+                let failed = || BenchError::setup("find a relay's address");
+                (peers.0.map_err(failed())?, peers.1.map_err(failed())?)
+            }
+        };
         let config = NodeConfig {
             credentials: credentials(&self.certificates, MEMBERS[side])?,
-            peer_member: MEMBERS[1 - side].to_owned(),
+            peer_member: MEMBERS[other].to_owned(),
             listen: addresses.listen[side],
-            peer: addresses.listen[1 - side],
+            peer,
             heartbeat_listen: addresses.heartbeat[side],
-            heartbeat_peer: addresses.heartbeat[1 - side],
+            heartbeat_peer,
             more_links: Vec::new(),
             heartbeat_period: Duration::from_millis(5),
             // Nobody dies here, and a bench that makes the machine busy must not look like it.
@@ -108,13 +132,13 @@ impl Stage {
             pages: Pages::default(),
             first: side == 0,
             mode: Mode::Sync,
-            timing: Timing { ack_wait: Duration::from_secs(5), ..Timing::default() },
+            timing: self.timing.clone(),
             limits: Limits::default(),
             control: Control::default(),
             launch: 1,
             page: None,
             events,
-            mtu: None,
+            mtu: self.relays.as_ref().map(|_| PAYLOAD_BYTES_MAX),
             role_change_max: Duration::from_millis(100),
             divergences: self._register.path().join("divergent"),
             journal: None,
@@ -136,7 +160,12 @@ impl Pair {
         geometry: &Geometry,
         cores: [Option<Core>; 2],
     ) -> Result<Self, BenchError> {
-        let mut pair = Pair::alone(Stage::new(bench, certificates, geometry, cores)?, None)?;
+        Pair::on(Stage::new(bench, certificates, geometry, cores)?)
+    }
+
+    /// The same on a stage that is set already.
+    pub(crate) fn on(stage: Stage) -> Result<Self, BenchError> {
+        let mut pair = Pair::alone(stage, None)?;
         pair.start_backup()?;
         pair.wait_until("the back-up is in step", |primary| primary.report().protected)?;
         Ok(pair)
@@ -175,6 +204,19 @@ impl Pair {
         &self.primary.region
     }
 
+    /// What has passed between the nodes, changes and heartbeats, of a stage that is counted.
+    pub(crate) fn passed(&self) -> [Passed; 2] {
+        self.stage
+            .relays
+            .as_ref()
+            .map_or([Passed::default(); 2], |relays| [relays[0].passed(), relays[1].passed()])
+    }
+
+    /// The thread of node `side`, the primary's first; nobody if it does not run.
+    pub(crate) fn watched(&self, side: usize) -> Watched {
+        Watched::own_threads(&thread_name(self.stage.addresses.listen[side]))
+    }
+
     /// The primary's region as others attach to it.
     pub(crate) fn region_name(&self) -> String {
         let file = self.stage.regions[0].path.file_name().unwrap_or_default();
@@ -196,13 +238,17 @@ impl Pair {
     }
 }
 
+fn thread_name(listen: SocketAddr) -> String {
+    format!("node-{}", listen.port())
+}
+
 fn launch(config: NodeConfig, core: Option<Core>) -> Result<RunningNode, BenchError> {
     let (tell, told) = mpsc::channel();
     // Threads begin on the core of the one that starts them.
     let _pinned = core.map(Core::hold).transpose()?;
     // A node is made where it runs: its runtime belongs to that thread.
     let thread = std::thread::Builder::new()
-        .name(format!("node-{}", config.listen.port()))
+        .name(thread_name(config.listen))
         .spawn(move || {
             let node = Node::start(config)?;
             let _ = tell.send((node.stopper(), node.region().clone()));

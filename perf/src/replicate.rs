@@ -21,7 +21,7 @@ use crate::objects::{self, BLOCK_BYTES, Hand, VALUE_BYTES};
 use crate::options::Options;
 use crate::pair::Pair;
 use crate::registry::{Bench, BenchError};
-use crate::report::{RateReport, Report, Tally};
+use crate::report::{RateReport, Report, Stages, Tally};
 use crate::slices::{Span, in_turn};
 use crate::stream::{self, BareStream};
 
@@ -76,7 +76,7 @@ pub(crate) fn run(bench: &Bench, options: &Options) -> Result<Report, BenchError
     })?;
     let [ours, bare] = &sides[..] else { unreachable!("as many as were asked for") };
     let report = RateReport::new(bench.name, bench.question, ours, stream::WHAT, bare);
-    Ok(Report::Rate(report))
+    Ok(Report::Rate(report.with_stages(Stages::of(pair.region()))))
 }
 
 fn geometry() -> Geometry {

@@ -5,6 +5,7 @@ mod failover;
 mod latency;
 mod memory;
 mod rate;
+mod sheet;
 mod stages;
 
 use std::fmt;
@@ -18,6 +19,8 @@ pub use latency::{LatencyReport, Limit, Part, Peer};
 pub use memory::{MemoryPeer, MemoryReport};
 pub(crate) use rate::Tally;
 pub use rate::{RateLimit, RatePeer, RateReport};
+pub(crate) use sheet::SheetRow;
+pub use sheet::{Sheet, SheetLimit, SheetReport};
 pub(crate) use stages::meaning;
 pub use stages::{Stage, StageLook, Stages};
 
@@ -36,6 +39,8 @@ pub enum Report {
     Failover(FailoverReport),
     /// How much memory something takes.
     Memory(MemoryReport),
+    /// Figures in tables.
+    Sheet(SheetReport),
 }
 
 /// The unit that a report's figures are in.
@@ -71,7 +76,7 @@ impl Report {
         match self {
             Report::Latency(report) => report.curves(),
             Report::Failover(report) => report.curves(),
-            Report::Rate(_) | Report::Memory(_) => &[],
+            Report::Rate(_) | Report::Memory(_) | Report::Sheet(_) => &[],
         }
     }
 
@@ -79,7 +84,16 @@ impl Report {
     pub(crate) fn courses(&self) -> &[Course] {
         match self {
             Report::Rate(report) => report.courses(),
-            Report::Latency(_) | Report::Failover(_) | Report::Memory(_) => &[],
+            _ => &[],
+        }
+    }
+
+    /// Tables, drawn where their rows lie on a ruler.
+    pub(crate) fn sheets(&self) -> &[Sheet] {
+        match self {
+            Report::Sheet(report) => report.sheets(),
+            Report::Latency(report) => report.sheets(),
+            _ => &[],
         }
     }
 
@@ -87,7 +101,9 @@ impl Report {
     pub fn stages(&self) -> Option<&Stages> {
         match self {
             Report::Latency(report) => report.stages(),
-            Report::Rate(_) | Report::Failover(_) | Report::Memory(_) => None,
+            Report::Failover(report) => report.stages(),
+            Report::Rate(report) => report.stages(),
+            Report::Memory(_) | Report::Sheet(_) => None,
         }
     }
 }
@@ -99,6 +115,7 @@ impl fmt::Display for Report {
             Report::Rate(report) => report.fmt(f),
             Report::Failover(report) => report.fmt(f),
             Report::Memory(report) => report.fmt(f),
+            Report::Sheet(report) => report.fmt(f),
         }
     }
 }

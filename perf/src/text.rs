@@ -36,6 +36,10 @@ pub(crate) fn with_unit(value: f64, unit: &str) -> String {
     match unit {
         "per_s" => format!("{} / s", figure(value)),
         "bytes" => format!("{} B", figure(value)),
+        "kb" if value >= 1e4 => format!("{} MB", figure(value / 1024.0)),
+        "kb" => format!("{} kB", figure(value)),
+        "percent" => format!("{} %", figure(value)),
+        "" => figure(value),
         "ns" if value >= 1e4 => with_unit(value / 1e3, "us"),
         "us" if value >= 1e4 => with_unit(value / 1e3, "ms"),
         "ms" if value >= 1e4 => with_unit(value / 1e3, "s"),

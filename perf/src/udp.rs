@@ -15,6 +15,7 @@
 mod bare;
 mod client;
 mod service;
+mod wakes;
 
 use std::time::Duration;
 
@@ -27,10 +28,12 @@ use crate::histogram::Histogram;
 use crate::options::Options;
 use crate::pace::Pace;
 use crate::pair::{Pair, Stage};
+use crate::proc::Spent;
 use crate::registry::{Bench, BenchError};
 use crate::report::{LatencyReport, RateReport, Report, Stages, Tally, Unit};
-use crate::slices::{Span, in_turn};
+use crate::slices::{Collected, Span, in_turn};
 use client::Client;
+use wakes::Wakes;
 
 pub(crate) use bare::{answer, turn_round};
 pub(crate) use service::{port, work};
@@ -65,7 +68,7 @@ const WARM_UP: Duration = Duration::from_millis(500);
 pub(crate) fn echo(bench: &Bench, options: &Options) -> Result<Report, BenchError> {
     let scene = Scene::set(bench, options, "udp-answer")?;
     let _pinned = scene.far.map(Core::hold).transpose()?;
-    let mut ours = Client::connect(scene.service)?;
+    let mut ours = Client::connect(scene.address)?;
     let mut bare = Client::connect(scene.bare)?;
     let mut quic = match options.sync {
         true => Some(Echo::start(scene.certificates.path(), CLUSTER, scene.near)?),
@@ -73,7 +76,9 @@ pub(crate) fn echo(bench: &Bench, options: &Options) -> Result<Report, BenchErro
     };
     let span = Span { warm_up: WARM_UP, measure: options.seconds.unwrap_or(SECONDS) };
     let sides = 2 + usize::from(quic.is_some());
-    let sides = in_turn(sides, span, |side, histogram: &mut Histogram| {
+    let wakes = Wakes::of(&scene);
+    let sides = in_turn(sides, span, |side, seen: &mut Seen| {
+        let before = wakes.look();
         let mut pace = Pace::every(PERIOD);
         for _ in 0..SLICE {
             let due = pace.next();
@@ -82,30 +87,48 @@ pub(crate) fn echo(bench: &Bench, options: &Options) -> Result<Report, BenchErro
                 (2, Some(quic)) => quic.round_trip(&mut [7; PACKET_BYTES])?,
                 _ => bare.round_trip()?,
             }
-            histogram.record(due.elapsed());
+            seen.times.record(due.elapsed());
         }
+        wakes.add(&before, &mut seen.spent);
         Ok(())
     })?;
-    write_files(options, &sides[0])?;
+    write_files(options, &sides[0].times)?;
     let report = LatencyReport::new(
         bench.name,
         bench.question,
         Unit::Microseconds,
-        &sides[0],
+        &sides[0].times,
         "bare UDP echo of 64 B, sleeping",
-        &sides[1],
+        &sides[1].times,
     );
     let report = match sides.get(2) {
-        Some(quic) => report.with_limit_and("bare quinn echo of 64 B on a stream, sleeping", quic),
+        Some(quic) => {
+            report.with_limit_and("bare quinn echo of 64 B on a stream, sleeping", &quic.times)
+        }
         None => report,
     };
+    let report = report.with_sheet(wakes.sheet(&sides[0].spent, sides[0].times.len()));
     Ok(Report::Latency(report.with_stages(Stages::of(scene.pair.region()))))
+}
+
+/// What a side has seen in its slices.
+#[derive(Default)]
+struct Seen {
+    times: Histogram,
+    /// By whom.
+    spent: Vec<Spent>,
+}
+
+impl Collected for Seen {
+    fn slice_ended(&mut self, from: Duration, to: Duration) {
+        self.times.slice_ended(from, to);
+    }
 }
 
 pub(crate) fn rate(bench: &Bench, options: &Options) -> Result<Report, BenchError> {
     let scene = Scene::set(bench, options, "udp-turn-round")?;
     let _pinned = scene.far.map(Core::hold).transpose()?;
-    let mut ours = Client::connect(scene.service)?;
+    let mut ours = Client::connect(scene.address)?;
     let mut bare = Client::connect(scene.bare)?;
     let span = Span { warm_up: WARM_UP, measure: options.seconds.unwrap_or(SECONDS) };
     let sides = in_turn(2, span, |side, tally: &mut Tally| {
@@ -122,11 +145,12 @@ pub(crate) fn rate(bench: &Bench, options: &Options) -> Result<Report, BenchErro
 /// Everything but the clients.
 struct Scene {
     // Ends first, while the pair is still there.
-    _service: [Helper; 2],
+    /// Port and worker.
+    service: [Helper; 2],
     _bare: Helper,
     pair: Pair,
     certificates: tempfile::TempDir,
-    service: std::net::SocketAddr,
+    address: std::net::SocketAddr,
     bare: std::net::SocketAddr,
     near: Option<Core>,
     far: Option<Core>,
@@ -146,14 +170,14 @@ impl Scene {
             Some(core) => core,
             None => Core::any()?,
         };
-        let [service, bare] = [client::free_address()?, client::free_address()?];
+        let [address, bare] = [client::free_address()?, client::free_address()?];
         let region = pair.region_name();
         let start =
             |part: &str, arguments: &[String]| Helper::start(options, there, part, arguments);
         let worker = start("udp-work", std::slice::from_ref(&region))?;
-        let port = start("udp-port", &[region, service.to_string()])?;
+        let port = start("udp-port", &[region, address.to_string()])?;
         let _bare = start(bare_part, &[bare.to_string()])?;
-        Ok(Scene { _service: [port, worker], _bare, pair, certificates, service, bare, near, far })
+        Ok(Scene { service: [port, worker], _bare, pair, certificates, address, bare, near, far })
     }
 }
 

@@ -155,3 +155,34 @@ fn remote_measures_two_round_trips_and_many_at_once() {
     let json = report_of("remote", "per_s", &Options { inflight: Some(64), ..briefly() });
     assert!(json["limit"]["per_s"].as_f64().is_some_and(|rate| rate > 0.0), "{json}");
 }
+
+/// The figures of a row of the only table.
+fn row(json: &serde_json::Value, at: usize) -> Vec<f64> {
+    let values = json["sheets"][0]["rows"][at]["values"].as_array().expect("figures");
+    values.iter().map(|value| value.as_f64().expect("a figure")).collect()
+}
+
+#[test]
+fn wire_counts_what_passes_between_the_nodes() {
+    let bench = find("wire").expect("it is registered");
+    for few in [false, true] {
+        let options = Options { few, ..briefly() };
+        let report = bench.run(&options).unwrap_or_else(|error| panic!("{error}: {error:?}"));
+        println!("{report}");
+        let json = serde_json::to_value(&report).expect("plain data");
+        let value_bytes = if few { 65_536.0 } else { 256.0 };
+        let rows = json["sheets"][0]["rows"].as_array().expect("rows").len();
+        for at in 0..rows {
+            let row = row(&json, at);
+            let (of_value, a_commit, datagrams) = (row[1], row[2], row[3]);
+            assert!((of_value - a_commit / value_bytes).abs() <= 0.01 + of_value * 0.01, "{json}");
+            assert!(a_commit > 28.0 * datagrams && datagrams > 0.0, "{json}");
+        }
+        // The whole value has to cross when all of it changes: encrypted bytes cannot be fewer.
+        let whole = if few { rows - 1 } else { 0 };
+        assert!(row(&json, whole)[1] > 1.0, "{json}");
+        let told = json["figure"].as_f64().expect("a figure");
+        assert!((told - row(&json, 0)[usize::from(few)]).abs() <= 0.01, "{json}");
+        assert_eq!(leftovers("wire"), [""; 0]);
+    }
+}

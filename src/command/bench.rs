@@ -54,6 +54,9 @@ pub(crate) struct Options {
     /// A back-up has each commit of `udp-echo` before its output leaves
     #[arg(long)]
     sync: bool,
+    /// `wire` changes few cache lines of large values
+    #[arg(long)]
+    few: bool,
     /// Commits of `remote` that are unanswered at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     inflight: Option<u16>,
@@ -173,6 +176,7 @@ impl Options {
             size: self.size,
             busy_poll: self.busy_poll,
             sync: self.sync,
+            few: self.few,
             inflight: self.inflight,
             victim: self.victim,
             frozen: self.frozen,
@@ -189,6 +193,7 @@ impl Options {
         flags.extend(self.size.map(|size| format!("--size {}", size.to_string().replace(' ', ""))));
         flags.extend(self.busy_poll.then(|| "--busy-poll".to_owned()));
         flags.extend(self.sync.then(|| "--sync".to_owned()));
+        flags.extend(self.few.then(|| "--few".to_owned()));
         flags.extend(self.inflight.map(|count| format!("--inflight {count}")));
         flags.extend(
             (self.victim != Victim::default())

@@ -1,11 +1,10 @@
 //! What the processes of a region cost between two looks: time on the processor, wake-ups, memory. From `/proc`, so that nobody takes
 //! part in it.
 
-use std::fs;
-use std::path::Path;
-
 use hotpair_shm::Region;
 use serde::Serialize;
+
+use crate::proc::{self, Spent};
 
 /// One process, in a stretch of time.
 #[derive(Clone, Debug, Serialize)]
@@ -23,16 +22,13 @@ pub struct Process {
     resident_kb: u64,
 }
 
-/// Counts of one process since it began.
+/// One process at one moment.
 #[derive(Clone, Debug)]
 struct Counts {
     pid: u32,
     kind: String,
     name: String,
-    /// In clock ticks.
-    cpu: u64,
-    /// Voluntary context switches of all threads.
-    sleeps: u64,
+    spent: Spent,
     resident_kb: u64,
 }
 
@@ -59,15 +55,15 @@ impl ProcessLook {
         let before = |pid| self.0.iter().find(|earlier: &&Counts| earlier.pid == pid);
         let both = later.0.iter().filter_map(|now| before(now.pid).map(|then| (then, now)));
         both.map(|(then, now)| {
-            let sleeps = now.sleeps.saturating_sub(then.sleeps) as f64;
-            let cpu = now.cpu.saturating_sub(then.cpu) as f64 / ticks_per_second();
+            let spent = now.spent.since(then.spent);
+            let (wakes, cpu) = (spent.wakes as f64, spent.cpu_ns as f64 / 1e9);
             Process {
                 pid: now.pid,
                 kind: now.kind.clone(),
                 name: now.name.clone(),
                 cpu_percent: hundredths(cpu / seconds * 100.0),
-                wakes_per_s: hundredths(sleeps / seconds),
-                wakes_per_commit: (commits > 0).then(|| hundredths(sleeps / commits as f64)),
+                wakes_per_s: hundredths(wakes / seconds),
+                wakes_per_commit: (commits > 0).then(|| hundredths(wakes / commits as f64)),
                 resident_kb: now.resident_kb,
             }
         })
@@ -103,56 +99,13 @@ fn hundredths(figure: f64) -> f64 {
 
 /// `None` for one that has just ended.
 fn counts(pid: u32, kind: String, name: String) -> Option<Counts> {
-    let place = Path::new("/proc").join(pid.to_string());
-    let stat = fs::read_to_string(place.join("stat")).ok()?;
-    let status = fs::read_to_string(place.join("status")).ok()?;
-    let mut sleeps = 0;
-    for thread in fs::read_dir(place.join("task")).ok()?.flatten() {
-        let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
-        sleeps += field(&status, "voluntary_ctxt_switches:").unwrap_or(0);
-    }
-    let cpu = cpu_ticks(&stat)?;
-    Some(Counts {
-        pid,
-        kind,
-        name,
-        cpu,
-        sleeps,
-        resident_kb: field(&status, "VmRSS:").unwrap_or(0),
-    })
-}
-
-/// The number behind a name of `/proc/PID/status`.
-fn field(status: &str, name: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    line.split_ascii_whitespace().next()?.parse().ok()
-}
-
-/// The 14th and 15th field of `/proc/PID/stat`: time in user and in kernel mode. The name, in parentheses, may contain anything.
-fn cpu_ticks(stat: &str) -> Option<u64> {
-    let (_, behind) = stat.rsplit_once(')')?;
-    let mut fields = behind.split_ascii_whitespace().skip(11);
-    let mut next = || fields.next()?.parse::<u64>().ok();
-    Some(next()? + next()?)
-}
-
-fn ticks_per_second() -> f64 {
-    nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100) as f64
+    let (resident_kb, _) = proc::resident_kb(pid)?;
+    Some(Counts { pid, kind, name, spent: proc::spent(pid)?, resident_kb })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_kernels_words_are_understood() {
-        let stat = "7 (a) b) c) S 1 7 7 0 -1 4194560 1 0 0 0 250 50 0 0 20 0 1 0 100 1 1";
-        assert_eq!(cpu_ticks(stat), Some(300));
-        let status = "Name:\tx\nVmRSS:\t    2048 kB\nvoluntary_ctxt_switches:\t17\nnonvoluntary_ctxt_switches:\t3\n";
-        assert_eq!(field(status, "VmRSS:"), Some(2048));
-        assert_eq!(field(status, "voluntary_ctxt_switches:"), Some(17));
-        assert_eq!(field(status, "VmSwap:"), None);
-    }
 
     /// Goal: what this process does between two looks is what the looks show.
     #[test]
@@ -165,7 +118,7 @@ mod tests {
         for _ in 0..50 {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        // Several ticks of the kernel's count, however few of them this thread gets.
+        // However little of the processor this thread gets.
         let on_processor = || {
             let spent = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID);
             std::time::Duration::from(spent.expect("a clock that each thread has"))

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::overview;
 use super::plot::{Axis, Line, Style, draw};
+use super::{overview, sheet};
 use crate::peers;
 use crate::registry::Measured;
 use crate::report::{Course, Curve, Stages, meaning};
@@ -14,7 +14,7 @@ use crate::text::{escape, figure, prose, with_unit};
 const BINS: usize = 240;
 
 /// Colours that curves have; the last one is the machine's.
-const COLOURS: usize = 5;
+pub(super) const COLOURS: usize = 5;
 
 pub(super) fn html(section: &Section) -> String {
     let bench = &section.bench;
@@ -46,6 +46,7 @@ pub(super) fn html(section: &Section) -> String {
         } else {
             latencies(&mut html, curves, measured, &middle.figures.unit);
         }
+        measured.report.sheets().iter().for_each(|found| sheet::html(&mut html, found));
         if let Some(found) = measured.report.stages() {
             stages(&mut html, found);
         }
@@ -145,7 +146,7 @@ fn table(html: &mut String, curves: &[Curve], unit: &str) {
     html.push_str("</table></div>\n");
 }
 
-fn legend<'n>(html: &mut String, names: impl Iterator<Item = &'n str>, machine: bool) {
+pub(super) fn legend<'n>(html: &mut String, names: impl Iterator<Item = &'n str>, machine: bool) {
     let names: Vec<&str> = names.collect();
     html.push_str("<div class=\"legend\">");
     for (at, name) in names.iter().enumerate() {
@@ -155,7 +156,7 @@ fn legend<'n>(html: &mut String, names: impl Iterator<Item = &'n str>, machine: 
     html.push_str("</div>\n");
 }
 
-fn figure_of(html: &mut String, axes: &(Axis, Axis), lines: &[Line], caption: &str) {
+pub(super) fn figure_of(html: &mut String, axes: &(Axis, Axis), lines: &[Line], caption: &str) {
     let _ = write!(
         html,
         "<figure>{}<figcaption>{caption}</figcaption></figure>",

@@ -5,7 +5,8 @@ use crate::histogram::Histogram;
 use crate::noise::Noise;
 use crate::registry::{Bar, Measured, find};
 use crate::report::{
-    FailoverReport, LatencyReport, Phases, RateReport, Report, Stage, Stages, Tally, Unit,
+    FailoverReport, LatencyReport, Phases, RateReport, Report, Sheet, SheetReport, Stage, Stages,
+    Tally, Unit,
 };
 use crate::slices::Collected;
 
@@ -61,6 +62,20 @@ fn rate(per_s: u64) -> Report {
     ))
 }
 
+fn sheets() -> Report {
+    let columns = [("processor", "percent"), ("memory", "kb")];
+    let mut idle = Sheet::new("idle", "nobody asking anything", "process", &columns);
+    idle.named("node a".to_owned(), vec![1.8, 35_000.0]);
+    let columns = [("hotpair", "ns"), ("plain code", "ns"), ("a byte", "bytes")];
+    let mut curve = Sheet::new("objects", "by how many <objects> there are", "objects", &columns);
+    curve.at(1_000, "1,000".to_owned(), vec![180.0, 95.0, 437.0]);
+    curve.at(100_000, "100,000".to_owned(), vec![420.0, 260.0, 437.0]);
+    curve.missing(10_000_000, "10,000,000".to_owned(), "2 GiB of <memory> are free".to_owned());
+    let limit = ("a sleeper", 0.1);
+    let figure = ("node a", 1.8);
+    Report::Sheet(SheetReport::new("cost", "how much", "percent", figure, limit, vec![idle, curve]))
+}
+
 /// A page of every kind of bench, as a run would give it.
 fn example() -> String {
     let mut phases = Phases::default();
@@ -94,6 +109,7 @@ fn example() -> String {
             polling,
             section("replicate", vec![rate(2_000_000), rate(2_200_000)], Some(Bar::Limit(0.8))),
             section("failover", vec![failover], Some(Bar::Figure(3_000.0))),
+            section("cost", vec![sheets()], Some(Bar::Figure(1.0))),
             failed,
         ],
     )
@@ -108,7 +124,8 @@ fn the_page_shows_everything_and_fetches_nothing() {
         "at most 1.25 x limit", ">missed<", ">met<", "of 3 rounds",
         "Redis 7 SET 256 B", "no append-only", "queue", "to the claim of its object", "hiccups of the machine",
         "0.25 % of the time", "2.2 M / s", "at least 0.8 x limit", "Run by run", "no room in &lt;memory&gt;", "not measured",
-        "quick form, 3 rounds", "p99.9",
+        "quick form, 3 rounds", "p99.9", "1.8 %", "34.2 MB", "by how many &lt;objects&gt;", "420 ns at 100,000",
+        "not measured: 2 GiB of &lt;memory&gt;", "data-name=\"plain code\"", "until the other side knows",
     ];
     for part in parts {
         assert!(page.contains(part), "{part} is missing");

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Bar, Bench, Form};
 use crate::{
-    claim, commit_ack, contend, delta, failover, handoff, memory, queue_wait, reap, remote,
-    replicate, resync, status, udp,
+    claim, commit_ack, contend, cost, delta, failover, handoff, memory, queue_wait, reap, remote,
+    replicate, resync, status, udp, wire,
 };
 
 /// A form without flags of its own.
@@ -177,6 +177,29 @@ pub(super) const BENCHES: &[Bench] = &[
         unit: "per_s",
         forms: &[quick("--seconds 1s", 4_500, Some(Bar::Limit(0.8)))],
         run: replicate::run,
+    },
+    Bench {
+        name: "cost",
+        question: "what a pair costs that nobody uses: processor of the dearest process, in percent of a core; wake-ups and memory of each",
+        method: "two nodes as in production, with supervisors, ports and workers that sleep, and a witness, each a process; what they spent is read from /proc",
+        limit: "a process that sleeps 100 ms at a time",
+        peer: None,
+        unit: "percent",
+        forms: &[quick("--seconds 1s", 2_500, Some(Bar::Figure(1.0)))],
+        run: cost::run,
+    },
+    Bench {
+        name: "wire",
+        question: "bytes between the nodes for each byte that was changed; --few: for each byte of large values of which few cache lines change",
+        method: "everything that passes between the two nodes of a pair goes through a relay that counts datagrams, with 28 bytes of IP and UDP header each, both ways; packets are as large as an Ethernet carries; heartbeats are counted apart",
+        limit: "the bytes that were changed, once",
+        peer: None,
+        unit: "bytes",
+        forms: &[
+            quick("--seconds 500ms", 1_700, Some(Bar::Figure(1.15))),
+            form("--few", "--seconds 500ms", 1_700, Some(Bar::Figure(0.1))),
+        ],
+        run: wire::run,
     },
     Bench {
         name: "resync",

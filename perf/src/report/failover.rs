@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Curve, Short, Unit, VERSION, short};
+use super::{Curve, Short, Stages, Unit, VERSION, short};
 use crate::histogram::{Histogram, Summary};
 
 /// How long a service is gone when its primary is killed, over several runs.
@@ -26,6 +26,9 @@ pub struct FailoverReport {
     /// The phases as distributions.
     #[serde(skip)]
     curves: Vec<Curve>,
+    /// The phases as the page draws stages.
+    #[serde(skip)]
+    stages: Stages,
 }
 
 /// The middle and the end of a distribution.
@@ -62,7 +65,12 @@ impl FailoverReport {
             let us = |ns: u64| ns as f64 / Unit::Microseconds.ns();
             Spread { p50: us(p50), p99: us(p99), max: us(max) }
         };
+        let mut stages = Stages::default();
+        stages.push_seen("detect", &phases.detect);
+        stages.push_seen("promote", &phases.promote);
+        stages.push_seen("first output", &phases.first_output);
         FailoverReport {
+            stages,
             v: VERSION,
             bench,
             question,
@@ -82,6 +90,10 @@ impl FailoverReport {
                 Curve::new("first output", &phases.first_output),
             ],
         }
+    }
+
+    pub(super) fn stages(&self) -> Option<&Stages> {
+        (!self.stages.rows.is_empty()).then_some(&self.stages)
     }
 
     pub(super) fn curves(&self) -> &[Curve] {

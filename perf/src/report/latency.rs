@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Curve, Short, Stages, Unit, VERSION, hundredths, short};
+use super::{Curve, Sheet, Short, Stages, Unit, VERSION, hundredths, short};
 use crate::histogram::{Histogram, Summary};
 use crate::peers;
 
@@ -39,6 +39,9 @@ pub struct LatencyReport {
     /// Where the time of a request went, if that was seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     stages: Option<Stages>,
+    /// What else was counted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sheets: Vec<Sheet>,
     /// By name: what the figure is made of, or what else was seen.
     #[serde(flatten)]
     parts: BTreeMap<&'static str, Part>,
@@ -109,6 +112,7 @@ impl LatencyReport {
             peer: None,
             more_peers: Vec::new(),
             stages: None,
+            sheets: Vec::new(),
             parts: BTreeMap::new(),
             curves: vec![Curve::new("hotpair", thing), Curve::new(limit_is, limit)],
         }
@@ -156,6 +160,16 @@ impl LatencyReport {
         self
     }
 
+    /// Adds a table of what else was counted.
+    pub(crate) fn with_sheet(mut self, sheet: Sheet) -> Self {
+        self.sheets.push(sheet);
+        self
+    }
+
+    pub(super) fn sheets(&self) -> &[Sheet] {
+        &self.sheets
+    }
+
     pub(super) fn curves(&self) -> &[Curve] {
         &self.curves
     }
@@ -196,10 +210,8 @@ impl fmt::Display for LatencyReport {
             let (name, p50, p99) = (name.replace('_', " "), Short(*p50), Short(*p99));
             write!(f, "\n  {name}: p50 {p50} {unit}   p99 {p99} {unit}")?;
         }
-        if let Some(stages) = &self.stages {
-            write!(f, "\n{stages}")?;
-        }
-        Ok(())
+        self.sheets.iter().try_for_each(|sheet| write!(f, "\n{sheet}"))?;
+        self.stages.iter().try_for_each(|stages| write!(f, "\n{stages}"))
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Course, Grouped, VERSION, hundredths, maybe_hundredths, whole};
+use super::{Course, Grouped, Stages, VERSION, hundredths, maybe_hundredths, whole};
 use crate::peers;
 use crate::slices::Collected;
 
@@ -27,6 +27,9 @@ pub struct RateReport {
     peer: Option<RatePeer>,
     #[serde(skip_serializing_if = "Option::is_none")]
     without_work: Option<Bare>,
+    /// Where the time of a request went, if that was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stages: Option<Stages>,
     /// The thing, its limit, its peer.
     #[serde(skip)]
     courses: Vec<Course>,
@@ -125,6 +128,7 @@ impl RateReport {
             ratio: Some(ratio(thing, limited)),
             peer: None,
             without_work: None,
+            stages: None,
             courses: vec![thing.course("hotpair"), limited.course(limit_is)],
         }
     }
@@ -139,6 +143,16 @@ impl RateReport {
         });
         self.ratio = self.peer.as_ref().map(|peer| peer.ratio);
         self
+    }
+
+    /// Adds where the time of a request went, if it was seen.
+    pub(crate) fn with_stages(mut self, stages: Stages) -> Self {
+        self.stages = (!stages.rows.is_empty()).then_some(stages);
+        self
+    }
+
+    pub(super) fn stages(&self) -> Option<&Stages> {
+        self.stages.as_ref()
     }
 
     pub(super) fn courses(&self) -> &[Course] {
@@ -181,7 +195,7 @@ impl fmt::Display for RateReport {
                 bare.ratio
             )?;
         }
-        Ok(())
+        self.stages.iter().try_for_each(|stages| write!(f, "\n{stages}"))
     }
 }
 

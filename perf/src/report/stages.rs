@@ -68,7 +68,12 @@ impl Stages {
 
     /// Adds the next one, unless nothing has passed it.
     pub fn push(&mut self, name: &'static str, seen: &Distribution) {
-        let Summary { n, p50, p99, p999, max } = Histogram::of(seen).summary();
+        self.push_seen(name, &Histogram::of(seen));
+    }
+
+    /// The same for what a bench has seen itself.
+    pub(crate) fn push_seen(&mut self, name: &'static str, seen: &Histogram) {
+        let Summary { n, p50, p99, p999, max } = seen.summary();
         if n > 0 {
             self.rows.push(Stage { name, n, p50, p99, p999, max });
         }
@@ -91,6 +96,11 @@ pub(crate) fn meaning(name: &str) -> &'static str {
         "ack" => "from the acknowledgement's arrival until its output may leave",
         "release" => "from there until the port has it, with its waking",
         "send" => "from there until the packet has left",
+        "detect" => "from the kill until the other side knows",
+        "promote" => {
+            "from there until the other side is primary: the arbiter's answer, the region's role"
+        }
+        "first output" => "from there until a client has the first answer",
         _ => "",
     }
 }
