@@ -56,7 +56,9 @@ impl Host {
                 idle = false;
                 match action {
                     Action::ApplyBatch(batch, receipt) => {
-                        let seen = batch.view().changes().count();
+                        let view = batch.view();
+                        let edits = view.patches().map(|patch| patch.edits().count());
+                        let seen = view.changes().count() + edits.sum::<usize>();
                         assert!(seen <= 1 << 20);
                         if self.applies {
                             self.core.handle_applied(now, receipt, batch.digest);

@@ -291,6 +291,7 @@ fn commit<'a>(seq: u64, slot: u32, key: &'a [u8], value: &'a [u8]) -> GatheredCo
         deadline: None,
         ready: false,
         sum,
+        before: None,
     };
     GatheredCommit { seq: Seq::new(1, seq), stamp: 0, changes: vec![put], emits: Vec::new() }
 }

@@ -122,6 +122,7 @@ impl Commits {
                 deadline: None,
                 ready: false,
                 sum: u64::from(slot),
+                before: None,
             }],
             emits: Vec::new(),
         })

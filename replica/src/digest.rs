@@ -14,7 +14,7 @@
 //! those of the same table.
 
 use crate::protocol::Seq;
-use crate::wire::{Change, PutRef};
+use crate::wire::{Change, PatchRef};
 
 /// The digest of one node's table.
 #[derive(Clone, Debug)]
@@ -61,11 +61,23 @@ impl TableDigest {
         self.note_if(copy, sum, |new, held| new > held || held == Seq::ZERO);
     }
 
+    /// Notes what a commit changed of a value, unless its slot has a newer change.
+    pub fn note_patch(&mut self, patch: &PatchRef<'_>, sum: u64) {
+        let hash = hash(patch.slot, patch.incarnation, patch.queue, sum);
+        self.note_hash(patch.slot, patch.seq, hash, |new, held| new >= held);
+    }
+
     fn note_if(&mut self, change: &Change<'_>, sum: u64, counts: fn(Seq, Seq) -> bool) {
         let (slot, seq, hash) = match *change {
             Change::Remove { slot, seq, .. } => (slot, seq, 0),
-            Change::Put(put) => (put.slot, put.seq, hash(&put, sum)),
+            Change::Put(put) => {
+                (put.slot, put.seq, hash(put.slot, put.incarnation, put.queue, sum))
+            }
         };
+        self.note_hash(slot, seq, hash, counts);
+    }
+
+    fn note_hash(&mut self, slot: u32, seq: Seq, hash: u64, counts: fn(Seq, Seq) -> bool) {
         let Some(held) = self.slots.get_mut(slot as usize) else { return };
         if !counts(seq, held.0) {
             return;
@@ -90,9 +102,9 @@ impl TableDigest {
 const FACTORS: [u64; 2] = [0xa076_1d64_78bd_642f, 0xe703_7ed1_a0b4_28db];
 
 /// Of an object whose key and value have the checksum `sum`. Never zero: that is a free slot's.
-fn hash(put: &PutRef<'_>, sum: u64) -> u64 {
-    let place = u64::from(put.slot) << 32 | u64::from(put.incarnation);
-    let place = mix(place ^ u64::from(put.queue).rotate_right(16), FACTORS[0]);
+fn hash(slot: u32, incarnation: u32, queue: u16, sum: u64) -> u64 {
+    let place = u64::from(slot) << 32 | u64::from(incarnation);
+    let place = mix(place ^ u64::from(queue).rotate_right(16), FACTORS[0]);
     mix(sum ^ place, FACTORS[1]).max(1)
 }
 
@@ -105,6 +117,7 @@ fn mix(word: u64, factor: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::PutRef;
 
     type Noted = (Change<'static>, u64);
 
@@ -119,6 +132,7 @@ mod tests {
             value: b"",
             timer_left_ns: None,
             ready: false,
+            basis: None,
         };
         (Change::Put(put), sum)
     }

@@ -134,6 +134,7 @@ fn each_broken_rule_is_caught() {
         Mutation::PromoteOutsideSet,
         Mutation::ForgetUnsent,
         Mutation::ForgetDiverged,
+        Mutation::PatchWhileCopying,
         Mutation::TrustTheirEnd,
         Mutation::HistoryBeforeWhole,
         Mutation::PromoteWhileSyncing,

@@ -9,13 +9,13 @@ use crate::endpoint::Endpoint;
 use crate::gather::Change;
 use crate::index::{chain_word, next_of};
 use crate::layout::SlotRow;
-use crate::map::Map;
+use crate::map::{Block, Map};
 use crate::participant::Participant;
 use crate::pool::{self, OutOf, Supply};
 use crate::reading;
 use crate::region::{PortId, Region};
 use crate::sync::{Ordering, fence, unchanged};
-use crate::value::{EMPTY_SUM, ENDPOINT_BYTES, checksum, fill_block, value_block};
+use crate::value::{EMPTY_SUM, ENDPOINT_BYTES, checksum, edit, fill_block, value_block};
 use crate::words::{BlockState, BlockWord, BucketWord, InboxWord, Seq, SlotState, SlotWord};
 
 /// Why a change could not be written. The back-up is not in step any more: it needs the state afresh.
@@ -44,6 +44,12 @@ pub enum ApplyError {
         /// Number of the slot.
         slot: u32,
     },
+    /// The change is one of another value than the one that is here.
+    #[error("slot {slot} does not hold what the change is to be made to")]
+    OtherBase {
+        /// Number of the slot.
+        slot: u32,
+    },
     /// No room.
     #[error("slot {slot} cannot be written")]
     OutOf {
@@ -52,6 +58,36 @@ pub enum ApplyError {
         /// What is missing.
         source: OutOf,
     },
+}
+
+/// What a commit changed of a value that the back-up has.
+#[derive(Debug, Clone, Copy)]
+pub struct Patch<'r> {
+    /// Number of the slot.
+    pub slot: u32,
+    /// Which of the slot's objects: the one that it holds.
+    pub incarnation: u32,
+    /// Place of the queue in the geometry.
+    pub queue: u8,
+    /// Priority lane, with [`LETTER`](crate::LETTER) if it is one.
+    pub priority: u8,
+    /// Monotonic nanoseconds of this host at which the timer is due.
+    pub deadline: Option<u64>,
+    /// Ready whatever its inbox says.
+    pub ready: bool,
+    /// Lower half of the checksum that key and value have afterwards.
+    pub check: u32,
+    /// The parts that differ from the value before.
+    pub edits: &'r [Edit<'r>],
+}
+
+/// A part of a value that is another one than before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edit<'r> {
+    /// Where it begins, in bytes from the beginning of the value.
+    pub at: usize,
+    /// What is there now.
+    pub bytes: &'r [u8],
 }
 
 /// Writes a primary's changes into a back-up's region.
@@ -161,15 +197,7 @@ impl Applier {
         if !self.counts(origin, slot, seq.to_bits(), held) {
             return Ok(None);
         }
-        // Only this node changes the slots of a back-up. A seq that rises does so before the slot changes, one that
-        // falls (in a transfer, from what this node did by itself) after: whatever a death leaves in between is newer
-        // than what both nodes have in common, so the next rewind names it, and it is sent again.
-        if seq.to_bits() >= held {
-            row.last_seq.store(seq.to_bits(), Ordering::Release);
-        }
-        if let Some(written) = &mut self.transfer {
-            written.note(slot);
-        }
+        self.raise_seq(row, slot, seq, held);
         let sum = match *change {
             Change::Remove { incarnation, .. } => {
                 retire_value(region, owner, supply, remove(region, slot)?);
@@ -178,16 +206,13 @@ impl Applier {
                 EMPTY_SUM
             }
             Change::Put { incarnation, queue, priority, key, value, deadline, ready, .. } => {
-                region
-                    .queue_at(queue)
-                    .ok_or(ApplyError::NoSuchName { what: "queue", index: queue })?;
+                let placing = placing(region, queue, priority)?;
                 let seen = SlotWord(row.word.load(Ordering::SeqCst));
                 if !seen.is(SlotState::Free)
                     && row.incarnation.load(Ordering::Relaxed) != incarnation
                 {
                     retire_value(region, owner, supply, remove(region, slot)?);
                 }
-                let placing = u32::from(queue) | u32::from(priority) << 8;
                 let out_of = |source| ApplyError::OutOf { slot, source };
                 let (block, sum) = if key.is_empty() && value.is_empty() && deadline.is_none() {
                     (None, EMPTY_SUM)
@@ -206,10 +231,53 @@ impl Applier {
                 sum
             }
         };
-        if seq.to_bits() < held {
+        lower_seq(row, seq, held);
+        Ok(Some(sum))
+    }
+
+    /// Writes what a commit at `seq` changed of the value that a slot holds. Gives the checksum of what it holds now. A
+    /// patch that does not count is skipped: `None`.
+    pub fn patch(
+        &mut self,
+        node: &mut Participant,
+        seq: Seq,
+        patch: &Patch<'_>,
+    ) -> Result<Option<u64>, ApplyError> {
+        let Patch { slot, incarnation, queue, priority, deadline, ready, .. } = *patch;
+        let owner = node.owner();
+        let Participant { region, supply, .. } = node;
+        let slots = region.geometry().slots;
+        let row = region.map.slot(slot).ok_or(ApplyError::NoSuchSlot { slot, slots })?;
+        let held = row.last_seq.load(Ordering::Acquire);
+        if !self.counts(Origin::Commit, slot, seq.to_bits(), held) {
+            return Ok(None);
+        }
+        let placing = placing(region, queue, priority)?;
+        let Some((block, sum)) = patched(region, supply, row, placing, patch)? else {
+            // In a transfer: the slot was copied later than this, and its object was gone by then.
+            return self.transfer.is_some().then_some(None).ok_or(ApplyError::OtherBase { slot });
+        };
+        block.row.deadline.store(deadline.unwrap_or(0), Ordering::Relaxed);
+        block.row.seq.store(seq.to_bits(), Ordering::Relaxed);
+        block.row.sum.store(sum, Ordering::Relaxed);
+        self.raise_seq(row, slot, seq, held);
+        // It holds the object already, so its key is in its chain.
+        let old = put(region, slot, incarnation, placing, &[], Some(block.index), ready)?;
+        retire_value(region, owner, supply, old);
+        lower_seq(row, seq, held);
+        Ok(Some(sum))
+    }
+
+    /// Only this node changes the slots of a back-up. A seq that rises does so before the slot changes, one that
+    /// falls (in a transfer, from what this node did by itself) after: whatever a death leaves in between is newer
+    /// than what both nodes have in common, so the next rewind names it, and it is sent again.
+    fn raise_seq(&mut self, row: &SlotRow, slot: u32, seq: Seq, held: u64) {
+        if seq.to_bits() >= held {
             row.last_seq.store(seq.to_bits(), Ordering::Release);
         }
-        Ok(Some(sum))
+        if let Some(written) = &mut self.transfer {
+            written.note(slot);
+        }
     }
 
     /// Makes the blocks that were replaced free again, as far as nobody reads them: after some changes.
@@ -292,6 +360,49 @@ impl Applier {
         header.commit_seq.word.fetch_max(seq.to_bits(), Ordering::SeqCst);
         header.gathered.word.fetch_max(seq.to_bits(), Ordering::SeqCst);
     }
+}
+
+fn placing(region: &Region, queue: u8, priority: u8) -> Result<u32, ApplyError> {
+    region.queue_at(queue).ok_or(ApplyError::NoSuchName { what: "queue", index: queue })?;
+    Ok(u32::from(queue) | u32::from(priority) << 8)
+}
+
+/// See [`Applier::raise_seq`].
+fn lower_seq(row: &SlotRow, seq: Seq, held: u64) {
+    if seq.to_bits() < held {
+        row.last_seq.store(seq.to_bits(), Ordering::Release);
+    }
+}
+
+/// A block with the value that a slot holds and these edits, and its checksum. `None`: it holds another object, or
+/// not the value that was edited, as the checksum shows.
+fn patched<'m>(
+    region: &'m Region,
+    supply: &mut Supply,
+    row: &SlotRow,
+    placing: u32,
+    patch: &Patch<'_>,
+) -> Result<Option<(Block<'m>, u64)>, ApplyError> {
+    let Patch { slot, incarnation, edits, check, .. } = *patch;
+    let map: &Map = &region.map;
+    let seen = SlotWord(row.word.load(Ordering::SeqCst));
+    if seen.is(SlotState::Free) || row.incarnation.load(Ordering::Relaxed) != incarnation {
+        return Ok(None);
+    }
+    let held = seen.block().and_then(|index| map.held(index));
+    let Some((key, value)) = held else { return Ok(None) };
+    if edits.iter().any(|edit| value.len() < edit.at + edit.bytes.len()) {
+        return Ok(None);
+    }
+    let block = value_block(region, supply, key, value, placing, incarnation)
+        .map_err(|source| ApplyError::OutOf { slot, source })?;
+    edits.iter().for_each(|part| edit(map, block, part.at, part.bytes));
+    let sum = map.held_in(block).map_or(EMPTY_SUM, |(key, value)| checksum(key, value));
+    if sum as u32 == check {
+        return Ok(Some((block, sum)));
+    }
+    supply.give_block(map, block.index);
+    Ok(None)
 }
 
 fn put(

@@ -103,6 +103,8 @@ pub enum Change<'r> {
         /// Checksum of key and value, made by who committed them. Of no meaning to an
         /// [`Applier`](crate::Applier), which computes its own.
         sum: u64,
+        /// The value that the same object had before the commit, where it is still there. Of no meaning to an applier.
+        before: Option<&'r [u8]>,
     },
     /// Its object has ended.
     Remove {
@@ -191,7 +193,7 @@ impl Gatherer {
         let mut commit = GatheredCommit::default();
         for &(seq, seat, position) in &self.found {
             if let Some(entry) = region.map.entry(seat, position) {
-                commit.read(&region.map, Seq::from_bits(seq), entry);
+                commit.read(&region.map, Seq::from_bits(seq), entry, Before::IsThere);
                 sink(&commit);
             }
             self.positions[usize::from(seat)] = position + 1;
@@ -292,7 +294,8 @@ impl Gatherer {
                 && word.state() == Some(EntryState::Committed)
             {
                 // Its blocks stay: what replaces them is retired, and waits to be gathered.
-                commit.read(map, Seq::from_bits(entry.seq.load(Ordering::Relaxed)), entry);
+                let seq = Seq::from_bits(entry.seq.load(Ordering::Relaxed));
+                commit.read(map, seq, entry, Before::MayBeGone);
                 // ORDER reuse/2 Acquire, pairs with reuse/1: if it was gathered before, its owner may go on and
                 // use the entry again. Then the slots show it.
                 fence(Ordering::Acquire);
@@ -356,9 +359,18 @@ fn is_still_there(row: &crate::layout::BlockRow, expected: u64, seq: Seq) -> boo
     word.0 == expected || emitted && row.seq.load(Ordering::Relaxed) == seq.to_bits()
 }
 
+/// What has become of the blocks that a commit replaced.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// Retired by it at the earliest, and it is being gathered.
+    IsThere,
+    /// It was gathered, perhaps.
+    MayBeGone,
+}
+
 impl<'r> GatheredCommit<'r> {
-    /// Reads a committed entry. Its blocks are not reused before `gathered` reaches its seq.
-    fn read(&mut self, map: &'r Map, seq: Seq, entry: &crate::layout::EntryRow) {
+    /// Reads a committed entry. Its blocks, and those that it replaces, are not reused before `gathered` reaches its seq.
+    fn read(&mut self, map: &'r Map, seq: Seq, entry: &crate::layout::EntryRow, before: Before) {
         self.seq = seq;
         self.stamp = entry.stamp.load(Ordering::Relaxed);
         self.changes.clear();
@@ -379,6 +391,10 @@ impl<'r> GatheredCommit<'r> {
                         });
                         let (key, value) =
                             block.and_then(|block| map.held_in(block)).unwrap_or((&[], &[]));
+                        let old = SlotWord(operation.expected);
+                        let before = (before == Before::IsThere && !old.is(SlotState::Free))
+                            .then(|| map.held_in(map.block(old.block()?)?))
+                            .flatten();
                         Change::Put {
                             slot,
                             incarnation,
@@ -389,6 +405,7 @@ impl<'r> GatheredCommit<'r> {
                             deadline: (deadline != 0).then_some(deadline),
                             ready: new.is(SlotState::Ready),
                             sum,
+                            before: before.map(|(_, value)| value),
                         }
                     });
                 }

@@ -95,7 +95,7 @@ mod warm;
 mod words;
 
 pub use also::{AlsoError, OTHERS_PER_CLAIM, Other, OtherObject};
-pub use applier::{Applier, ApplyError, Origin};
+pub use applier::{Applier, ApplyError, Edit, Origin, Patch};
 pub use bell::{Bell, SLEEP_MAX};
 pub use claim::{
     Claim, CreateObjectError, MESSAGES_PER_CLAIM, Message, ReadyObject, TURNS_PER_LANE,

@@ -27,6 +27,13 @@ fn fill(map: &Map, block: Block<'_>, prefix: &[u8], data: &[u8], placing: u32) {
     block.row.deadline.store(0, Ordering::Relaxed);
 }
 
+/// Overwrites a part of the value in a private block, from `at` on. It must be inside.
+pub(crate) fn edit(map: &Map, block: Block<'_>, at: usize, bytes: &[u8]) {
+    let prefix = (block.row.shape.load(Ordering::Relaxed) & 0xffff) as usize;
+    let at = prefix.next_multiple_of(16) + at;
+    map.private_in(block)[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
 /// Says in which lane the home of a private block is.
 pub(crate) fn set_placing(block: Block<'_>, placing: u32) {
     let prefix = block.row.shape.load(Ordering::Relaxed) & 0xffff;

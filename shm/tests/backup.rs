@@ -6,9 +6,24 @@ use std::time::Duration;
 
 use common::{TestRegion, send, small};
 use hotpair_shm::{
-    Applier, EmitImage, Endpoint, Gatherer, Kind, ObjectState, Origin, Participant, Region, Role,
-    Seq, SlotImage,
+    Applier, ApplyError, Change, Edit, EmitImage, Endpoint, Gatherer, Kind, ObjectState, Origin,
+    Participant, Patch, Region, Role, Seq, SlotImage,
 };
+
+/// What a change made of the value before, where that is known and as long: all bytes that differ, one by one.
+fn patch_of<'r>(change: &Change<'r>, edits: &'r mut Vec<Edit<'r>>) -> Option<Patch<'r>> {
+    let Change::Put {
+        slot, incarnation, queue, priority, value, deadline, ready, sum, before, ..
+    } = *change
+    else {
+        return None;
+    };
+    let before = before.filter(|before| before.len() == value.len())?;
+    let differ = (0..value.len()).filter(|&at| value[at] != before[at]);
+    edits.extend(differ.map(|at| Edit { at, bytes: &value[at..=at] }));
+    let check = sum as u32;
+    Some(Patch { slot, incarnation, queue, priority, deadline, ready, check, edits })
+}
 
 /// Ships everything gathered from one region into another, as a node and its peer do.
 struct Pair {
@@ -38,12 +53,12 @@ impl Pair {
         let (node, applier) = (&mut self.node, &mut self.applier);
         let turn = self.gatherer.gather(usize::MAX, |commit| {
             for change in &commit.changes {
-                assert!(
-                    applier
-                        .apply(node, commit.seq, Origin::Commit, change)
-                        .expect("the same geometry")
-                        .is_some()
-                );
+                let mut edits = Vec::new();
+                let applied = match patch_of(change, &mut edits) {
+                    Some(patch) => applier.patch(node, commit.seq, &patch),
+                    None => applier.apply(node, commit.seq, Origin::Commit, change),
+                };
+                assert!(applied.expect("the same geometry, and the same state").is_some());
             }
             for &EmitImage { port, ordinal, endpoint, payload } in &commit.emits {
                 applier
@@ -192,6 +207,7 @@ fn older_changes_do_not_overwrite_newer_ones() {
         deadline: None,
         ready: false,
         sum: 0,
+        before: None,
     };
     let mut apply = |seq, value| {
         pair.applier
@@ -206,6 +222,70 @@ fn older_changes_do_not_overwrite_newer_ones() {
     assert_eq!((object.value.as_slice(), object.seq), (&b"ten"[..], Seq::new(1, 10)));
     let slot = hotpair_shm::Change::Remove { slot: 64, incarnation: 1 };
     assert!(pair.applier.apply(&mut pair.node, Seq::new(1, 11), Origin::Commit, &slot).is_err());
+}
+
+/// Goal: a commit is gathered with the value that it replaced, and the other side makes the new one of it; of anything
+/// else that it may hold it makes nothing, and says so.
+#[test]
+fn a_patch_is_of_what_is_there_or_of_nothing() {
+    let (a, b) = (TestRegion::new(&small()), TestRegion::new(&small()));
+    let mut pair = Pair::new(&a, &b);
+    let work = a.region.queue("work").expect("queue");
+    let mut worker = a.region.join(Kind::Worker, "worker").expect("a seat");
+    let mut port = a.region.join(Kind::Port, "in").expect("a seat");
+    let mut serve = |value: &[u8]| {
+        send(&mut port, Some(b"k"), b"x");
+        let mut claim = worker.claim(work).expect("ready");
+        claim.set_value(value).expect("room");
+        claim.commit().expect("nothing is in its way")
+    };
+    serve(b"one value");
+    pair.ship();
+    let last = serve(b"two value");
+    let mut seen = None;
+    pair.gatherer.gather(usize::MAX, |commit| {
+        let [Change::Put { slot, incarnation, queue, value, before, sum, .. }] = commit.changes[..]
+        else {
+            panic!("one object: {commit:?}")
+        };
+        assert_eq!((value, before), (&b"two value"[..], Some(&b"one value"[..])));
+        seen = Some((slot, incarnation, queue, sum as u32));
+    });
+    let (slot, incarnation, queue, check) = seen.expect("a commit");
+    let good = [Edit { at: 0, bytes: b"two" }];
+    let edits = &good[..];
+    let deadline = None;
+    let patch =
+        Patch { slot, incarnation, queue, priority: 0, deadline, ready: false, check, edits };
+
+    let blocks = b.region.status().blocks_in_use();
+    let beyond = [Edit { at: 8, bytes: b"two" }];
+    let others = [
+        ("another object", Patch { incarnation: incarnation + 1, ..patch }),
+        ("nothing", Patch { slot: (slot + 1) % 64, ..patch }),
+        ("another result", Patch { check: check ^ 1, ..patch }),
+        ("beyond the value", Patch { edits: &beyond, ..patch }),
+    ];
+    for (what, other) in others {
+        let refused = pair.applier.patch(&mut pair.node, last, &other);
+        assert_eq!(refused, Err(ApplyError::OtherBase { slot: other.slot }), "{what}");
+        let Ok(Some(SlotImage::Object(object))) = b.region.image(slot) else { panic!("{what}") };
+        assert_eq!(object.value, b"one value", "{what}");
+        assert!(object.seq < last, "{what}");
+        assert_eq!(b.region.status().blocks_in_use(), blocks, "{what}");
+    }
+    for turn in ["once", "again, after a death in the middle of a batch"] {
+        let sum = pair.applier.patch(&mut pair.node, last, &patch);
+        assert_eq!(sum.expect("it fits").map(|sum| sum as u32), Some(check), "{turn}");
+        let Ok(Some(SlotImage::Object(object))) = b.region.image(slot) else { panic!("{turn}") };
+        assert_eq!((&object.value[..], object.seq), (&b"two value"[..], last), "{turn}");
+        assert_eq!(b.region.value_is_intact(slot), Some(true), "{turn}");
+    }
+    let older = pair.applier.patch(&mut pair.node, Seq::new(0, 1), &patch);
+    assert_eq!(older, Ok(None), "a newer one is there");
+    pair.applier.begin_transfer(&b.region);
+    let gone = Patch { slot: (slot + 1) % 64, ..patch };
+    assert_eq!(pair.applier.patch(&mut pair.node, last, &gone), Ok(None), "its object is gone");
 }
 
 /// Goal: a node that was primary can become an empty back-up in place, with its processes attached.

@@ -238,6 +238,7 @@ impl Healthy {
                 deadline: None,
                 ready: true,
                 sum: 0,
+                before: None,
             },
         };
         self.region.begin_change(1);

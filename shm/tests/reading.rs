@@ -130,6 +130,7 @@ fn a_backup_keeps_what_is_read() {
             deadline: None,
             ready: false,
             sum: 0,
+            before: None,
         }
     }
     let mut apply = |at: u64, value: &[u8]| {

@@ -100,6 +100,7 @@ fn put_of(object: &ObjectImage) -> Change<'_> {
         deadline: object.deadline,
         ready: object.ready,
         sum: object.sum,
+        before: None,
     }
 }
 
@@ -204,6 +205,7 @@ fn in_a_transfer_what_the_slot_held_before_counts_for_nothing() {
         deadline: None,
         ready: false,
         sum: 0,
+        before: None,
     };
     let value = |side: &Side| side.objects()[0].3.clone();
     side.follow(2);
@@ -243,6 +245,7 @@ fn a_batch_that_was_cut_short_is_written_once_more() {
             deadline: None,
             ready: false,
             sum: 0,
+            before: None,
         };
         for (slot, key) in ["key-0", "key-1", "key-2", "key-3"].into_iter().enumerate() {
             side.apply(Seq::new(1, 1), Origin::Commit, &change(slot as u32, 1, key));
@@ -268,6 +271,7 @@ fn a_batch_that_was_cut_short_is_written_once_more() {
                     deadline: None,
                     ready: false,
                     sum: 0,
+                    before: None,
                 };
                 side.apply(last, Origin::Commit, &change);
             }

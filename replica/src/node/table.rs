@@ -7,8 +7,9 @@
 //! ```
 
 use hotpair_shm::{
-    Applier, ApplyError, Bell, Change as Gathered, Endpoint, EpochBegin, GatheredCommit, Gatherer,
-    LETTER, ObjectImage, Origin, Participant, Region, Role, Seq as RegionSeq, WARM_MAX,
+    Applier, ApplyError, Bell, Change as Gathered, Edit, Endpoint, EpochBegin, GatheredCommit,
+    Gatherer, LETTER, ObjectImage, Origin, Participant, Patch, Region, Role, Seq as RegionSeq,
+    WARM_MAX,
 };
 use rkyv::util::AlignedVec;
 
@@ -19,7 +20,8 @@ use super::timers::Timers;
 use crate::digest::TableDigest;
 use crate::protocol::{Core, History, Seq, Tick};
 use crate::wire::{
-    BatchFrame, BatchView, Change, EmitRef, EpochStart, Message, OpenBatch, PutRef, SentRef,
+    Basis, BatchFrame, BatchView, Change, EmitRef, EpochStart, Message, OpenBatch, PatchRef,
+    PutRef, SentRef,
 };
 
 /// Commits in one turn: a turn ends now and then, so that acks are read between two of them.
@@ -278,6 +280,7 @@ impl Table {
         let removes = |change: &Change<'_>| matches!(change, Change::Remove { .. });
         self.apply_each(batch.changes().filter(removes), Origin::Commit, now)?;
         self.apply_each(batch.changes().filter(|change| !removes(change)), Origin::Commit, now)?;
+        self.apply_patches(batch.patches(), now)?;
         self.applier.give_back(&mut self.seat);
         self.apply_packets(batch)
     }
@@ -332,6 +335,54 @@ impl Table {
         }
     }
 
+    fn apply_patches<'c>(
+        &mut self,
+        mut patches: impl Iterator<Item = PatchRef<'c>>,
+        now: Tick,
+    ) -> Result<(), ApplyError> {
+        let (mut next, mut edits) = (Vec::with_capacity(WARM_MAX), Vec::new());
+        loop {
+            next.extend(patches.by_ref().take(WARM_MAX));
+            match next.len() {
+                0 => return Ok(()),
+                1 => {}
+                _ => self.region.warm_for_writing(
+                    next.iter()
+                        .map(|patch: &PatchRef<'_>| (patch.slot, patch.queue as u8, &[][..])),
+                ),
+            }
+            for patch in next.drain(..) {
+                edits.clear();
+                edits.extend(patch.edits().map(|(at, bytes)| Edit { at, bytes }));
+                self.apply_patch(&patch, &edits, now)?;
+            }
+        }
+    }
+
+    fn apply_patch(
+        &mut self,
+        patch: &PatchRef<'_>,
+        edits: &[Edit<'_>],
+        now: Tick,
+    ) -> Result<(), ApplyError> {
+        let deadline = patch.timer_left_ns.map(|left| now.as_nanos().saturating_add(left));
+        let written = Patch {
+            slot: patch.slot,
+            incarnation: patch.incarnation,
+            queue: patch.queue as u8, // a byte on the wire
+            priority: patch.prio,
+            deadline,
+            ready: patch.ready,
+            check: patch.check,
+            edits,
+        };
+        if let Some(sum) = self.applier.patch(&mut self.seat, region_seq(patch.seq), &written)? {
+            self.timers.note(patch.slot, deadline);
+            self.digest.note_patch(patch, sum);
+        }
+        Ok(())
+    }
+
     fn apply_change(
         &mut self,
         change: Change<'_>,
@@ -355,6 +406,7 @@ impl Table {
                     deadline,
                     ready: put.ready,
                     sum: 0, // the applier computes it
+                    before: None,
                 };
                 (put.seq, put.slot, deadline, written)
             }
@@ -558,6 +610,7 @@ pub(super) fn copied(object: &ObjectImage, now_ns: u64) -> Change<'_> {
         value: &object.value,
         timer_left_ns: object.deadline.map(|at| at.saturating_sub(now_ns)),
         ready: object.ready,
+        basis: None,
     })
 }
 
@@ -566,7 +619,16 @@ fn shipped<'c>(change: &Gathered<'c>, seq: Seq, now_ns: u64) -> Change<'c> {
     match *change {
         Gathered::Remove { slot, incarnation } => Change::Remove { slot, incarnation, seq },
         Gathered::Put {
-            slot, incarnation, queue, priority, key, value, deadline, ready, ..
+            slot,
+            incarnation,
+            queue,
+            priority,
+            key,
+            value,
+            deadline,
+            ready,
+            sum,
+            before,
         } => Change::Put(PutRef {
             slot,
             incarnation,
@@ -577,6 +639,7 @@ fn shipped<'c>(change: &Gathered<'c>, seq: Seq, now_ns: u64) -> Change<'c> {
             value,
             timer_left_ns: deadline.map(|at| at.saturating_sub(now_ns)),
             ready,
+            basis: before.map(|value| Basis { value, check: sum as u32 }),
         }),
     }
 }

@@ -305,6 +305,8 @@ pub enum Mutation {
     ForgetUnsent,
     /// What the returning node has changed by itself is not sent to it again.
     ForgetDiverged,
+    /// What the other side lacks is shipped as a change of what it had.
+    PatchWhileCopying,
     /// The end of the returning node's history is taken for what both have in common.
     TrustTheirEnd,
     /// A node takes over its primary's history before the transfer is whole.

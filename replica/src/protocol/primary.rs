@@ -409,6 +409,7 @@ impl Core {
         primary.admitted_at = now;
         if matches!(primary.link, Link::Closing { .. }) {
             primary.link = Link::Following;
+            self.open.set_patching();
         }
         // Else the connection broke while the arbiter was asked: the batches since then are kept,
         // and it resumes, or the next view is without it.

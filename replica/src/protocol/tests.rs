@@ -280,6 +280,7 @@ fn put(seq: Seq, value: &[u8]) -> Change<'_> {
         value,
         timer_left_ns: None,
         ready: false,
+        basis: None,
     })
 }
 

@@ -76,6 +76,9 @@ impl Core {
             since = since.map(|_| theirs.end);
         }
         self.open.set_recording(replicates);
+        if self.mutated(Mutation::PatchWhileCopying) {
+            self.open.set_patching();
+        }
 
         let Role::Primary(primary) = &mut self.role else {
             return;
@@ -254,6 +257,7 @@ impl Core {
             return;
         };
         primary.link = Link::Following;
+        self.open.set_patching();
         for batch in &mut primary.window {
             batch.closed_at = now; // it can be acknowledged only from now on
         }

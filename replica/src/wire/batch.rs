@@ -6,6 +6,7 @@ use rkyv::rancor::Error as RkyvError;
 use rkyv::util::AlignedVec;
 
 use super::frame::{self, HEADER_BYTES, Kind, SharedFrame};
+use super::patch::{self, Drafts, PatchRef};
 use super::rows::{self, ArchivedBatchBody, ArchivedRows, BatchBody, ChangeRow, EmitRow, Rows};
 use super::rows::{FLAG_KEYED, FLAG_READY, FLAG_REMOVED, NO_TIMER, SentRow};
 use super::{OBJECT_BYTES_MAX, WireError, spare};
@@ -32,6 +33,17 @@ pub struct PutRef<'a> {
     pub timer_left_ns: Option<u64>,
     /// Whether it is ready without a message or a timer.
     pub ready: bool,
+    /// What was there before, so that only what differs is shipped. None in what came.
+    pub basis: Option<Basis<'a>>,
+}
+
+/// The value of which a [put](PutRef) made another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Basis<'a> {
+    /// The same object's value before the commit.
+    pub value: &'a [u8],
+    /// Lower half of the checksum that key and value have after it.
+    pub check: u32,
 }
 
 /// What happened to a slot.
@@ -76,12 +88,16 @@ pub struct SentRef {
 
 /// The batch that the primary is filling.
 ///
-/// A slot that changes several times is in it once, as the last change left it. Nothing is kept
+/// A slot that changes several times is in it once, as the last change left it: whole, or what differs from what it was
+/// when the batch was begun. Nothing is kept
 /// while there is nobody to ship to; the calls are the same.
 #[derive(Debug)]
 pub struct OpenBatch {
     rows: Rows,
-    /// Per slot: the batch that it is in, and its row. Sized once.
+    patches: Drafts,
+    /// The back-up has everything that was shipped before.
+    patching: bool,
+    /// Per slot: the batch that it is in, and its row, with [`PATCH`] that of a patch. Sized once.
     row_of: Vec<(u32, u32)>,
     /// Counts batches, so that `row_of` need not be cleared.
     tag: u32,
@@ -101,6 +117,8 @@ impl OpenBatch {
     pub(crate) fn new(slots: u32, seal_bytes: usize) -> OpenBatch {
         OpenBatch {
             rows: Rows::default(),
+            patches: Drafts::default(),
+            patching: false,
             row_of: vec![(0, 0); slots as usize],
             tag: 1,
             sealed: VecDeque::new(),
@@ -135,11 +153,24 @@ impl OpenBatch {
         let Some(&(tag, row)) = self.row_of.get(slot as usize) else {
             return false;
         };
-        let known = (tag == self.tag).then_some(row as usize);
+        let known = (tag == self.tag).then_some(row);
+        let patch = known.filter(|row| row & PATCH != 0).map(|row| row & !PATCH);
+        if let Change::Put(put) = &change
+            && self.patching
+            && known.is_none_or(|row| row & PATCH != 0)
+            && let Some(at) = self.patches.push(put, patch)
+        {
+            self.row_of[slot as usize] = (self.tag, at | PATCH);
+            return true;
+        }
+        let known = known.filter(|row| row & PATCH == 0).map(|row| row as usize);
         let reusable = known.map(|row| self.rows.changes[row].bytes);
         let Some(row) = change_row(&mut self.rows, change, reusable) else {
             return false;
         };
+        if let Some(at) = patch {
+            self.patches.kill(at);
+        }
         if let Some(at) = known {
             self.rows.changes[at] = row;
         } else {
@@ -167,13 +198,14 @@ impl OpenBatch {
     /// Says that all of `seq` and of everything before it is recorded. Call it after each commit, so
     /// that a batch that has grown large can be sealed here.
     pub fn end_of_commit(&mut self, seq: Seq) {
-        if self.rows.size() >= self.seal_bytes {
+        if self.rows.size() + self.patches.size() >= self.seal_bytes {
             self.seal(seq);
         }
     }
 
     /// Gets the memory back of content that has become a frame.
     pub(crate) fn recycle(&mut self, mut rows: Rows) {
+        self.patches.recycle(std::mem::take(&mut rows.lines));
         if self.rows.has_no_memory() {
             rows.clear();
             self.rows = rows;
@@ -192,11 +224,19 @@ impl OpenBatch {
 
     pub(crate) fn set_recording(&mut self, recording: bool) {
         self.recording = recording;
+        self.patching = false;
         self.ragged = false;
         self.rows.clear();
+        self.patches.clear();
         self.awaited = false;
         self.sealed.clear();
         self.next_tag();
+    }
+
+    /// From here on the back-up has whatever was shipped before, so only what differs need be: until the next call of
+    /// [`set_recording`](Self::set_recording).
+    pub fn set_patching(&mut self) {
+        self.patching = self.recording;
     }
 
     /// Everything up to the watermark is recorded, and nothing behind it.
@@ -212,7 +252,9 @@ impl OpenBatch {
     pub(crate) fn take(&mut self) -> Rows {
         self.next_tag();
         self.awaited = false;
-        std::mem::take(&mut self.rows)
+        let mut rows = std::mem::take(&mut self.rows);
+        (rows.patches, rows.lines, rows.patches_high) = self.patches.take();
+        rows
     }
 
     pub(crate) fn has_sealed(&self) -> bool {
@@ -222,11 +264,11 @@ impl OpenBatch {
     /// Bytes of all that is in no frame yet.
     pub(crate) fn bytes(&self) -> usize {
         let sealed: usize = self.sealed.iter().map(|(rows, _)| rows.size()).sum();
-        self.rows.size() + sealed
+        self.rows.size() + self.patches.size() + sealed
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.rows.is_empty() && self.patches.is_empty()
     }
 
     /// Whether somebody waits for its acknowledgement: a packet, or who asked for a commit from afar.
@@ -243,6 +285,9 @@ impl OpenBatch {
         }
     }
 }
+
+/// Marks the row of a patch: there are never so many rows.
+const PATCH: u32 = 1 << 31;
 
 /// Makes the row of a change, and stores its bytes: in the place of an older change if they fit.
 pub(crate) fn change_row(
@@ -380,10 +425,14 @@ pub struct BatchView<'a> {
 impl<'a> BatchView<'a> {
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
-        self.rows.changes.is_empty() && self.rows.emits.is_empty() && self.rows.sent.is_empty()
+        let rows = self.rows;
+        rows.changes.is_empty()
+            && rows.patches.is_empty()
+            && rows.emits.is_empty()
+            && rows.sent.is_empty()
     }
 
-    /// The slots that changed, each once, in no particular order.
+    /// The slots that changed, in no particular order. A slot is here once, or among the [patches](Self::patches).
     pub fn changes(&self) -> impl ExactSizeIterator<Item = Change<'a>> + use<'a> {
         let rows = self.rows;
         rows.changes.iter().map(move |row| {
@@ -406,8 +455,15 @@ impl<'a> BatchView<'a> {
                 value,
                 timer_left_ns: (timer != NO_TIMER).then_some(timer),
                 ready: row.flags & FLAG_READY != 0,
+                basis: None,
             })
         })
+    }
+
+    /// The slots that hold the object that they held, of whose value a part changed.
+    pub fn patches(&self) -> impl Iterator<Item = PatchRef<'a>> + use<'a> {
+        let rows = self.rows;
+        patch::patches(&rows.patches, &rows.lines, rows.patches_high.to_native())
     }
 
     /// The packets that were emitted, in order.

@@ -20,11 +20,12 @@ mod hand_over;
 #[cfg(feature = "quic")]
 pub(crate) mod links;
 mod message;
+mod patch;
 mod rows;
 mod spare;
 
 pub(crate) use batch::encode_batch;
-pub use batch::{BatchFrame, BatchView, Change, EmitRef, OpenBatch, PutRef, SentRef};
+pub use batch::{Basis, BatchFrame, BatchView, Change, EmitRef, OpenBatch, PutRef, SentRef};
 pub use chunk::{ChunkFrame, OpenChunk};
 pub use frame::{FrameReader, HEADER_BYTES, SharedFrame, body_bytes};
 pub use hand_over::HandOver;
@@ -32,10 +33,11 @@ pub use message::{
     Ack, CHANGED_MAX, Changed, EpochStart, Hello, Message, Refuse, SnapshotEnd, Standing, Start,
 };
 pub(crate) use message::{Outgoing, encode, encode_datagram};
+pub use patch::{LINE_BYTES, PatchRef};
 pub(crate) use rows::{BatchBody, Rows};
 
 /// Versions of the protocol that this build speaks.
-pub const VERSIONS: std::ops::RangeInclusive<u16> = 3..=3;
+pub const VERSIONS: std::ops::RangeInclusive<u16> = 4..=4;
 
 /// Largest value of one object, with its key.
 pub const OBJECT_BYTES_MAX: usize = 1 << 20;

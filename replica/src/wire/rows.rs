@@ -38,6 +38,24 @@ pub(crate) const FLAG_REMOVED: u8 = 1;
 pub(crate) const FLAG_READY: u8 = 2;
 pub(crate) const FLAG_KEYED: u8 = 4;
 
+/// One slot whose object is the one before, with a value of which some lines are new; see [`patch`](super::patch). A
+/// row of few bytes: it is the usual one.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug)]
+pub(crate) struct PatchRow {
+    /// Lower half; the upper one is the same for all.
+    pub(crate) seq_low: u32,
+    pub(crate) slot: u32,
+    pub(crate) incarnation: u32,
+    /// Lower half of the checksum of key and value afterwards.
+    pub(crate) check: u32,
+    /// Its bytes follow those of the row before.
+    pub(crate) len: u32,
+    pub(crate) runs: u16,
+    pub(crate) queue: u8,
+    /// Letter: 1 bit, flags: 2 bits, lane: 5 bits.
+    pub(crate) prio_flags: u8,
+}
+
 /// A packet that a commit emitted and nobody is known to have sent.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug)]
 pub(crate) struct EmitRow {
@@ -77,14 +95,21 @@ pub(crate) struct ChunkBody {
 #[derive(Archive, Serialize, Deserialize, Debug, Default)]
 pub(crate) struct Rows {
     pub(crate) changes: Vec<ChangeRow>,
+    pub(crate) patches: Vec<PatchRow>,
+    /// Upper half of the seq of all patches.
+    pub(crate) patches_high: u32,
     pub(crate) emits: Vec<EmitRow>,
     pub(crate) sent: Vec<SentRow>,
     pub(crate) bytes: Vec<u8>,
+    /// Of the patches.
+    pub(crate) lines: Vec<u8>,
 }
 
 impl Rows {
     pub(crate) fn clear(&mut self) {
         self.changes.clear();
+        self.patches.clear();
+        self.lines.clear();
         self.emits.clear();
         self.sent.clear();
         self.bytes.clear();
@@ -93,13 +118,18 @@ impl Rows {
     /// Bytes that a frame of this content needs, about.
     pub(crate) fn size(&self) -> usize {
         self.bytes.len()
+            + self.lines.len()
+            + self.patches.len() * size_of::<PatchRow>()
             + self.changes.len() * size_of::<ChangeRow>()
             + self.emits.len() * size_of::<EmitRow>()
             + self.sent.len() * size_of::<SentRow>()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.emits.is_empty() && self.sent.is_empty()
+        self.changes.is_empty()
+            && self.patches.is_empty()
+            && self.emits.is_empty()
+            && self.sent.is_empty()
     }
 
     pub(crate) fn has_no_memory(&self) -> bool {
@@ -127,7 +157,7 @@ impl ArchivedRows {
             let payload = part(&self.bytes, &row.payload)?;
             limit("a packet's length", payload.len() as u64, super::OBJECT_BYTES_MAX as u64)?;
         }
-        Ok(())
+        super::patch::check(&self.patches, &self.lines)
     }
 }
 
@@ -143,6 +173,6 @@ pub(crate) fn part<'a>(bytes: &'a [u8], span: &ArchivedSpan) -> Result<&'a [u8],
     })
 }
 
-fn limit(what: &'static str, found: u64, max: u64) -> Result<(), WireError> {
+pub(super) fn limit(what: &'static str, found: u64, max: u64) -> Result<(), WireError> {
     if found > max { Err(WireError::Value { what, found, max }) } else { Ok(()) }
 }

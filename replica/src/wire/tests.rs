@@ -22,6 +22,7 @@ fn put() -> Change<'static> {
         value: b"value",
         timer_left_ns: Some(5),
         ready: true,
+        basis: None,
     })
 }
 
@@ -35,6 +36,28 @@ fn rows() -> Rows {
         let row = change_row(&mut rows, change, None).expect("it is small");
         rows.changes.push(row);
     }
+    (rows.patches, rows.lines, rows.patches_high) = {
+        let mut open = OpenBatch::new(16, 1 << 20);
+        open.set_recording(true);
+        open.set_patching();
+        let Change::Put(put) = put() else { panic!("it is a put") };
+        let basis = Some(Basis { value: b"valve", check: 0x0c0d_0e0f });
+        assert!(open.push(Change::Put(PutRef { slot: 9, basis, ..put })));
+        let value = [1; 200];
+        let mut before = value;
+        before[70] = 2;
+        let basis = Some(Basis { value: &before, check: 0x1c1d_1e1f });
+        let timer_left_ns = None;
+        assert!(open.push(Change::Put(PutRef {
+            slot: 10,
+            value: &value,
+            timer_left_ns,
+            basis,
+            ..put
+        })));
+        let rows = open.take();
+        (rows.patches, rows.lines, rows.patches_high)
+    };
     push_emit(&mut rows, emit());
     rows.sent.push(super::rows::SentRow { seq: Seq::new(1, 4).raw(), ordinal: 2 });
     rows
@@ -151,6 +174,10 @@ fn a_batch_says_what_was_put_into_it() {
     let view = batch.view();
     let removed = Change::Remove { slot: 8, incarnation: 1, seq: Seq::new(2, 10) };
     assert_eq!(view.changes().collect::<Vec<_>>(), [put(), removed]);
+    let patches: Vec<_> = view.patches().map(|patch| (patch.slot, patch.timer_left_ns)).collect();
+    assert_eq!(patches, [(9, Some(5)), (10, None)]);
+    let parts: Vec<_> = view.patches().map(|patch| patch.edits().collect::<Vec<_>>()).collect();
+    assert_eq!(parts, [vec![(0, &b"value"[..])], vec![(64, &[1; 64][..])]]);
     assert_eq!(view.emits().collect::<Vec<_>>(), [emit()]);
     assert_eq!(view.sent().collect::<Vec<_>>(), [SentRef { seq: Seq::new(1, 4), ordinal: 2 }]);
 }
@@ -264,6 +291,9 @@ fn read_all(bytes: &[u8]) -> bool {
         if let Change::Put(put) = change {
             seen += put.value.len() + put.key.map_or(0, <[u8]>::len);
         }
+    }
+    for patch in view.patches() {
+        seen += patch.edits().map(|(at, bytes)| at.min(1) + bytes.len()).sum::<usize>();
     }
     seen += view.emits().map(|emit| emit.payload.len()).sum::<usize>();
     seen += view.sent().len();

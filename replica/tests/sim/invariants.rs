@@ -23,6 +23,13 @@ impl World {
         ensure!(a != b || !matches!(a, Role::Primary(_)), "both regions have the role {a:?}");
         for machine in &self.machines {
             let region = &machine.region;
+            if let Some(seq) = region.misfit {
+                ensure!(
+                    false,
+                    "node {} was sent a patch at {seq} for what it does not have",
+                    machine.id
+                );
+            }
             if let Role::Primary(epoch) = region.role {
                 ensure!(
                     region.released <= region.commit_seq && region.commit_seq.epoch() == epoch,

@@ -10,7 +10,7 @@ use hotpair_replica::protocol::{
 use hotpair_replica::wire::{OpenChunk, SentRef};
 
 use super::modes::{self, Bounds, Way};
-use super::region::{Region, Role, SLOTS, change_of, emit_of};
+use super::region::{Region, Role, SLOTS, emit_of, ship};
 use super::rng::Rng;
 
 /// A node's clock: it runs a little wrong, from an arbitrary start.
@@ -208,7 +208,8 @@ impl Machine {
         let tick = process.clock.tick(now);
         let open = process.core.gathering();
         while let Some(commit) = region.ring.pop_front() {
-            open.push(change_of(commit.slot, &commit.after));
+            let before = Some(&commit.before);
+            ship(commit.slot, &commit.after, before, |change| open.push(change));
             if let Some(id) = commit.packet {
                 open.push_emit(emit_of(commit.seq, &id.to_le_bytes()));
                 gathered.push(id);
@@ -240,7 +241,7 @@ impl Machine {
         }
         if let Some((commit, _)) = &region.lagging {
             let open = process.core.gathering();
-            open.push(change_of(commit.slot, &commit.after));
+            ship(commit.slot, &commit.after, None, |change| open.push(change));
             // Unless the port has been quicker than this model's worker.
             if let Some(id) =
                 commit.packet.filter(|_| region.packets.contains_key(&(commit.seq, 0)))
@@ -263,7 +264,7 @@ impl Machine {
             let slot = region.copy(next);
             let changed = process.copied_since.is_none_or(|since| slot.seq > since);
             if changed || process.copied_also.contains(&next) {
-                chunk.push(change_of(next, &slot));
+                ship(next, &slot, None, |change| chunk.push(change));
             }
             next += 1;
         }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use hotpair_replica::protocol::{History, Past, Seq, Tick};
-use hotpair_replica::wire::{BatchView, Change, EmitRef, EpochStart, PutRef, SentRef};
+use hotpair_replica::wire::{Basis, BatchView, Change, EmitRef, EpochStart, PutRef, SentRef};
 
 /// Slots whose objects live for ever, so that their values hold the whole history.
 pub(crate) const KEPT_SLOTS: u32 = 5;
@@ -28,6 +28,7 @@ pub(crate) struct Slot {
 pub(crate) struct Commit {
     pub(crate) seq: Seq,
     pub(crate) slot: u32,
+    pub(crate) before: Slot,
     pub(crate) after: Slot,
     pub(crate) packet: Option<u32>,
 }
@@ -71,6 +72,8 @@ pub(crate) struct Region {
     /// The last commit and what its slot held before, while a copier may see the new seq there with the
     /// old value: its worker was stopped between the two.
     pub(crate) lagging: Option<(Commit, Slot)>,
+    /// A patch came for what is not there.
+    pub(crate) misfit: Option<Seq>,
 }
 
 impl Region {
@@ -93,6 +96,7 @@ impl Region {
             whole: Seq::ZERO,
             written: None,
             lagging: None,
+            misfit: None,
         }
     }
 
@@ -199,7 +203,7 @@ impl Region {
             self.packets.insert((seq, 0), id);
         }
         let packet = emits.then_some(id);
-        let commit = Commit { seq, slot, after: object.clone(), packet };
+        let commit = Commit { seq, slot, before: before.clone(), after: object.clone(), packet };
         self.ring.push_back(commit.clone());
         self.lagging = Some((commit.clone(), before));
         Some(commit)
@@ -233,13 +237,31 @@ impl Region {
             match change {
                 Change::Put(put) => {
                     object.incarnation = put.incarnation;
-                    object.value = Some(put.value.to_vec());
+                    object.value = Some(unpacked(put.value));
                 }
                 Change::Remove { incarnation, .. } => {
                     object.incarnation = incarnation;
                     object.value = None;
                 }
             }
+        }
+        for patch in content.patches() {
+            let object = &mut self.slots[patch.slot as usize];
+            let first = self.written.as_mut().is_some_and(|written| written.insert(patch.slot));
+            if !first && patch.seq < object.seq {
+                continue;
+            }
+            let mut value = packed(object.value.as_deref().unwrap_or_default());
+            for (at, bytes) in patch.edits() {
+                if let Some(part) = value.get_mut(at..at + bytes.len()) {
+                    part.copy_from_slice(bytes);
+                }
+            }
+            let same = object.value.is_some() && object.incarnation == patch.incarnation;
+            if !same || check(&value) != patch.check {
+                self.misfit = Some(patch.seq);
+            }
+            (object.seq, object.value) = (patch.seq, Some(unpacked(&value)));
         }
         for emit in content.emits() {
             let id = u32::from_le_bytes(emit.payload.try_into().expect("packets hold an id"));
@@ -273,8 +295,36 @@ pub(crate) fn holds(slot: &Slot, id: u32) -> bool {
     value.chunks_exact(4).any(|chunk| chunk == id.to_le_bytes())
 }
 
-pub(crate) fn change_of(index: u32, slot: &Slot) -> Change<'_> {
-    match &slot.value {
+/// A value as it travels: its length, the value, and zeros up to a length that most changes leave as it is.
+fn packed(value: &[u8]) -> Vec<u8> {
+    let mut bytes = (value.len() as u32).to_le_bytes().to_vec();
+    bytes.extend_from_slice(value);
+    bytes.resize(bytes.len().next_multiple_of(256), 0);
+    bytes
+}
+
+fn unpacked(bytes: &[u8]) -> Vec<u8> {
+    let (len, value) = bytes.split_first_chunk::<4>().expect("packed");
+    value.get(..u32::from_le_bytes(*len) as usize).unwrap_or_default().to_vec()
+}
+
+fn check(packed: &[u8]) -> u32 {
+    packed
+        .iter()
+        .fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
+
+/// Hands over a slot as it travels; `before` is what it held until the commit, where that is known.
+pub(crate) fn ship(
+    index: u32,
+    slot: &Slot,
+    before: Option<&Slot>,
+    push: impl FnOnce(Change<'_>) -> bool,
+) {
+    let value = slot.value.as_deref().map(packed);
+    let before = before.filter(|before| before.incarnation == slot.incarnation);
+    let before = before.and_then(|before| before.value.as_deref()).map(packed);
+    push(match &value {
         Some(value) => Change::Put(PutRef {
             slot: index,
             incarnation: slot.incarnation,
@@ -285,9 +335,10 @@ pub(crate) fn change_of(index: u32, slot: &Slot) -> Change<'_> {
             value,
             timer_left_ns: None,
             ready: false,
+            basis: before.as_deref().map(|before| Basis { value: before, check: check(value) }),
         }),
         None => Change::Remove { slot: index, incarnation: slot.incarnation, seq: slot.seq },
-    }
+    });
 }
 
 pub(crate) fn emit_of(seq: Seq, id: &[u8]) -> EmitRef<'_> {

@@ -69,6 +69,7 @@ fn change(row: &Row) -> Change<'static> {
             deadline: None,
             ready: false,
             sum: 0,
+            before: None,
         },
     }
 }

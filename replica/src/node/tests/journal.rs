@@ -60,6 +60,7 @@ fn put(slot: u32, seq: Seq, value: &[u8]) -> Change<'_> {
         value,
         timer_left_ns: None,
         ready: false,
+        basis: None,
     })
 }
 
