@@ -10,6 +10,14 @@ use hotpair_shm::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// Nobody has told this program of a region.
+    #[error(
+        "{variable} is not set: a node sets it for the workers that it starts; by hand it is the name of its region"
+    )]
+    NoNode {
+        /// In its environment.
+        variable: &'static str,
+    },
     /// There is no region of that name that this build can use.
     #[error("cannot attach to the space {name:?}")]
     Attach {

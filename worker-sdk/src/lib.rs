@@ -71,6 +71,7 @@ mod error;
 mod job;
 pub mod metrics;
 mod other;
+mod polled;
 mod record;
 #[cfg(feature = "remote")]
 pub mod remote;
@@ -93,6 +94,7 @@ pub use hotpair_shm::{
 pub use hotpair_worker_derive::Record;
 pub use job::{Job, Packet};
 pub use other::OtherJob;
+pub use polled::PolledWorker;
 pub use record::Record;
 #[doc(hidden)]
 pub use record::layout;
@@ -106,3 +108,10 @@ pub use worker::{Stopper, Worker};
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// So does the code of the book.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/quick-start.md")]
+#[doc = include_str!("../../docs/workers-rust.md")]
+#[doc = include_str!("../../docs/cookbook.md")]
+struct Book;

@@ -126,7 +126,6 @@ impl Worker {
     }
 
     /// Looks once and does not wait; what it gives is passed to [`hold`](Self::hold) at once.
-    #[cfg(feature = "tokio")]
     pub(crate) fn look(&mut self) -> Option<ReadyObject> {
         self.care.look(Instant::now());
         self.participant.claim_ready(self.queue)

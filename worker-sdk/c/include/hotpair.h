@@ -102,6 +102,13 @@ int hotpair_attach_remote(const char *pki,
 int hotpair_claim(struct hotpair_worker *worker,
                   int64_t timeout_ns);
 
+// A descriptor for `poll`, `epoll` and the like; it is the library's. It is readable when `hotpair_claim` with a time-out of zero may give
+// an object: claim until it gives 0, then wait. It is also readable every 100 ms or so, by when a stop is noticed. From the first call of this on,
+// such a claim of a worker of another host asks nobody: it gives what has come.
+//
+// -EBUSY: an object is in hand.
+int hotpair_poll_fd(struct hotpair_worker *worker);
+
 // Works until it is stopped. A commit that does not happen leaves the object ready.
 int hotpair_run(struct hotpair_worker *worker, hotpair_handler handler, void *context);
 

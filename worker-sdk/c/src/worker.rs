@@ -89,6 +89,20 @@ pub unsafe extern "C" fn hotpair_claim(worker: *mut hotpair_worker, timeout_ns: 
     unsafe { with(worker, |bound| Ok(bound.claim(wait(timeout_ns))?.into())) }
 }
 
+/// A descriptor for `poll`, `epoll` and the like; it is the library's. It is readable when `hotpair_claim` with a time-out of zero may give
+/// an object: claim until it gives 0, then wait. It is also readable every 100 ms or so, by when a stop is noticed. From the first call of this on,
+/// such a claim of a worker of another host asks nobody: it gives what has come.
+///
+/// -EBUSY: an object is in hand.
+///
+/// # Safety
+/// `worker` is a handle that is not closed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hotpair_poll_fd(worker: *mut hotpair_worker) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { with(worker, |bound| Ok(bound.poll_fd()?.into())) }
+}
+
 fn wait(timeout_ns: i64) -> Wait {
     match u64::try_from(timeout_ns) {
         Ok(limit) => Wait::default().for_at_most(Duration::from_nanos(limit)),

@@ -1,7 +1,5 @@
 //! The worker: claiming, and the end of what it has in hand.
 
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
@@ -31,7 +29,6 @@ pub(crate) enum End {
 /// What one thread at a time uses.
 pub(crate) struct Inner {
     hand: Hand,
-    bell: Option<UnixDatagram>,
     /// Which job: each claim is another.
     serial: u64,
     /// Memory views of the object in hand.
@@ -70,7 +67,7 @@ pub(crate) fn seconds(seconds: f64) -> PyResult<Duration> {
 impl Worker {
     fn of(hand: Hand, is_remote: bool, queue: String) -> Worker {
         let stopper = hand.stopper();
-        let inner = Inner { hand, bell: None, serial: 0, given: Vec::new(), left: None };
+        let inner = Inner { hand, serial: 0, given: Vec::new(), left: None };
         let (inner, exports) = (Mutex::new(inner), Exports::default());
         Worker { inner, stopper, exports, is_remote, queue }
     }
@@ -266,31 +263,10 @@ impl Worker {
         self.is_remote
     }
 
-    /// The descriptor that is readable when something may be ready, after `_arm`.
-    fn _bell(&self) -> PyResult<i32> {
-        let inner = &mut *self.lock()?;
-        if inner.bell.is_none() {
-            let worker = inner.hand.local_worker();
-            let worker = worker.ok_or_else(|| Misuse::new_err("an object is in hand"))?;
-            inner.bell = Some(worker.bell()?);
-        }
-        Ok(inner.bell.as_ref().map_or(-1, AsRawFd::as_raw_fd))
-    }
-
-    /// How many seconds may be slept at most; None: do not.
-    fn _arm(&self) -> PyResult<Option<f64>> {
-        let inner = &mut *self.lock()?;
-        let worker = inner.hand.local_worker();
-        let worker = worker.ok_or_else(|| Misuse::new_err("an object is in hand"))?;
-        let rest = worker.rest_at_most().as_secs_f64();
-        Ok(worker.arm().then_some(rest))
-    }
-
-    fn _disarm(&self) -> PyResult<()> {
-        if let Some(worker) = self.lock()?.hand.local_worker() {
-            worker.disarm();
-        }
-        Ok(())
+    /// A descriptor for `select`, `selectors` and event loops: readable when `claim(0)` may give an object. Claim until it gives None, then
+    /// wait. It is also readable every 100 ms or so, by when a stop is noticed.
+    fn fileno(&self) -> PyResult<i32> {
+        self.lock()?.hand.poll_fd().map_err(raise)
     }
 
     fn __repr__(&self) -> String {

@@ -1,6 +1,7 @@
 """Claims that are awaited."""
 
 import asyncio
+import selectors
 
 from conftest import PATIENCE
 
@@ -32,12 +33,6 @@ def test_a_claim_that_is_cancelled_takes_nothing(place):
                 raise AssertionError("nothing was ready")
             except TimeoutError:
                 pass
-            while place.remote:  # its thread ends its look first
-                try:
-                    worker.claim(0)
-                    break
-                except RuntimeError:
-                    await asyncio.sleep(0.01)
         place.send(b"a", b"go")
         job = await worker.aclaim()
         assert (job.attempts, len(job.messages)) == (0, 1)
@@ -74,3 +69,17 @@ def test_a_cancelled_task_gives_its_object_back(place):
             assert job.attempts == 0, "it was not the object's fault"
 
     asyncio.run(asyncio.wait_for(serve(), PATIENCE))
+
+
+def test_a_worker_is_watched_by_a_selector(place):
+    worker, served = place.worker(), 0
+    with selectors.DefaultSelector() as selector:
+        selector.register(worker, selectors.EVENT_READ)
+        for number in range(20):
+            place.send(b"a", bytes([number]))
+            while served <= number:
+                selector.select()
+                while (job := worker.claim(0)) is not None:
+                    with job:
+                        served += len(job.messages)
+    assert served == 20

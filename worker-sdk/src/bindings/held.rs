@@ -15,6 +15,11 @@ pub(super) trait Claims: 'static {
     type Job<'w>;
 
     fn claim(&mut self, wait: Wait) -> Result<Option<Self::Job<'_>>, Error>;
+
+    /// What is here already.
+    fn claim_now(&mut self) -> Result<Option<Self::Job<'_>>, Error> {
+        self.claim(Wait::none())
+    }
 }
 
 impl Claims for Worker {
@@ -32,6 +37,10 @@ impl Claims for RemoteWorker {
 
     fn claim(&mut self, wait: Wait) -> Result<Option<RemoteJob<'_>>, Error> {
         RemoteWorker::claim(self, wait)
+    }
+
+    fn claim_now(&mut self) -> Result<Option<RemoteJob<'_>>, Error> {
+        self.claim_come()
     }
 }
 
@@ -67,13 +76,26 @@ impl<W: Claims> Held<W> {
     /// Claims; gives whether there is a job. The one in hand, if any, is given back first.
     #[inline]
     pub(super) fn claim(&mut self, wait: Wait) -> Result<bool, Error> {
+        self.claim_by(|worker| worker.claim(wait))
+    }
+
+    /// The same, of what is here already.
+    pub(super) fn claim_now(&mut self) -> Result<bool, Error> {
+        self.claim_by(W::claim_now)
+    }
+
+    #[inline]
+    fn claim_by(
+        &mut self,
+        claim: impl for<'w> FnOnce(&'w mut W) -> Result<Option<W::Job<'w>>, Error>,
+    ) -> Result<bool, Error> {
         self.job = None;
         // SAFETY:
         // - valid: as above, and the job that borrows it for `'static` is gone before it: `drop` sees to the order, and
         //   nothing takes the job out but `end`, whose closure cannot keep it;
         // - not aliased: `worker` and this refuse, or end the job first.
         let worker: &'static mut W = unsafe { &mut *self.worker.as_ptr() };
-        self.job = worker.claim(wait)?;
+        self.job = claim(worker)?;
         Ok(self.job.is_some())
     }
 

@@ -4,6 +4,7 @@
 mod fork;
 mod held;
 mod nodes;
+mod polled;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::wait::Wait;
 use crate::worker::{Stopper, Worker};
 use held::Held;
 pub use nodes::{RemoteOptions, remote_config};
+use polled::Polled;
 
 /// Why a call of a binding failed.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +77,7 @@ pub struct Bound {
     others: Vec<Taken>,
     stopper: Stopper,
     process: u64,
+    polled: Option<Polled>,
 }
 
 impl std::fmt::Debug for Bound {
@@ -166,7 +169,7 @@ impl Bound {
     }
 
     fn of(kind: Kind, stopper: Stopper) -> Self {
-        Self { kind, others: Vec::new(), stopper, process: fork::generation() }
+        Self { kind, others: Vec::new(), stopper, process: fork::generation(), polled: None }
     }
 
     /// By which other threads stop it.
@@ -208,18 +211,13 @@ impl Bound {
             return Err(BoundError::InHand);
         }
         self.others.clear();
+        if self.polled.is_some() {
+            return self.claim_polled(wait);
+        }
         match &mut self.kind {
             Kind::Local(held) => Ok(held.claim(wait)?),
             Kind::Remote(held) => Ok(held.claim(wait)?),
             Kind::Gone => Err(BoundError::Forked),
-        }
-    }
-
-    /// The local worker itself, while nothing is in hand.
-    pub fn local_worker(&mut self) -> Option<&mut Worker> {
-        match &mut self.kind {
-            Kind::Local(held) => held.worker(),
-            _ => None,
         }
     }
 

@@ -40,11 +40,13 @@ pub mod fuzzing {
 )]
 mod wire;
 
+#[cfg(feature = "bindings")]
+pub(crate) use client::STOP_CHECK;
 #[cfg(feature = "tokio")]
 pub use client::{AsyncRemoteJob, AsyncRemoteWorker};
 pub use client::{
-    Counts, Leaving, PortCounts, RemoteClient, RemoteConfig, RemoteError, RemoteJob, RemoteNode,
-    RemoteOther, RemoteOtherJob, RemotePort, RemoteReading, RemoteSpace, RemoteWatch, RemoteWorker,
-    Seen,
+    Counts, Leaving, PolledRemoteWorker, PortCounts, RemoteClient, RemoteConfig, RemoteError,
+    RemoteJob, RemoteNode, RemoteOther, RemoteOtherJob, RemotePort, RemoteReading, RemoteSpace,
+    RemoteWatch, RemoteWorker, Seen,
 };
 pub use wire::WireError;

@@ -1,7 +1,6 @@
 //! `claim().await` and `commit().await` of a worker of another host, on tokio.
 
 use std::ops::{Deref, DerefMut};
-use std::os::unix::net;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -48,9 +47,7 @@ impl<'w> DerefMut for AsyncRemoteJob<'w> {
 impl AsyncRemoteWorker {
     pub(super) fn new(worker: RemoteWorker) -> Result<AsyncRemoteWorker, Error> {
         let shared = worker.shared();
-        let bell =
-            shared.bell().map_or_else(net::UnixDatagram::unbound, net::UnixDatagram::try_clone);
-        let bell = bell.and_then(UnixDatagram::from_std).map_err(Error::Bell)?;
+        let bell = shared.open_bell().and_then(UnixDatagram::from_std).map_err(Error::Bell)?;
         Ok(AsyncRemoteWorker { worker, bell })
     }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::net::UnixDatagram;
 use std::rc::Rc;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use hotpair_replica::quic::remote;
@@ -36,22 +36,18 @@ pub(super) struct Shared {
     /// Something has come for who waits.
     news: Condvar,
     /// The same, for who waits in `poll`: one end is readable then.
-    bell: Option<(UnixDatagram, UnixDatagram)>,
+    bell: OnceLock<(UnixDatagram, UnixDatagram)>,
     writers: Vec<Notify>,
     stop: Notify,
 }
 
 impl Shared {
-    pub(super) fn new(
-        session: Session,
-        paths: usize,
-        bell: Option<(UnixDatagram, UnixDatagram)>,
-    ) -> Arc<Self> {
+    pub(super) fn new(session: Session, paths: usize) -> Arc<Self> {
         let writers = (0..paths).map(|_| Notify::new()).collect();
         Arc::new(Self {
             session: Mutex::new(session),
             news: Condvar::new(),
-            bell,
+            bell: OnceLock::new(),
             writers,
             stop: Notify::new(),
         })
@@ -99,14 +95,25 @@ impl Shared {
     /// Wakes whoever waits.
     pub(super) fn wake(&self) {
         self.news.notify_all();
-        if let Some((ringing, _)) = &self.bell {
+        if let Some((ringing, _)) = self.bell.get() {
             let _ = ringing.send(&[1]); // full: it is readable already
         }
     }
 
-    /// Readable after [`wake`](Self::wake), until it is read.
+    /// The bell, if somebody has opened it.
     pub(super) fn bell(&self) -> Option<&UnixDatagram> {
-        self.bell.as_ref().map(|(_, rung)| rung)
+        self.bell.get().map(|(_, rung)| rung)
+    }
+
+    /// Readable after [`wake`](Self::wake), until it is read. Who opens it looks before he waits.
+    pub(super) fn open_bell(&self) -> io::Result<UnixDatagram> {
+        if self.bell.get().is_none() {
+            let (ringing, rung) = UnixDatagram::pair()?;
+            ringing.set_nonblocking(true)?;
+            rung.set_nonblocking(true)?;
+            let _ = self.bell.set((ringing, rung)); // whoever was quicker has made one as good
+        }
+        self.bell.get().expect("set above, once and for ever").1.try_clone()
     }
 
     /// Ends the thread.

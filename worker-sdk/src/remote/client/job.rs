@@ -371,8 +371,9 @@ impl<'w> RemoteJob<'w> {
         self.worker
     }
 
-    /// Asks for the commit and does not wait for its answer.
-    pub(super) fn commit_unanswered(mut self) -> Result<(), Error> {
+    /// Asks for the commit and does not wait for its answer: one that does not happen leaves the object ready, for whichever
+    /// worker.
+    pub fn commit_unanswered(mut self) -> Result<(), Error> {
         self.begin_commit(true).map(drop)
     }
 

@@ -9,6 +9,7 @@ mod job;
 mod looking;
 mod network;
 mod outside;
+mod polled;
 mod port;
 mod session;
 mod silence;
@@ -24,9 +25,12 @@ pub use asynchronous::{AsyncRemoteJob, AsyncRemoteWorker};
 pub use job::{RemoteJob, RemoteOther, RemoteOtherJob, RemoteReading};
 pub use looking::Seen;
 pub use outside::{RemoteClient, RemoteWatch};
+pub use polled::PolledRemoteWorker;
 pub use port::{Leaving, PortCounts, RemotePort};
 pub use session::Counts;
 pub use worker::RemoteWorker;
+#[cfg(feature = "bindings")]
+pub(crate) use worker::STOP_CHECK;
 
 use crate::error::Error;
 
@@ -76,13 +80,13 @@ impl RemoteSpace {
 
     /// A worker of the queue `queue`. It claims nothing while no node that it reaches is primary.
     pub fn worker(&self, queue: &str) -> Result<RemoteWorker, Error> {
-        RemoteWorker::new(self.config.clone(), queue, false)
+        RemoteWorker::new(self.config.clone(), queue)
     }
 
     /// A worker whose claims and commits are awaited.
     #[cfg(feature = "tokio")]
     pub fn async_worker(&self, queue: &str) -> Result<AsyncRemoteWorker, Error> {
-        AsyncRemoteWorker::new(RemoteWorker::new(self.config.clone(), queue, true)?)
+        AsyncRemoteWorker::new(self.worker(queue)?)
     }
 
     /// For a program that is no worker.

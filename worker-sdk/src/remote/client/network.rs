@@ -1,7 +1,6 @@
 //! What every program on another host has: an id of its own, a state machine, and the thread that moves its bytes.
 
 use std::io;
-use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -18,12 +17,8 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Starts the thread. With `polls` there is a bell that can be polled.
-    pub(super) fn start(
-        config: RemoteConfig,
-        purpose: Purpose,
-        polls: bool,
-    ) -> Result<Network, Error> {
+    /// Starts the thread.
+    pub(super) fn start(config: RemoteConfig, purpose: Purpose) -> Result<Network, Error> {
         let mut client = [0; 16];
         getrandom::fill(&mut client)
             .map_err(|error| RemoteError::Start(io::Error::other(error.to_string())))?;
@@ -35,11 +30,10 @@ impl Network {
                 node.addresses.iter().map(to)
             })
             .collect();
-        let bell = if polls { Some(bell().map_err(RemoteError::Start)?) } else { None };
         let (lanes, prefetch) = (config.unanswered, config.prefetch);
         let members = paths.iter().map(|to| to.member.clone()).collect();
         let session = Session::new(client, purpose, members, lanes, prefetch);
-        let shared = Shared::new(session, paths.len(), bell);
+        let shared = Shared::new(session, paths.len());
         let theirs = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("hotpair-remote".to_owned())
@@ -71,11 +65,4 @@ impl Drop for Network {
             let _ = thread.join(); // it has no panics to pass on
         }
     }
-}
-
-fn bell() -> io::Result<(UnixDatagram, UnixDatagram)> {
-    let (ringing, rung) = UnixDatagram::pair()?;
-    ringing.set_nonblocking(true)?;
-    rung.set_nonblocking(true)?;
-    Ok((ringing, rung))
 }

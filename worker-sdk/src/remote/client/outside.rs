@@ -38,7 +38,7 @@ impl std::fmt::Debug for RemoteClient {
 impl RemoteClient {
     pub(super) fn new(config: RemoteConfig) -> Result<RemoteClient, Error> {
         let patience = config.patience;
-        let network = Network::start(config, Purpose::Client, false)?;
+        let network = Network::start(config, Purpose::Client)?;
         Ok(RemoteClient { network, patience })
     }
 

@@ -100,7 +100,8 @@ impl std::fmt::Debug for RemotePort {
 impl RemotePort {
     pub(super) fn new(config: RemoteConfig, port: &str, queue: &str) -> Result<RemotePort, Error> {
         let (patience, lanes) = (config.patience, config.unanswered);
-        let network = Network::start(config, Purpose::Port(port.to_owned()), true)?;
+        let network = Network::start(config, Purpose::Port(port.to_owned()))?;
+        network.shared().open_bell().map_err(Error::Bell)?;
         Ok(RemotePort {
             network,
             queue: queue.to_owned(),

@@ -1,5 +1,6 @@
 //! The remote worker: waiting for ready objects, and a loop that contains panics.
 
+use std::os::unix::net::UnixDatagram;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,7 @@ use crate::wait::Wait;
 use crate::worker::Stopper;
 
 /// How often a waiting worker looks whether it was stopped.
-pub(super) const STOP_CHECK: Duration = Duration::from_millis(100);
+pub(crate) const STOP_CHECK: Duration = Duration::from_millis(100);
 
 /// Claims ready objects of one queue, of whichever node is primary.
 pub struct RemoteWorker {
@@ -31,16 +32,12 @@ impl std::fmt::Debug for RemoteWorker {
 }
 
 impl RemoteWorker {
-    pub(super) fn new(
-        config: RemoteConfig,
-        queue: &str,
-        polls: bool,
-    ) -> Result<RemoteWorker, Error> {
+    pub(super) fn new(config: RemoteConfig, queue: &str) -> Result<RemoteWorker, Error> {
         if queue.is_empty() {
             return Err(Error::NoSuchQueue { name: String::new(), known: Vec::new() });
         }
         let patience = config.patience;
-        let network = Network::start(config, Purpose::Worker(queue.to_owned()), polls)?;
+        let network = Network::start(config, Purpose::Worker(queue.to_owned()))?;
         Ok(RemoteWorker { network, patience, stop: Arc::new(AtomicBool::new(false)) })
     }
 
@@ -99,6 +96,24 @@ impl RemoteWorker {
                 None => {}
             }
         }
+    }
+
+    /// What has come already; asks nobody and does not wait.
+    pub(crate) fn claim_come(&mut self) -> Result<Option<RemoteJob<'_>>, Error> {
+        if self.stop.load(Ordering::Relaxed) {
+            self.network.shared().with(Session::rest);
+            return Ok(None);
+        }
+        match self.network.shared().with(look) {
+            Some(Ok(job)) => Ok(Some(RemoteJob::new(self, job))),
+            Some(Err(error)) => Err(error),
+            None => Ok(None),
+        }
+    }
+
+    /// Rings whenever something has come.
+    pub(crate) fn bell(&self) -> Result<UnixDatagram, Error> {
+        self.network.shared().open_bell().map_err(Error::Bell)
     }
 
     /// Works until stopped: `handler` gets each ready object, `Ok` commits it; see [`crate::Worker::run`].
