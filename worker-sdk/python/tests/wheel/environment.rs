@@ -54,13 +54,22 @@ fn make() -> Result<PathBuf, String> {
     let (environment, wheels) = (place.join("environment"), place.join("wheels"));
     let python = environment.join("bin/python");
     let has_tools =
-        || succeeds(Command::new(&python).args(["-c", "import maturin, pytest, numpy"]));
+        || succeeds(Command::new(&python).args(["-c", "import maturin, pytest, numpy, mypy"]));
     if !has_tools() {
         run(Command::new("python3").args(["-m", "venv"]).arg(&environment));
         let mut install = Command::new(&python);
-        install.args(["-m", "pip", "install", "--quiet", "maturin>=1.9,<2", "pytest", "numpy"]);
+        install.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "maturin>=1.9,<2",
+            "pytest",
+            "numpy",
+            "mypy",
+        ]);
         if !succeeds(&mut install) {
-            return Err("pip cannot install maturin, pytest and numpy".to_owned());
+            return Err("pip cannot install maturin, pytest, numpy and mypy".to_owned());
         }
     }
     let _ = std::fs::remove_dir_all(&wheels);
