@@ -92,9 +92,14 @@ impl Drop for RegionName {
 /// The program under test as a child that the kernel ends with the thread that starts it: also if the test is
 /// killed before it can clean up.
 pub(crate) fn bound() -> Command {
+    bound_program(HOTPAIR)
+}
+
+/// The same of any program.
+pub(crate) fn bound_program(program: &str) -> Command {
     let mut command = Command::new(HOTPAIR);
     let parent = std::process::id().to_string();
-    command.args(["under", "--parent", &parent, "--", HOTPAIR]);
+    command.args(["under", "--parent", &parent, "--", program]);
     command
 }
 
