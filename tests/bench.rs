@@ -233,6 +233,43 @@ fn a_sleeping_pair_costs_little() {
     assert!(figure(&json["figure"]) >= node[0].as_f64().expect("a figure") * 0.9, "{json}");
 }
 
+/// Goal: each curve has its points, a point that has no room says so, and nothing of any is left.
+#[test]
+fn curves_have_their_points() {
+    if !two_cores() {
+        return;
+    }
+    for (by, points) in [("objects", 2), ("value", 6), ("workers", 6), ("depth", 6), ("period", 5)]
+    {
+        let json = bench(&format!("scale --by {by} --seconds 20ms --objects 10000"));
+        assert_eq!(json["unit"], "ns", "{json}");
+        let ratio = figure(&json["figure"]) / figure(&json["limit"]["figure"]);
+        assert!((ratio - figure(&json["ratio"])).abs() < 0.01 + ratio * 0.01, "{json}");
+        let sheets = json["sheets"].as_array().expect("tables");
+        assert_eq!(
+            (sheets.len(), &sheets[0]["name"]),
+            (1 + usize::from(by == "depth"), &by.into())
+        );
+        for sheet in sheets {
+            let columns = sheet["columns"].as_array().expect("columns").len();
+            let rows = sheet["rows"].as_array().expect("rows");
+            let mut before = 0.0;
+            for row in rows {
+                let at = figure(&row["at"]);
+                assert!(at > before, "points come in order: {sheet}");
+                before = at;
+                let values = row["values"].as_array().expect("a small point has room");
+                assert_eq!(values.len(), columns, "{sheet}");
+                // Of so short a run a node's time may not be written down yet.
+                assert!(values.iter().all(|value| value.as_f64() >= Some(0.0)), "{sheet}");
+                figure(&values[0]);
+            }
+        }
+        assert_eq!(sheets[0]["rows"].as_array().map(Vec::len), Some(points), "{json}");
+    }
+    support::hotpair(["bench", "scale", "--by", "nothing"]).exits(2);
+}
+
 #[test]
 fn somebody_asks_how_a_region_stands() {
     let json = bench("status --runs 2 --objects 2000");

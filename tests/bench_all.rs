@@ -24,7 +24,7 @@ fn all_benches_are_listed() {
     #[rustfmt::skip]
     let documented = [
         "claim", "claim-cold", "handoff", "handoff-rate", "contend", "wake", "reap", "memory", "delta", "commit-ack", "replicate",
-        "resync", "failover", "wire", "cost", "udp-echo", "udp-rate", "remote", "queue-wait", "status",
+        "resync", "failover", "wire", "cost", "scale", "udp-echo", "udp-rate", "remote", "queue-wait", "status",
     ];
     for name in documented {
         assert!(names.contains(&name), "{name}: {names:?}");
@@ -89,7 +89,24 @@ fn a_run_is_written_compared_and_drawn() {
         assert_eq!((&row["moved"], &row["change"]), (&"within".into(), &1.0.into()), "{row}");
     }
 
-    shown(&page);
+    shown(&page, 4);
+}
+
+/// Goal: a curve is measured once however many rounds there are, and the page draws each.
+#[test]
+fn curves_are_measured_once_and_drawn() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| directory.path().join(name);
+    let (out, page) = (path("run.jsonl"), path("page.html"));
+    let (out_is, page_is) = (out.display().to_string(), page.display().to_string());
+    let line = ["bench", "all", "delta", "scale", "--seconds", "10ms", "--runs", "2"];
+    let more = ["--out", &out_is, "--html", &page_is];
+    hotpair(line.into_iter().chain(more)).exits(0);
+    let written = lines(&out);
+    let count = |name: &str| written.iter().filter(|line| line["bench"] == name).count();
+    assert_eq!((count("delta"), count("scale")), (2, 5), "{written:?}");
+    // Two of delta, one of each curve, and depth has two.
+    shown(&page, 8);
 }
 
 /// Goal: a script hears by the exit code that something got worse beyond its spread, and of nothing else.
@@ -140,7 +157,7 @@ fn chromium() -> Option<PathBuf> {
 
 /// Lets a browser lay the page out and run its script, on a wide window and a narrow one.
 #[track_caller]
-fn shown(page: &Path) {
+fn shown(page: &Path, plots: u32) {
     let Some(browser) = chromium() else {
         assert!(std::env::var("CI").is_err(), "there is no chromium to show the page in");
         eprintln!("skipped: there is no chromium to show the page in");
@@ -170,8 +187,8 @@ fn shown(page: &Path) {
         assert!(browsed.status.success(), "{}", String::from_utf8_lossy(&browsed.stderr));
         // The script sets these at its end: it ran, nothing threw, and nothing sticks out of the window.
         assert!(
-            seen.contains("data-plots=\"4\""),
-            "two benches by percentile and over time: {seen}"
+            seen.contains(&format!("data-plots=\"{plots}\"")),
+            "there are not {plots} plots: {seen}"
         );
         assert!(
             seen.contains("data-fits=\"true\""),

@@ -65,20 +65,7 @@ fn measure(
     huge: bool,
     limit_is: &str,
 ) -> Result<Report, BenchError> {
-    let scratch = Scratch::new(bench.name);
-    let objects = order.len() as u32;
-    let mut geometry = geometry(objects, 4);
-    if objects > HOT_OBJECTS {
-        // Each is made ready by a message before the first is claimed.
-        geometry.classes.push(SizeClass { payload_bytes: MESSAGE_BYTES, count: objects });
-    }
-    let region = Region::create_with(&scratch.path, &geometry, Pages { huge, ..Pages::default() })
-        .map_err(BenchError::setup("create the region"))?;
-    region.become_primary(1);
-    let mut hand = Hand::join(&region)?;
-    hand.create(objects)?;
-    hand.make_ready(order.iter().copied())?;
-    let mut plain = Plain::new(order);
+    let Place { scratch, region, mut hand, mut plain } = Place::set(bench.name, order, huge)?;
     let mut peer = lmdb::Objects::create(&scratch.path, order)?;
     let limit_is =
         if huge { format!("{limit_is}, {}", same(&region, &plain)?) } else { limit_is.into() };
@@ -106,6 +93,56 @@ fn measure(
     Ok(Report::Latency(report.with_peer(sides.get(2).map(|peer| (peer_is.as_str(), peer)))))
 }
 
+/// Objects, a worker that claims them in turn, and the plain code that does as much.
+struct Place {
+    scratch: Scratch,
+    region: Region,
+    hand: Hand,
+    plain: Plain,
+}
+
+impl Place {
+    fn set(bench: &str, order: &[u32], huge: bool) -> Result<Self, BenchError> {
+        let scratch = Scratch::new(bench);
+        let objects = order.len() as u32;
+        let mut geometry = geometry(objects, 4);
+        if objects > HOT_OBJECTS {
+            // Each is made ready by a message before the first is claimed.
+            geometry.classes.push(SizeClass { payload_bytes: MESSAGE_BYTES, count: objects });
+        }
+        let pages = Pages { huge, ..Pages::default() };
+        let region = Region::create_with(&scratch.path, &geometry, pages)
+            .map_err(BenchError::setup("create the region"))?;
+        region.become_primary(1);
+        let mut hand = Hand::join(&region)?;
+        hand.create(objects)?;
+        hand.make_ready(order.iter().copied())?;
+        Ok(Place { scratch, region, hand, plain: Plain::new(order) })
+    }
+}
+
+/// Nanoseconds of a turn at random among so many objects, and of one of plain code: p50.
+pub(crate) fn cold_turns(
+    bench: &str,
+    objects: u32,
+    huge: bool,
+    time: Duration,
+) -> Result<[u64; 2], BenchError> {
+    let mut place = Place::set(bench, &shuffled(objects), huge)?;
+    if huge {
+        same(&place.region, &place.plain)?;
+    }
+    let span = Span { warm_up: WARM_UP.min(time), measure: time };
+    let sides = in_turn(2, span, |side, histogram: &mut Histogram| match side {
+        0 => closed_loop(histogram, SLICE, || place.hand.turn()),
+        _ => closed_loop(histogram, SLICE, || {
+            place.plain.turn();
+            Ok(())
+        }),
+    })?;
+    Ok([0, 1].map(|side| sides[side].summary().p50))
+}
+
 /// Gives the limit huge pages too if the region has them, and says what both have.
 fn same(region: &Region, plain: &Plain) -> Result<String, BenchError> {
     let huge = region.huge_bytes().map_err(BenchError::setup("look at the region's pages"))?;
@@ -121,7 +158,7 @@ fn same(region: &Region, plain: &Plain) -> Result<String, BenchError> {
 }
 
 /// All numbers below `count` in an order that no prefetcher guesses, the same in each run.
-fn shuffled(count: u32) -> Vec<u32> {
+pub(crate) fn shuffled(count: u32) -> Vec<u32> {
     let mut order: Vec<u32> = (0..count).collect();
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     for at in (1..order.len()).rev() {
@@ -135,12 +172,12 @@ fn shuffled(count: u32) -> Vec<u32> {
 }
 
 /// While it lives, this process gets no huge pages: the limit's heap would, the region would not.
-struct SmallPages {
+pub(crate) struct SmallPages {
     disabled_before: bool,
 }
 
 impl SmallPages {
-    fn only() -> Result<Self, BenchError> {
+    pub(crate) fn only() -> Result<Self, BenchError> {
         let failed = || BenchError::setup("do without huge pages");
         let disabled_before = nix::sys::prctl::get_thp_disable().map_err(failed())?;
         nix::sys::prctl::set_thp_disable(true).map_err(failed())?;

@@ -34,8 +34,8 @@ const SECONDS: Duration = Duration::from_secs(5);
 const WARM_UP: Duration = Duration::from_millis(300);
 
 /// The orders to the helper.
-const WITH_WORK: u8 = 1;
-const WITHOUT_WORK: u8 = 2;
+pub(crate) const WITH_WORK: u8 = 1;
+pub(crate) const WITHOUT_WORK: u8 = 2;
 
 pub(crate) fn run(bench: &Bench, options: &Options) -> Result<Report, BenchError> {
     let [here, there] = Core::two()?;

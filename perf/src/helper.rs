@@ -63,7 +63,8 @@ impl Helper {
         let program = options.program()?;
         let page = Arc::new(SharedPage::create()?);
         let child = Command::new(program)
-            .arg(COMMAND)
+            // What a part is told may look like a flag of ours.
+            .args([COMMAND, "--"])
             .args([std::process::id().to_string(), page.number().to_string()])
             .args([core.0.to_string(), part.to_owned()])
             .args(arguments)

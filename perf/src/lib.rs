@@ -56,6 +56,7 @@ mod report;
 mod resync;
 mod ring;
 mod run_file;
+mod scale;
 mod scratch;
 mod section;
 mod slices;
@@ -74,7 +75,7 @@ pub use histogram::{Histogram, Summary};
 pub use html::page;
 pub use machine::Machine;
 pub use noise::{Noise, NoiseFigures};
-pub use options::{BadSize, MessageSize, Options, UnknownVictim, Victim};
+pub use options::{BadSize, By, MessageSize, Options, UnknownBy, UnknownVictim, Victim};
 pub use registry::{Bar, Bench, BenchError, Form, Measured, find, registry};
 pub use report::{
     FailoverReport, LatencyReport, Limit, MemoryPeer, MemoryReport, Part, Peer, RateLimit,

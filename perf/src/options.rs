@@ -12,7 +12,7 @@ pub struct Options {
     pub seconds: Option<Duration>,
     /// How often, where a run is a whole story (`failover`, `remote-outage`, `resync`).
     pub runs: Option<u32>,
-    /// How many objects there are, where there are many (`claim-cold`, `memory`, `reap`, `resync`).
+    /// How many objects there are, where there are many (`claim-cold`, `memory`, `reap`, `resync`), or at most (`scale`).
     pub objects: Option<u32>,
     /// Bytes of a message (`handoff`, `handoff-rate`, `wake`).
     pub size: Option<MessageSize>,
@@ -20,6 +20,8 @@ pub struct Options {
     pub busy_poll: bool,
     /// A back-up has each commit of `udp-echo` before its output leaves.
     pub sync: bool,
+    /// What `scale` varies; everything in turn without.
+    pub by: Option<By>,
     /// `wire` changes few cache lines of large values.
     pub few: bool,
     /// Commits of `remote` that are unanswered at once; 1 without.
@@ -92,6 +94,54 @@ impl std::str::FromStr for MessageSize {
             bytes @ 64..=1024 if bytes.is_multiple_of(64) => Ok(MessageSize(bytes)),
             _ => Err(BadSize { text: text.to_owned() }),
         }
+    }
+}
+
+/// What there is more and more of in `scale`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// Objects, visited at random.
+    Objects,
+    /// Bytes of a value.
+    Value,
+    /// Processes on one queue.
+    Workers,
+    /// What waits: ready objects, messages of one object.
+    Depth,
+    /// Time between two batches of a pair.
+    Period,
+}
+
+impl By {
+    /// In the order in which they are measured.
+    pub const ALL: &[By] = &[By::Objects, By::Value, By::Workers, By::Depth, By::Period];
+
+    /// As the command line spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            By::Objects => "objects",
+            By::Value => "value",
+            By::Workers => "workers",
+            By::Depth => "depth",
+            By::Period => "period",
+        }
+    }
+}
+
+/// A word that names nothing of which there can be more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{word}` is none of {}", By::ALL.iter().map(|by| by.as_str()).collect::<Vec<_>>().join(", "))]
+pub struct UnknownBy {
+    /// What was given.
+    pub word: String,
+}
+
+impl std::str::FromStr for By {
+    type Err = UnknownBy;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        let mut all = By::ALL.iter().copied();
+        all.find(|by| by.as_str() == word).ok_or_else(|| UnknownBy { word: word.to_owned() })
     }
 }
 

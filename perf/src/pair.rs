@@ -102,6 +102,14 @@ impl Stage {
         Ok(self)
     }
 
+    /// A batch is closed this often, unless somebody waits for it.
+    pub(crate) fn with_period(mut self, period: Duration) -> Self {
+        self.timing.period = period;
+        // An idle pair sends its tables no more often than a busy one.
+        self.timing.idle_period = self.timing.idle_period.max(period);
+        self
+    }
+
     fn start(&self, side: usize, events: Option<OwnedFd>) -> Result<RunningNode, BenchError> {
         let Stage { addresses, .. } = self;
         let other = 1 - side;

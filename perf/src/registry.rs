@@ -44,6 +44,8 @@ pub struct Form {
     pub quick_takes: Duration,
     /// What its figure is meant to reach.
     pub bar: Option<Bar>,
+    /// Measured in the first round of a run alone: it is long, and moves little.
+    pub once: bool,
 }
 
 /// What a figure is meant to reach. Rates are to be at least this, everything else at most.

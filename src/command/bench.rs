@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hotpair_perf::{
-    Bench, Form, Machine, MessageSize, Options as Settings, Section, Victim, abandon, find, page,
-    registry,
+    Bench, By, Form, Machine, MessageSize, Options as Settings, Section, Victim, abandon, find,
+    page, registry,
 };
 
 use crate::config::Span;
@@ -43,7 +43,7 @@ pub(crate) struct Options {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     runs: Option<u32>,
     /// How many objects there are, where there are many
-    #[arg(long, value_parser = clap::value_parser!(u32).range(128..=4_000_000))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(128..=10_000_000))]
     objects: Option<u32>,
     /// Bytes of a message that is handed over: 64B to 1KiB
     #[arg(long)]
@@ -54,6 +54,9 @@ pub(crate) struct Options {
     /// A back-up has each commit of `udp-echo` before its output leaves
     #[arg(long)]
     sync: bool,
+    /// What `scale` has more and more of: objects, value, workers, depth or period
+    #[arg(long)]
+    by: Option<By>,
     /// `wire` changes few cache lines of large values
     #[arg(long)]
     few: bool,
@@ -176,6 +179,7 @@ impl Options {
             size: self.size,
             busy_poll: self.busy_poll,
             sync: self.sync,
+            by: self.by,
             few: self.few,
             inflight: self.inflight,
             victim: self.victim,
@@ -193,6 +197,7 @@ impl Options {
         flags.extend(self.size.map(|size| format!("--size {}", size.to_string().replace(' ', ""))));
         flags.extend(self.busy_poll.then(|| "--busy-poll".to_owned()));
         flags.extend(self.sync.then(|| "--sync".to_owned()));
+        flags.extend(self.by.map(|by| format!("--by {}", by.as_str())));
         flags.extend(self.few.then(|| "--few".to_owned()));
         flags.extend(self.inflight.map(|count| format!("--inflight {count}")));
         flags.extend(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Bar, Bench, Form};
 use crate::{
     claim, commit_ack, contend, cost, delta, failover, handoff, memory, queue_wait, reap, remote,
-    replicate, resync, status, udp, wire,
+    replicate, resync, scale, status, udp, wire,
 };
 
 /// A form without flags of its own.
@@ -14,7 +14,12 @@ const fn quick(quick: &'static str, takes_ms: u64, bar: Option<Bar>) -> Form {
 }
 
 const fn form(flags: &'static str, quick: &'static str, takes_ms: u64, bar: Option<Bar>) -> Form {
-    Form { flags, quick, quick_takes: Duration::from_millis(takes_ms), bar }
+    Form { flags, quick, quick_takes: Duration::from_millis(takes_ms), bar, once: false }
+}
+
+/// The same, in the first round of a run alone.
+const fn once(form: Form) -> Form {
+    Form { once: true, ..form }
 }
 
 const LMDB: Option<&str> = Some("LMDB, one write transaction with a get and a put");
@@ -185,7 +190,7 @@ pub(super) const BENCHES: &[Bench] = &[
         limit: "a process that sleeps 100 ms at a time",
         peer: None,
         unit: "percent",
-        forms: &[quick("--seconds 1s", 2_500, Some(Bar::Figure(1.0)))],
+        forms: &[once(quick("--seconds 1s", 2_500, Some(Bar::Figure(1.0))))],
         run: cost::run,
     },
     Bench {
@@ -196,8 +201,8 @@ pub(super) const BENCHES: &[Bench] = &[
         peer: None,
         unit: "bytes",
         forms: &[
-            quick("--seconds 500ms", 1_700, Some(Bar::Figure(1.15))),
-            form("--few", "--seconds 500ms", 1_700, Some(Bar::Figure(0.1))),
+            once(quick("--seconds 500ms", 1_700, Some(Bar::Figure(1.15)))),
+            once(form("--few", "--seconds 500ms", 1_700, Some(Bar::Figure(0.1)))),
         ],
         run: wire::run,
     },
@@ -251,7 +256,23 @@ pub(super) const BENCHES: &[Bench] = &[
         limit: "the same program started to tell its version",
         peer: None,
         unit: "ms",
-        forms: &[quick("--runs 5", 5_000, None)],
+        forms: &[quick("--runs 5 --objects 200000", 2_500, None)],
         run: status::run,
+    },
+    Bench {
+        name: "scale",
+        question: "what a commit costs when there is more: --by objects, value (its bytes), workers, depth (of what waits), period (of batches, in a pair); all of them without",
+        method: "a table of points for each; closed loops, as `claim`; period: 10,000 commits a second; point after point, and plain code in turn with each point where it stands beside it",
+        limit: "the first point of the same curve",
+        peer: None,
+        unit: "ns",
+        forms: &[
+            once(form("--by objects", "--seconds 100ms --objects 100000", 2_000, None)),
+            once(form("--by value", "--seconds 100ms", 1_500, None)),
+            once(form("--by workers", "--seconds 100ms", 2_500, None)),
+            once(form("--by depth", "--seconds 100ms", 2_500, None)),
+            once(form("--by period", "--seconds 100ms", 4_000, None)),
+        ],
+        run: scale::run,
     },
 ];

@@ -84,7 +84,6 @@ impl SheetReport {
     }
 }
 
-#[cfg_attr(not(test), allow(dead_code, reason = "rows on a ruler come with the curves"))]
 impl Sheet {
     pub(crate) fn new(
         name: &'static str,
