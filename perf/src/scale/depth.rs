@@ -48,7 +48,7 @@ pub(super) fn objects(each: Duration) -> Result<Sheet, BenchError> {
 /// Messages that wait for one object.
 pub(super) fn messages(each: Duration) -> Result<Sheet, BenchError> {
     let question = "by how many messages wait in the inbox of an object; mean for each message of 64 B, sent and handled";
-    let columns = [("a message", "ns"), ("a commit that takes all", "ns")];
+    let columns = [("a message", "ns"), ("all of them", "ns")];
     let mut sheet = Sheet::new("inbox", question, "messages that wait", &columns);
     let mut place = Place::make()?;
     for count in MESSAGES {
@@ -56,7 +56,9 @@ pub(super) fn messages(each: Duration) -> Result<Sheet, BenchError> {
         let ns = mean(each, || {
             object = (object + 1) % 64;
             (0..count).try_for_each(|_| place.hand.send(object, b"go on"))?;
-            serve_one(&mut place.hand)
+            // A commit has room for so many messages; what is left makes the object ready again.
+            while serve(&mut place.hand)? {}
+            Ok(())
         })?;
         sheet.at(count.into(), grouped(count), vec![ns / f64::from(count), ns]);
     }
@@ -86,10 +88,15 @@ impl Place {
 
 /// Claims whatever is first, works on it, and leaves it idle.
 fn serve_one(hand: &mut Hand) -> Result<(), BenchError> {
-    let mut claim = hand.worker.claim(hand.queue).ok_or_else(nothing_ready)?;
+    if serve(hand)? { Ok(()) } else { Err(nothing_ready()) }
+}
+
+/// The same if there is anything.
+fn serve(hand: &mut Hand) -> Result<bool, BenchError> {
+    let Some(mut claim) = hand.worker.claim(hand.queue) else { return Ok(false) };
     work(claim.value_mut().map_err(BenchError::setup("take a block"))?);
     claim.commit().map_err(BenchError::setup("commit"))?;
-    Ok(())
+    Ok(true)
 }
 
 /// Of one operation, in nanoseconds: the middle of many means, since a neighbour may take the core.
