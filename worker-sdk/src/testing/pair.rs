@@ -26,14 +26,18 @@ pub struct Packet {
     pub id: (Seq, u32),
 }
 
-/// A seat by which messages come and packets leave.
+/// Seats by which messages come and packets leave.
 #[derive(Debug)]
-pub struct Port(Participant);
+pub struct Port {
+    seat: Participant,
+    /// One for each port, as processes have it: a seat forgets where packets of another port are.
+    leaving: Vec<(String, Participant)>,
+}
 
 impl Port {
     /// One of `region`.
     pub fn new(region: &Region) -> Port {
-        Port(region.join(Kind::Port, "test").expect("a seat"))
+        Port { seat: region.join(Kind::Port, "test").expect("a seat"), leaving: Vec::new() }
     }
 
     /// A message from `from` to the object of `queue` that bears `key`, or to a new one in the lane of `priority`.
@@ -44,24 +48,30 @@ impl Port {
         from: Option<SocketAddr>,
         payload: &[u8],
     ) {
-        let queue = self.0.region().queue(queue).expect("a queue of the geometry");
+        let queue = self.seat.region().queue(queue).expect("a queue of the geometry");
         let from = from.map_or(Endpoint::NONE, Endpoint::from);
-        let packet = self.0.packet_of(payload, from).expect("a free block");
+        let packet = self.seat.packet_of(payload, from).expect("a free block");
         let to = Delivery { queue, key: Some(key), priority };
-        self.0.deliver(to, packet).map_err(|(error, _)| error).expect("room");
+        self.seat.deliver(to, packet).map_err(|(error, _)| error).expect("room");
     }
 
     /// The next packet that leaves by the port called `port`.
     pub fn take(&mut self, port: &str) -> Option<Packet> {
-        let number = self.0.region().port(port).expect("a port of the geometry");
-        let packet = self.0.take_emitted(number)?;
+        let region = self.seat.region().clone();
+        let number = region.port(port).expect("a port of the geometry");
+        let at = self.leaving.iter().position(|(name, _)| name == port).unwrap_or_else(|| {
+            self.leaving.push((port.to_owned(), region.join(Kind::Port, port).expect("a seat")));
+            self.leaving.len() - 1
+        });
+        let seat = &mut self.leaving[at].1;
+        let packet = seat.take_emitted(number)?;
         let found = Packet {
             port: port.to_owned(),
             to: packet.endpoint().to_socket_addr(),
             payload: packet.payload().to_vec(),
             id: (packet.seq(), packet.ordinal()),
         };
-        self.0.sent(packet);
+        seat.sent(packet);
         Some(found)
     }
 }
