@@ -228,7 +228,7 @@ impl<K: PacketSource + PacketSink> Port<'_, K> {
     }
 
     fn may_read(&self) -> bool {
-        self.is_here() && self.seat.may_read()
+        !self.config.send_only && self.is_here() && self.seat.may_read()
     }
 
     /// Sleeps until there may be something to do: a packet, a bell, a request to stop.

@@ -61,6 +61,8 @@ pub struct PortConfig {
     /// While there is not room for all, each source has its share: who floods does not crowd out who sends little. Of kind
     /// `udp`; streams make each peer wait for itself.
     pub fair_shares: bool,
+    /// Nothing is read: another port reads there, and this one is there for what leaves, in a mode of its own.
+    pub send_only: bool,
     /// What to do when there is nothing to do.
     pub wait: Wait,
 }
@@ -77,6 +79,7 @@ impl PortConfig {
             send_batch: 32,
             packet_bytes_max: 1984, // what a block of 2,048 has left behind the sender's address
             fair_shares: true,
+            send_only: false,
             wait: Wait::Sleep,
         }
     }
