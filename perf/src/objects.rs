@@ -59,13 +59,18 @@ pub(crate) fn geometry_of(objects: u32, participants: u16, value_bytes: usize) -
     }
 }
 
-/// The useful work of a claim: read all of the value, write all of it.
+/// Added to a word, it changes each of its bytes.
+const EACH_BYTE: u64 = 0x0101_0101_0101_0101;
+
+/// The useful work of a claim: read all of the value, write all of it. Every byte becomes another one, or a pair would have nothing
+/// to ship.
 pub(crate) fn work(value: &mut [u8]) {
-    let sum = value.chunks_exact(8).fold(0_u64, |sum, word| {
-        sum.wrapping_add(u64::from_le_bytes(word.try_into().expect("chunks of eight bytes")))
-    });
-    let next = black_box(sum).wrapping_add(1).to_le_bytes();
-    value.chunks_exact_mut(8).for_each(|word| word.copy_from_slice(&next));
+    let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+    let sum = value.chunks_exact(8).fold(0_u64, |sum, bytes| sum.wrapping_add(word(bytes)));
+    black_box(sum);
+    let next = value.first_chunk::<8>().map_or(0, |first| word(first)).wrapping_add(EACH_BYTE);
+    let next = next.to_le_bytes();
+    value.chunks_exact_mut(8).for_each(|bytes| bytes.copy_from_slice(&next));
 }
 
 /// Changes so many pieces of a cache line's size, as far from each other as they can be.
@@ -176,6 +181,20 @@ pub(crate) fn nothing_ready() -> BenchError {
 mod tests {
     use super::*;
     use crate::scratch::Scratch;
+
+    /// Goal: however often a value was worked on, all of it changes the next time.
+    #[test]
+    fn work_changes_every_byte() {
+        let mut value = [1; VALUE_BYTES];
+        for turn in 0..1_000 {
+            let before = value;
+            work(&mut value);
+            assert!(before.iter().zip(&value).all(|(old, new)| old != new), "turn {turn}");
+        }
+        let before = value;
+        touch(&mut value, 2);
+        assert_eq!(before.iter().zip(&value).filter(|(old, new)| old != new).count(), 2 * 64);
+    }
 
     /// Goal: objects come in the order in which they were made ready, and come again.
     #[test]
