@@ -330,6 +330,11 @@ fn check_links(file: &File) -> Result<(), Wrong> {
 const ACK_WAIT_MIN: std::time::Duration = std::time::Duration::from_millis(10);
 
 fn check_waits(file: &File) -> Result<(), Wrong> {
+    let spin = &file.replication.spin_percent;
+    if *spin.get_ref() > 100 {
+        let why = format!("{} percent of a core, of which there are 100", spin.get_ref());
+        return Err(Wrong::at(spin.span(), why));
+    }
     if file.replication.ack_wait.get_ref().0 < ACK_WAIT_MIN {
         let why = "a healthy back-up may be off its processor for a while: at least 10 ms";
         return Err(Wrong::at(file.replication.ack_wait.span(), why));

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use hotpair_replica::node::{ArbiterConfig, Node, NodeConfig, NodeError, NodeStop};
+use hotpair_replica::node::{ArbiterConfig, Node, NodeConfig, NodeError, NodeStop, SPIN_PERCENT};
 use hotpair_replica::protocol::{Control, Limits, Mode, NodeId, Timing};
 use hotpair_replica::tls::Credentials;
 use hotpair_replica::witness::{Register, WitnessServer};
@@ -151,6 +151,7 @@ impl Stage {
             divergences: self._register.path().join("divergent"),
             journal: None,
             busy_poll: false,
+            spin_percent: SPIN_PERCENT,
         };
         launch(config, self.cores[side])
     }

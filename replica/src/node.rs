@@ -33,6 +33,7 @@ mod reaping;
 mod replay;
 mod roles;
 mod snapshot;
+mod spinning;
 mod stages;
 mod table;
 mod timers;
@@ -58,7 +59,9 @@ use crate::tls::{Credentials, CredentialsWatch, LoadError, LookNow, Reload};
 use crate::tripwire::{NodeSeat, TripwireEvent, TripwireServer};
 use crate::witness::Witness;
 
-pub use config::{ArbiterConfig, JournalConfig, LinkAddresses, NodeConfig, NodeError};
+pub use config::{
+    ArbiterConfig, JournalConfig, LinkAddresses, NodeConfig, NodeError, SPIN_PERCENT,
+};
 use control::Control;
 pub use control::{AskError, Outcome, Reply, Request, ask};
 use divergence::Divergences;
@@ -68,6 +71,7 @@ use journal::Journaling;
 use notices::Teller;
 use reaping::Reaping;
 pub use replay::{ReplayConfig, ReplayError, Replayed, replay};
+use spinning::Spinning;
 use table::Table;
 use turn::Turns;
 
@@ -247,6 +251,7 @@ impl Node {
             waiting: (tripwire, reaping, control),
             journal,
             busy_poll: config.busy_poll,
+            spinning: Spinning::new(config.spin_percent),
         });
         Ok(Self { runtime, turns, tell, certificates })
     }

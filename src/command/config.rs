@@ -136,6 +136,7 @@ fn show(config: &Config) -> Result<serde_json::Value, Failure> {
             "divergences": config.divergences(),
             "ack_wait": file.replication.ack_wait.get_ref().to_string(),
             "lease": file.replication.lease.get_ref().to_string(),
+            "spin_percent": file.replication.spin_percent.get_ref(),
             "links": links,
         },
         "heartbeat": {

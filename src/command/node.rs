@@ -134,6 +134,7 @@ fn settings(config: &Config) -> Result<NodeConfig, Failure> {
         divergences: config.divergences(),
         journal: journal(config),
         busy_poll: file.replication.busy_poll,
+        spin_percent: *file.replication.spin_percent.get_ref(),
     })
 }
 

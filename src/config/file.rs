@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use hotpair_replica::node::SPIN_PERCENT;
 use hotpair_replica::protocol::Timing;
 use hotpair_shm::{Pages, Shares};
 use serde::Deserialize;
@@ -111,6 +112,8 @@ pub(crate) struct Replication {
     pub(crate) lease: Spanned<Span>,
     #[serde(default)]
     pub(crate) busy_poll: bool,
+    #[serde(default = "default_spin_percent")]
+    pub(crate) spin_percent: Spanned<u8>,
     #[serde(default)]
     pub(crate) links: Vec<Spanned<Addresses>>,
 }
@@ -428,6 +431,10 @@ fn default_max_attempts() -> u16 {
 fn default_inbox_limit() -> u16 {
     64
 }
+fn default_spin_percent() -> Spanned<u8> {
+    Spanned::new(0..0, SPIN_PERCENT)
+}
+
 fn default_ingest_percent() -> u8 {
     Shares::default().ingest_percent
 }

@@ -131,6 +131,7 @@ fn wrong_files_are_blamed_by_line_and_caret() {
         ("no socket",          "holder = \"service.sock\"", "",                   "either `bind`"),
         ("neither tried nor not", "# huge_pages = \"try\"", "huge_pages = \"on\"", "expected `off` or `try`"),
         ("hasty eviction",    "# ack_wait = \"100ms\"", "ack_wait = \"9ms\"", "at least 10 ms"),
+        ("more than a core",  "# spin_percent = 10",   "spin_percent = 101",  "of which there are 100"),
         ("sync all the time", "# interval = \"100ms\"", "interval = \"0ms\"",  "interval of nothing"),
         ("tiny segments",     "# segment = \"64MiB\"", "segment = \"1KiB\"",   "at least 1 MiB"),
         ("sync now and then", "# fsync = \"interval\"", "fsync = \"often\"",   "unknown variant `often`"),

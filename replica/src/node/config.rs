@@ -78,7 +78,13 @@ pub struct NodeConfig {
     /// The loop looks again and again instead of sleeping: no wake-up delays a commit, and a core is
     /// busy as long as the node runs.
     pub busy_poll: bool,
+    /// While an answer waits for an acknowledgement that is about to come, the loop looks again and again: at most for so many
+    /// percent of a core, in the long run. Zero: it sleeps.
+    pub spin_percent: u8,
 }
+
+/// What a node spends, unless told otherwise, on looking for acknowledgements: see [`NodeConfig::spin_percent`].
+pub const SPIN_PERCENT: u8 = 10;
 
 /// Addresses of both nodes on one more network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! The node's part of the [stages](hotpair_shm::Stage) of a request: it follows a few commits from their entry to their release.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use hotpair_shm::{Region, Seq as RegionSeq, Stage};
 
@@ -48,14 +49,14 @@ impl Followed {
         }
     }
 
-    /// Something came that may be an ack.
-    pub(super) fn heard(&mut self, core: &mut Core, region: &Region, at: Tick) {
-        if let Some(Trip { took, needed }) = core.take_trip() {
-            let nanos = |duration: std::time::Duration| duration.as_nanos() as u64;
-            region.record(Stage::Wire, nanos(took.saturating_sub(needed)));
-            region.record(Stage::Apply, nanos(needed.min(took)));
-            self.heard = Some(at);
-        }
+    /// Something came that may be an ack: then, how long after its batch.
+    pub(super) fn heard(&mut self, core: &mut Core, region: &Region, at: Tick) -> Option<Duration> {
+        let Trip { took, needed } = core.take_trip()?;
+        let nanos = |duration: Duration| duration.as_nanos() as u64;
+        region.record(Stage::Wire, nanos(took.saturating_sub(needed)));
+        region.record(Stage::Apply, nanos(needed.min(took)));
+        self.heard = Some(at);
+        Some(took)
     }
 
     /// Everything up to `upto` is about to be released.

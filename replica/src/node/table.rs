@@ -6,6 +6,8 @@
 //!   back-up   core ──► BatchFrame, ChunkFrame ── apply ──► slots and pending packets
 //! ```
 
+use std::time::Duration;
+
 use hotpair_shm::{
     Applier, ApplyError, Bell, Change as Gathered, Edit, Endpoint, EpochBegin, GatheredCommit,
     Gatherer, LETTER, ObjectImage, Origin, Participant, Patch, Region, Role, Seq as RegionSeq,
@@ -147,9 +149,10 @@ impl Table {
         self.followed.look(core, &self.region, super::now);
     }
 
-    /// Something came from the peer at `at`, and the core has taken it in.
-    pub(super) fn note_heard(&mut self, core: &mut Core, at: Tick) {
-        self.followed.heard(core, &self.region, at);
+    /// Something came from the peer at `at`, and the core has taken it in. If it was an acknowledgement: how long after
+    /// its batch.
+    pub(super) fn note_heard(&mut self, core: &mut Core, at: Tick) -> Option<Duration> {
+        self.followed.heard(core, &self.region, at)
     }
 
     /// Packets up to `upto` may leave.

@@ -21,6 +21,7 @@ use super::notices::Notices;
 use super::orders::Order;
 use super::reaping::Reaping;
 use super::snapshot::SnapshotError;
+use super::spinning::Spinning;
 use super::table::Table;
 use super::{Notice, bell, modes, now, roles};
 use crate::arbiter::{ArbiterClient, Question};
@@ -54,6 +55,7 @@ pub(super) struct Parts {
     pub(super) divergences: Divergences,
     pub(super) journal: Journaling,
     pub(super) busy_poll: bool,
+    pub(super) spinning: Spinning,
     /// Threads that only need to live as long as the loop.
     pub(super) waiting: (TripwireServer, Reaping, Option<Control>),
 }
@@ -137,6 +139,11 @@ impl Turns {
         if self.parts.busy_poll {
             next = Next::TurnAgain; // the bell is not armed: nobody spends a system call on it
         }
+        let spins = next == Next::Sleep
+            && self.parts.spinning.goes_on(self.parts.core.awaited_since(), now());
+        if spins {
+            next = Next::TurnAgain;
+        }
         let hurries = self.draining.as_ref().is_some_and(|draining| draining.hurries(now()));
         if hurries {
             next = Next::TurnAgain;
@@ -181,7 +188,7 @@ impl Turns {
             // Those who have something in hand go first.
             std::thread::sleep(LOOK_AGAIN);
         }
-        if idle && self.parts.busy_poll || self.parts.table.is_copying() {
+        if idle && (self.parts.busy_poll || spins) || self.parts.table.is_copying() {
             // Whoever shares the core, perhaps the worker that is about to commit, goes first. A transfer of state
             // would otherwise have the core to itself for as long as the kernel lets it: some milliseconds.
             std::thread::yield_now();
@@ -447,7 +454,9 @@ impl Turns {
                 self.heard = true;
                 let at = now();
                 core.handle_datagram(at, connection, &bytes);
-                self.parts.table.note_heard(core, at);
+                if let Some(took) = self.parts.table.note_heard(core, at) {
+                    self.parts.spinning.note_trip(took);
+                }
             }
             LinkEvent::Refused { count, reason } => {
                 let fields = json!({ "count": count, "because": reason });

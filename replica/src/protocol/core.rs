@@ -198,6 +198,12 @@ impl Core {
         self.trip.take()
     }
 
+    /// When the oldest batch left whose acknowledgement somebody waits for (primary).
+    pub fn awaited_since(&self) -> Option<Tick> {
+        let Role::Primary(primary) = &self.role else { return None };
+        primary.window.iter().find(|batch| batch.awaited).map(|batch| batch.closed_at)
+    }
+
     /// Everything up to here is in sealed batches (primary).
     pub fn batched(&self) -> Seq {
         match &self.role {

@@ -84,6 +84,8 @@ pub(super) struct InFlight {
     /// When its oldest commit was gathered.
     pub(super) since: Tick,
     pub(super) last: Seq,
+    /// Somebody waits for its acknowledgement.
+    pub(super) awaited: bool,
 }
 
 impl Primary {
@@ -247,7 +249,8 @@ impl Core {
         while self.window_has_room()
             && let Some((rows, last)) = self.open.take_sealed()
         {
-            self.push_batch(now, rows, last, None);
+            let awaited = !rows.emits.is_empty();
+            self.push_batch(now, rows, last, None, awaited);
         }
         // The back-up refuses what is beyond the window, so nothing is closed while there is no room.
         if self.open.has_sealed() || !self.window_has_room() {
@@ -263,8 +266,9 @@ impl Core {
             return;
         }
         let (last, digest) = (primary.watermark, primary.digest);
+        let awaited = self.open.is_awaited();
         let rows = self.open.take();
-        self.push_batch(now, rows, last, digest);
+        self.push_batch(now, rows, last, digest, awaited);
     }
 
     fn window_has_room(&self) -> bool {
@@ -282,7 +286,7 @@ impl Core {
         Some(primary.closed_at.after(period))
     }
 
-    fn push_batch(&mut self, now: Tick, rows: Rows, last: Seq, digest: Option<u64>) {
+    fn push_batch(&mut self, now: Tick, rows: Rows, last: Seq, digest: Option<u64>, awaited: bool) {
         let limits = &self.config.limits;
         let Role::Primary(primary) = &mut self.role else {
             return;
@@ -319,6 +323,7 @@ impl Core {
             made_at: now,
             since,
             last,
+            awaited,
         });
         if !apart {
             self.transmit(frame);

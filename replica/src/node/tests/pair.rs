@@ -141,6 +141,7 @@ impl Stage {
             divergences: self.pki.dir.path().join("divergent"),
             journal: None,
             busy_poll: false,
+            spin_percent: SPIN_PERCENT,
         };
         let (tell, told) = mpsc::channel();
         let thread = thread::spawn(move || {
