@@ -118,6 +118,11 @@ impl<'c> OtherObject<'c> {
         self.held.write_value(self.region, self.supply, Some(value)).map(drop)
     }
 
+    /// See [`Claim::timer`].
+    pub fn timer(&self) -> Option<Duration> {
+        self.held.time_left()
+    }
+
     /// See [`Claim::set_timer`].
     pub fn set_timer(&mut self, after: Duration) {
         self.held.set_timer(after);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::counters::Counter;
 use crate::endpoint::Endpoint;
 use crate::geometry::KEY_BYTES_MAX;
-use crate::held::{Held, Timer};
+use crate::held::{Held, Timer, deadline_after};
 use crate::inbox;
 use crate::index::{self, Lookup};
 use crate::layout::{CLAIM_HINTS, OPERATIONS_MAX, SlotRow};
@@ -22,7 +22,6 @@ use crate::map::Map;
 use crate::object::{lane_within, placing_of, release_reserved, reserve_object};
 use crate::participant::Participant;
 use crate::pool::OutOf;
-use crate::process::monotonic_ns;
 use crate::region::{PortId, QueueId, Region};
 use crate::sync::Ordering;
 use crate::value::{ENDPOINT_BYTES, fill_block, value_block};
@@ -414,8 +413,7 @@ impl<'p> Claim<'p> {
 
     /// Time left on the timer as it will be committed; zero if it has come due since the claim.
     pub fn timer(&self) -> Option<Duration> {
-        let (deadline, _) = self.held.deadline();
-        (deadline != 0).then(|| Duration::from_nanos(deadline.saturating_sub(monotonic_ns())))
+        self.held.time_left()
     }
 
     /// Makes the object ready once more after `after`, whatever else happens.
@@ -488,6 +486,19 @@ impl<'p> Claim<'p> {
         value: &[u8],
         ready: bool,
     ) -> Result<(), CreateObjectError> {
+        self.create_timed(queue, priority, key, value, ready, None)
+    }
+
+    /// The same; a timer makes the object ready after `timer`.
+    pub fn create_timed(
+        &mut self,
+        queue: QueueId,
+        priority: u8,
+        key: Option<&[u8]>,
+        value: &[u8],
+        ready: bool,
+        timer: Option<Duration>,
+    ) -> Result<(), CreateObjectError> {
         let key = key.unwrap_or(&[]);
         let priority = lane_within(&self.participant.region.map, queue, priority);
         if key.len() > KEY_BYTES_MAX {
@@ -502,12 +513,17 @@ impl<'p> Claim<'p> {
         }
         let reserved = reserve_object(self.participant, queue, priority, hash)?;
         let placing = placing_of(queue, priority);
-        let block = if key.is_empty() && value.is_empty() {
+        let block = if key.is_empty() && value.is_empty() && timer.is_none() {
             None
         } else {
             let supply = &mut self.participant.supply;
             match value_block(&region, supply, key, value, placing, reserved.incarnation) {
-                Ok(block) => Some(block.index),
+                Ok(block) => {
+                    if let Some(after) = timer {
+                        block.row.deadline.store(deadline_after(after), Ordering::Relaxed);
+                    }
+                    Some(block.index)
+                }
                 Err(out_of) => {
                     release_reserved(&region, reserved.slot, reserved.word);
                     return Err(out_of.into());

@@ -14,6 +14,13 @@ use crate::words::SlotWord;
 /// The longest timer: 146 years, so that sums of it and a clock are times.
 const TIMER_MAX_NS: u64 = u64::MAX / 4;
 
+/// When a timer of that time is due, in monotonic nanoseconds.
+pub(crate) fn deadline_after(after: Duration) -> u64 {
+    // Whoever asks may be far away, and ask for anything.
+    let after = u64::try_from(after.as_nanos()).unwrap_or(TIMER_MAX_NS).min(TIMER_MAX_NS);
+    (monotonic_ns() + after).max(1)
+}
+
 /// What becomes of the object's timer.
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Timer {
@@ -80,9 +87,7 @@ impl Held {
     }
 
     pub(crate) fn set_timer(&mut self, after: Duration) {
-        // Whoever asks may be far away, and ask for anything.
-        let after = u64::try_from(after.as_nanos()).unwrap_or(TIMER_MAX_NS).min(TIMER_MAX_NS);
-        self.timer = Timer::At((monotonic_ns() + after).max(1));
+        self.timer = Timer::At(deadline_after(after));
     }
 
     /// The lane from this commit on.
@@ -128,6 +133,12 @@ impl Held {
             Timer::Untouched => before,
         };
         (after, after != before)
+    }
+
+    /// Time left on the timer as it will be committed; zero if it has come due.
+    pub(crate) fn time_left(&self) -> Option<Duration> {
+        let (deadline, _) = self.deadline();
+        (deadline != 0).then(|| Duration::from_nanos(deadline.saturating_sub(monotonic_ns())))
     }
 
     /// Writes key and `value` (none: the committed one) into a private block.

@@ -59,6 +59,7 @@ mod inspect;
 mod keys;
 mod layout;
 mod lease;
+mod leave;
 mod letter;
 mod map;
 mod object;
@@ -116,6 +117,7 @@ pub use inspect::{
     RegionStatus, SlotImage,
 };
 pub use lease::{LeaseAction, LeaseExpired, LeaseWatch};
+pub use leave::STEPS_PER_COMMIT;
 pub use letter::LETTER;
 pub use map::BadBlock;
 pub use pages::{Lock, Pages, Shortfall};

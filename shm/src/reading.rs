@@ -9,10 +9,13 @@
 //! keeps the block aside. An owner looks at hazards only if the header says that a process has ever read
 //! in this way: as long as nobody does, a commit pays one load.
 
+use std::time::Duration;
+
 use crate::index::{self, Lookup};
 use crate::layout::{HAZARDS, Header};
 use crate::map::Map;
 use crate::participant::Participant;
+use crate::process::monotonic_ns;
 use crate::region::QueueId;
 use crate::sync::{Ordering, fence, unchanged};
 use crate::together::once_decided;
@@ -124,6 +127,14 @@ impl Reading<'_> {
     /// The object's key.
     pub fn key(&self) -> &[u8] {
         self.parts().0
+    }
+
+    /// Time left on the object's timer when the value was committed, as of now; zero if it is due.
+    pub fn timer(&self) -> Option<Duration> {
+        let map: &Map = &self.participant.region.map;
+        let block = self.block.and_then(|block| map.block(block))?;
+        let deadline = block.row.deadline.load(Ordering::Relaxed);
+        (deadline != 0).then(|| Duration::from_nanos(deadline.saturating_sub(monotonic_ns())))
     }
 
     /// Number of the slot.

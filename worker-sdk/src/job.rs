@@ -73,6 +73,12 @@ impl<'w> Job<'w> {
         self.claim.messages().map(|message| Packet { message })
     }
 
+    /// Keeps the oldest `count` messages and leaves the others to the next claim of the object, which is ready again after the
+    /// commit: for more work than one commit carries. See [`Claim::leave_messages`](hotpair_shm::Claim::leave_messages).
+    pub fn leave_messages(&mut self, count: usize) -> bool {
+        self.claim.leave_messages(count)
+    }
+
     /// The value's bytes.
     pub fn value(&self) -> &[u8] {
         self.claim.value()
@@ -132,6 +138,18 @@ impl<'w> Job<'w> {
     pub fn create(&mut self, queue: &str, key: Option<&[u8]>, value: &[u8]) -> Result<(), Error> {
         let queue = self.queue(queue)?;
         Ok(self.claim.create(queue, key, value, false)?)
+    }
+
+    /// Creates an object with the commit that becomes ready by its timer, after `timer`.
+    pub fn create_timed(
+        &mut self,
+        queue: &str,
+        key: Option<&[u8]>,
+        value: &[u8],
+        timer: Duration,
+    ) -> Result<(), Error> {
+        let queue = self.queue(queue)?;
+        Ok(self.claim.create_timed(queue, 0, key, value, false, Some(timer))?)
     }
 
     /// Creates an object with the commit that is ready at once.

@@ -87,8 +87,8 @@ mod worker;
 pub use asynchronous::AsyncWorker;
 pub use error::Error;
 pub use hotpair_shm::{
-    AlsoError, CommitError, CreateObjectError, KEY_BYTES_MAX, Other, OutOf, ReadError, Reading,
-    Role, Seq,
+    AlsoError, CommitError, CreateObjectError, KEY_BYTES_MAX, OTHERS_PER_CLAIM, Other, OutOf,
+    ReadError, Reading, Role, STEPS_PER_COMMIT, Seq,
 };
 #[cfg(feature = "derive")]
 pub use hotpair_worker_derive::Record;

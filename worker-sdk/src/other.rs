@@ -61,6 +61,11 @@ impl<'j> OtherJob<'j> {
         Ok(self.object.set_value(value)?)
     }
 
+    /// See [`Job::timer`].
+    pub fn timer(&self) -> Option<Duration> {
+        self.object.timer()
+    }
+
     /// See [`Job::set_timer`].
     pub fn set_timer(&mut self, after: Duration) {
         self.object.set_timer(after);
