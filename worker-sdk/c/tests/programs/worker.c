@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <hotpair.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,7 +81,16 @@ int main(int argc, char **argv) {
   check(hotpair_fail(worker), "fail");
 
   int served = 0;
-  while (served < wanted && hotpair_claim(worker, -1) == 1) {
+  struct pollfd readable = {.fd = hotpair_poll_fd(worker), .events = POLLIN};
+  check(readable.fd, "the descriptor");
+  while (served < wanted) {
+    int claimed = hotpair_claim(worker, 0);
+    check(claimed, "claim");
+    if (!claimed) {
+      assert(poll(&readable, 1, -1) == 1);
+      continue;
+    }
+    assert(hotpair_poll_fd(worker) == readable.fd);
     int count = hotpair_message_count(worker);
     serve(worker);
     uint64_t seq = 0;
