@@ -97,7 +97,7 @@ fn every_page_is_a_chapter() {
     let named: BTreeSet<PathBuf> = chapters.iter().map(|link| docs.join(link)).collect();
     assert_eq!(named.len(), chapters.len(), "a chapter stands there twice");
     let pages = pages(&docs).into_iter().filter(|page| !page.ends_with("SUMMARY.md"));
-    assert_eq!(named, pages.collect());
+    assert_eq!(named, pages.collect(), "docs/SUMMARY.md names each page");
 }
 
 /// mdBook's program: an installed one, or from pip in a place of its own. `None`, with a reason, where neither can be had; under CI that is a

@@ -26,6 +26,8 @@ pub(crate) fn run(choice: &RegionChoice, as_json: bool) -> Outcome {
     }
     Ok(match () {
         () if !status.node_alive => Exit::NotRunning,
+        // A region that is not yet anybody's state protects nothing either.
+        () if status.role.role() == Role::Empty => Exit::Unprotected,
         () if status.role.role() == Role::Primary && !status.node.protected => Exit::Unprotected,
         () => Exit::Ok,
     })
