@@ -205,9 +205,11 @@ fn packets_go_through_a_port_and_a_worker() {
         let limit = json["limit"]["what"].as_str().expect("words");
         assert_eq!(limit.contains("quinn"), line.contains("--sync"), "{limit}");
     }
-    let json = bench("udp-rate --seconds 300ms");
-    is_rate(&json, &[]);
-    figure(&json["ratio"]);
+    for line in ["udp-rate --seconds 300ms", "replay --seconds 100ms --objects 20000"] {
+        let json = bench(line);
+        is_rate(&json, &[]);
+        figure(&json["ratio"]);
+    }
 }
 
 /// Goal: each process of a pair that nobody uses is looked at, and is gone afterwards.

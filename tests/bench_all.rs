@@ -24,7 +24,7 @@ fn all_benches_are_listed() {
     #[rustfmt::skip]
     let documented = [
         "claim", "claim-cold", "handoff", "handoff-rate", "contend", "wake", "reap", "memory", "delta", "commit-ack", "replicate",
-        "resync", "failover", "wire", "cost", "scale", "udp-echo", "udp-rate", "remote", "queue-wait", "status",
+        "resync", "failover", "wire", "cost", "scale", "udp-echo", "udp-rate", "replay", "remote", "queue-wait", "status",
     ];
     for name in documented {
         assert!(names.contains(&name), "{name}: {names:?}");

@@ -160,8 +160,8 @@ impl PacketSource for CapturePort {
         Ok(())
     }
 
-    fn discard(&mut self, _count: usize) -> io::Result<usize> {
-        Ok(0) // what there is no room for stays in the file
+    fn discard(&mut self, _count: usize, _into: &mut Vec<Datagram>) -> io::Result<()> {
+        Ok(()) // what there is no room for stays in the file
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {

@@ -31,10 +31,11 @@ impl<S: AsFd> Inlet<S> {
         self.receiver.receive(self.socket.as_fd(), buffers)
     }
 
-    /// Takes at most `count` packets and forgets them; returns how many.
-    pub(crate) fn discard(&mut self, count: usize) -> io::Result<usize> {
+    /// Takes at most `count` packets and forgets them, all but who sent them.
+    pub(crate) fn discard(&mut self, count: usize, into: &mut Vec<Datagram>) -> io::Result<()> {
         let buffers = self.scratch.iter_mut().map(<[u8; 1]>::as_mut_slice).take(count);
-        Ok(self.receiver.receive(self.socket.as_fd(), buffers)?.len())
+        into.extend(self.receiver.receive(self.socket.as_fd(), buffers)?);
+        Ok(())
     }
 
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {

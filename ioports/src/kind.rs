@@ -46,11 +46,12 @@ pub trait PacketSource {
         into: &mut Vec<Datagram>,
     ) -> io::Result<()>;
 
-    /// There is no memory: takes at most `count` packets and forgets them. Returns how many.
+    /// There is no memory: takes at most `count` packets and forgets them, all but who sent them: one [`Datagram`] each goes
+    /// behind `into`.
     ///
     /// # Errors
     /// As [`receive`](Self::receive).
-    fn discard(&mut self, count: usize) -> io::Result<usize>;
+    fn discard(&mut self, count: usize, into: &mut Vec<Datagram>) -> io::Result<()>;
 
     /// Whether `packet`, of the batch received last, may be delivered now. False if one before it is to be offered again first.
     fn wants(&mut self, _packet: &Datagram) -> bool {

@@ -82,8 +82,8 @@ impl PacketSource for FramePort {
         Ok(())
     }
 
-    fn discard(&mut self, count: usize) -> io::Result<usize> {
-        self.inlet.discard(count)
+    fn discard(&mut self, count: usize, into: &mut Vec<Datagram>) -> io::Result<()> {
+        self.inlet.discard(count, into)
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
@@ -105,8 +105,9 @@ impl PacketSource for FramePort {
     fn end(&mut self) {
         self.inlet.socket.keep_out();
         // What came before: it is not answered here any more.
-        while let Ok(count @ 1..) = self.discard(BATCH) {
-            self.lost += count as u64;
+        let mut late = Vec::new();
+        while self.discard(BATCH, &mut late).is_ok() && !late.is_empty() {
+            self.lost += late.drain(..).count() as u64;
         }
     }
 }

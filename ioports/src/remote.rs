@@ -9,7 +9,7 @@
 //! the node that is left. A packet is read only while a primary is there and there is room to hand it on; until then it waits
 //! in the socket.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
 use hotpair_worker::Error;
@@ -18,12 +18,11 @@ use nix::poll::{PollFd, PollFlags};
 
 use crate::classify::{Classified, Classifier, PacketKey, contained};
 use crate::counters::Counters;
-use crate::descriptor::kernel_drops;
-use crate::inlet::NowAndThen;
-use crate::mmsg::{BATCH_MAX, Datagram, Receiver, SendError, Sender};
+use crate::kind::{PacketSink, PacketSource};
+use crate::mmsg::{Datagram, SendError};
 use crate::port::{PortConfig, PortKind, RunError, TOO_LONG, os, passing, reason_of, sleep};
-use crate::sockaddr::Family;
 use crate::stop::Stop;
+use crate::udp::UdpPort;
 
 /// Longest sleep.
 const SLEEP_MS_MAX: u16 = 100;
@@ -60,29 +59,29 @@ pub fn run_remote(
 ) -> Result<(), RemoteRunError> {
     config.check()?;
     let refused = |source| RemoteRunError::Gateway { port: config.port.clone(), source };
+    let PortKind::Udp(udp) = &config.kind else {
+        return Err(RunError::NotRemote { port: config.port.clone() }.into());
+    };
     let socket = config
         .socket
-        .open()
+        .open_udp(udp.reuse_port)
         .map_err(|source| RunError::Socket { port: config.port.clone(), source })?;
-    if !matches!(config.kind, PortKind::Udp(_)) {
-        return Err(RunError::NotRemote { port: config.port.clone() }.into());
-    }
     let local = socket.local_addr().map_err(os("ask for the socket's address"))?;
     tracing::info!(port = %config.port, %local, source = %config.socket, "the port has its socket");
     let count = config.receive_batch.min(RemotePort::BATCH);
+    let mut udp = UdpPort::new(socket, config, udp).map_err(os("prepare the socket"))?;
+    // Whichever node is primary, it is this host that hears the groups.
+    udp.begin().map_err(os("begin to receive"))?;
     let mut port = Far {
         port: space.port(&config.port, &config.queue).map_err(refused)?,
-        socket: &socket,
+        udp,
         counters,
-        receiver: Receiver::new(count),
-        sender: Sender::new(config.send_batch.min(BATCH_MAX), Family::of(&local)),
         buffers: vec![vec![0; config.packet_bytes_max]; count],
         batch: Vec::with_capacity(count),
         keys: Vec::with_capacity(count),
         second_try: false,
         buffer_full: false,
         delivered: 0,
-        kernel_asked: NowAndThen::default(),
     };
     while !stop.is_stopped() {
         port.port.turn().map_err(refused)?;
@@ -104,10 +103,8 @@ pub fn run_remote(
 
 struct Far<'a> {
     port: RemotePort,
-    socket: &'a UdpSocket,
+    udp: UdpPort,
     counters: &'a Counters,
-    receiver: Receiver,
-    sender: Sender,
     buffers: Vec<Vec<u8>>,
     batch: Vec<Datagram>,
     /// What the classifier has said of each datagram of the batch.
@@ -117,7 +114,6 @@ struct Far<'a> {
     buffer_full: bool,
     /// As it was counted last.
     delivered: u64,
-    kernel_asked: NowAndThen,
 }
 
 impl Far<'_> {
@@ -126,12 +122,12 @@ impl Far<'_> {
         self.batch.clear();
         self.keys.clear();
         let buffers = self.buffers.iter_mut().map(Vec::as_mut_slice);
-        match self.receiver.receive(self.socket.as_fd(), buffers) {
-            Ok(datagrams) => self.batch.extend(datagrams),
+        if let Err(error) = self.udp.receive(buffers, &mut self.batch) {
             // What is wrong with the socket for good shows itself when it is asked for readiness.
-            Err(error) => return Ok(passing(error).unwrap_or(false)),
+            return Ok(passing(error).unwrap_or(false));
         }
         self.counters.received(self.batch.len() as u64);
+        self.counters.waited_in_kernel(&self.batch);
         for (datagram, buffer) in self.batch.iter().zip(&self.buffers) {
             let classified = match datagram.source {
                 _ if datagram.truncated => Err(TOO_LONG),
@@ -167,7 +163,7 @@ impl Far<'_> {
             return true;
         }
         let packets = self.port.leaving().map_while(|packet| Some((packet.payload, packet.to?)));
-        match self.sender.send(self.socket.as_fd(), packets) {
+        match self.udp.send(packets) {
             Ok(count) => {
                 self.second_try = false;
                 self.counters.sent(count as u64, 0);
@@ -217,10 +213,8 @@ impl Far<'_> {
 
     /// Sleeps until there may be something to do: a packet, news of a gateway, a request to stop.
     fn sleep(&mut self, reads: bool, stop: &Stop) -> Result<(), RunError> {
-        if self.kernel_asked.is_due()
-            && let Ok(total) = kernel_drops(self.socket.as_fd())
-        {
-            self.counters.kernel_dropped(total.into());
+        if let Some(total) = self.udp.lost_before() {
+            self.counters.kernel_dropped(total);
         }
         let mut events = PollFlags::empty();
         events.set(PollFlags::POLLIN, reads);
@@ -230,7 +224,7 @@ impl Far<'_> {
         let mut fds = [
             PollFd::new(stop.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.port.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.socket.as_fd(), events),
+            PollFd::new(self.udp.descriptor().unwrap_or(stop.as_fd()), events),
         ];
         // Not even without events: an error that waits on the socket would keep us awake.
         let count = if events.is_empty() { 2 } else { 3 };

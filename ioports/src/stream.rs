@@ -349,8 +349,8 @@ impl PacketSource for StreamPort {
         Ok(())
     }
 
-    fn discard(&mut self, _count: usize) -> io::Result<usize> {
-        Ok(0) // what there is no room for stays with its peer
+    fn discard(&mut self, _count: usize, _into: &mut Vec<Datagram>) -> io::Result<()> {
+        Ok(()) // what there is no room for stays with its peer
     }
 
     fn wants(&mut self, packet: &Datagram) -> bool {

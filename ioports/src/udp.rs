@@ -85,8 +85,8 @@ impl PacketSource for UdpPort {
         Ok(())
     }
 
-    fn discard(&mut self, count: usize) -> io::Result<usize> {
-        self.inlet.discard(count)
+    fn discard(&mut self, count: usize, into: &mut Vec<Datagram>) -> io::Result<()> {
+        self.inlet.discard(count, into)
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {

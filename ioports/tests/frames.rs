@@ -121,10 +121,63 @@ fn frames_go_both_ways() {
             assert_eq!(answer[..len], payload);
         }
     }
-    let seen = port.counters.snapshot();
     let least = 20 * networks as u64;
-    assert!(seen.received >= least && seen.sent >= least, "{seen}");
+    // An answer is here before it is counted.
+    until("all are counted", || port.counters.snapshot().sent >= least);
+    let seen = port.counters.snapshot();
+    assert!(seen.received >= least, "{seen}");
     assert_eq!(seen.received, seen.delivered + seen.dropped_total(), "{seen}");
+}
+
+/// Goal: what a common tool sends onto the cable comes in, every frame as it is in its capture file.
+#[test]
+fn frames_of_tcpreplay_come_in() {
+    if Command::new("tcpreplay").arg("--version").output().is_err() {
+        assert!(std::env::var("CI").is_err(), "tcpreplay is missing");
+        eprintln!("skipped: no tcpreplay");
+        return;
+    }
+    if cable().is_none() {
+        return;
+    }
+    // Of a type that nobody else sends, so that neighbours' own chatter is told apart.
+    let own = |frame: &[u8]| frame.get(12..14) == Some(&[0x88, 0xb5]);
+    let frames: Vec<Vec<u8>> = (0..900_u32)
+        .map(|number| {
+            let head = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5];
+            let len = 46 + number as usize % 1400;
+            [&head[..], &number.to_be_bytes(), &vec![number as u8; len]].concat()
+        })
+        .collect();
+    let files = Files::new(&frames);
+    // Room for all of them at once: nothing depends on how quick the worker is.
+    let geometry = hotpair_shm::Geometry { inbox_limit: 1023, ..common::geometry(4096) };
+    let space = Space::with(&hotpair_shm::Region::path_for(&unique("replayed")), &geometry);
+    space.region.become_primary(1);
+    let config = PortConfig::frames("service", "calls", "hp0");
+    let one = |_: &[u8], _| hotpair_ioports::Classified::key(b"all");
+    let port = Running::start(&space.path, config, one).attached();
+    let before = port.counters.snapshot().sleeps;
+    until("it has slept", || port.counters.snapshot().sleeps > before);
+    let replay = Command::new("tcpreplay")
+        .args(["--intf1", "hp1", "--pps", "20000", "--quiet"])
+        .arg(&files.replay)
+        .output()
+        .expect("it is installed");
+    assert!(replay.status.success(), "{replay:?}");
+    let mut worker = space.worker();
+    let mut gatherer = Gatherer::new(space.region.clone());
+    let mut came: Vec<Vec<u8>> = Vec::new();
+    while came.len() < frames.len() {
+        let (seq, messages) = serve_one(&space, &mut worker, |frame| frame.to_vec());
+        space.region.raise_released(seq);
+        gatherer.gather(usize::MAX, |_| {});
+        gatherer.collect_sent(|_, _| {});
+        came.extend(messages.into_iter().filter(|frame| own(frame)));
+    }
+    assert!(came == frames, "frames are missing, or not as they were");
+    let seen = port.counters.snapshot();
+    assert_eq!((seen.dropped_total(), seen.kernel_dropped), (0, 0), "{seen}");
 }
 
 struct Files {

@@ -280,6 +280,81 @@ fn hostile_peers_are_bounded() {
     assert_eq!(seen.received, seen.delivered + seen.dropped_total(), "{seen}");
 }
 
+/// Goal: a frame that never ends and a framing that makes no sense cost their connections, at the limit and no later; a flood of
+/// connections, from everywhere, is refused; and connections that come and go at once leave nothing. The others are served.
+#[test]
+fn endless_frames_and_floods_from_everywhere_are_bounded() {
+    let space = Space::primary("stream-endless");
+    let service = Service::new();
+    let port = service.start(&space, |stream| {
+        stream.framing = Framing::Delimiter(b"\r\n".to_vec());
+        stream.connections_max = 20;
+        stream.connections_per_source = 4;
+    });
+    let mut worker = space.worker();
+    let mut good = service.connect();
+    let mut is_served = |space: &Space, text: &str| {
+        good.write_all(format!("{text}\r\n").as_bytes()).expect("connected");
+        while !serve(space, &mut worker).iter().any(|(payload, _)| payload == text.as_bytes()) {}
+        let mut answer = vec![0; text.len() + 2];
+        good.read_exact(&mut answer).expect("an answer");
+        assert_eq!(answer, format!("{text}\r\n").as_bytes());
+    };
+    is_served(&space, "first");
+
+    // Endless: bytes without end, and without a delimiter.
+    let mut endless = service.connect();
+    let mut taken = 0;
+    while let Ok(count) = endless.write(&[b'x'; 4096]) {
+        taken += count;
+        assert!(taken < 64 << 20, "{}", port.counters.snapshot());
+    }
+    until("it is counted", || port.counters.snapshot().dropped.get("too long") == Some(&1));
+    is_served(&space, "beside the endless one");
+
+    // From many addresses, none of which has too many.
+    let number = service.address.port();
+    let from = |last: u8| {
+        use nix::sys::socket::{
+            AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket,
+        };
+        use std::os::fd::AsRawFd;
+        let own = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
+        let own = own.expect("a socket");
+        bind(own.as_raw_fd(), &SockaddrIn::new(127, 0, 3, last, 0)).expect("an address of ours");
+        connect(own.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, number)).expect("it listens");
+        TcpStream::from(own)
+    };
+    let flood: Vec<TcpStream> = (1..=60).map(from).collect();
+    until("the flood is refused", || {
+        let seen = port.counters.snapshot();
+        seen.disconnected.get("too many connections").is_some_and(|&count| count >= 41)
+    });
+    assert!(port.counters.snapshot().connections() <= 20);
+    is_served(&space, "beside the flood");
+    drop(flood);
+    until("the flood is over", || port.counters.snapshot().connections() == 1);
+
+    // Who comes and goes at once: in order, by halves, or with a reset.
+    for round in 0..150 {
+        let mut passing = from(1 + (round % 200) as u8);
+        match round % 3 {
+            0 => {}
+            1 => passing.write_all(b"half a li").expect("connected"),
+            _ => passing.shutdown(Shutdown::Both).expect("connected"),
+        }
+        drop(passing);
+    }
+    until("they are gone", || {
+        let seen = port.counters.snapshot();
+        seen.connections() == 1 && seen.disconnected.values().sum::<u64>() >= 1 + 60 + 150
+    });
+    is_served(&space, "after all of them");
+    assert_eq!(objects(&space), 1);
+    let seen = port.counters.snapshot();
+    assert_eq!(seen.received, seen.delivered + seen.dropped_total(), "{seen}");
+}
+
 /// Goal: an object that nobody works on stops its own connection, and no other; nothing is lost.
 #[test]
 fn a_full_inbox_stops_its_connection_alone() {

@@ -6,8 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use common::{Running, Space, echo, serve_one, until};
-use hotpair_ioports::{ByPeer, PortConfig, PortKind, SocketSource, UdpConfig};
+use common::{Running, Space, echo, geometry, serve_one, unique, until};
+use hotpair_ioports::{AllKeyless, ByPeer, PortConfig, PortKind, SocketSource, UdpConfig};
+use hotpair_shm::{Gatherer, Region};
 
 fn port_of(socket: &UdpSocket) -> PortConfig {
     PortConfig::new("service", "calls", SocketSource::Inherited(socket.as_raw_fd()))
@@ -140,4 +141,64 @@ fn segmented_packets_arrive_as_they_were() {
         }
         assert!(port.counters.snapshot().send_failed.is_empty());
     }
+}
+
+/// Rounds of a flood beside a source that sends little: how much of the latter is served.
+fn served_beside_a_flood(fair_shares: bool) -> f64 {
+    const ROUNDS: u32 = 400;
+    let space = Space::with(&Region::path_for(&unique("udp-flood")), &geometry(128));
+    space.region.become_primary(1);
+    let service = UdpSocket::bind("0.0.0.0:0").expect("a free port");
+    let number = service.local_addr().expect("bound").port();
+    let config = PortConfig { fair_shares, ..port_of(&service) };
+    let port = Running::start(&space.path, config, AllKeyless).attached();
+    let mut worker = space.worker();
+    let from = |last| {
+        let socket = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, last), 0)).expect("ours");
+        socket.connect(("127.0.0.1", number)).expect("an address of ours");
+        socket
+    };
+    let (flood, little) = (from(2), from(3));
+    let mut gatherer = Gatherer::new(space.region.clone());
+    let (mut sent, mut served, mut asked) = (0_u64, 0, 0);
+    for round in 0..ROUNDS {
+        for _ in 0..100 {
+            flood.send(b"flood").expect("loopback takes it");
+        }
+        little.send(b"little").expect("loopback takes it");
+        sent += 101;
+        // The kernel loses nothing: what is lost is lost by the port, and counted.
+        until("all have come", || port.counters.snapshot().received == sent);
+        // There is room for one packet in ten.
+        for _ in 0..10 {
+            let Some(mut claim) = worker.claim(space.queue) else { break };
+            let is_little = claim.messages().any(|message| message.payload() == b"little");
+            claim.withdraw();
+            claim.commit().expect("nothing is in its way");
+            // The first fill the region, whoever they are from.
+            served += u32::from(is_little && round >= ROUNDS / 4);
+        }
+        asked += u32::from(round >= ROUNDS / 4);
+        // As a node: what is done with comes back.
+        gatherer.gather(usize::MAX, |_| {});
+        // Shares are of a window of time.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let seen = port.counters.snapshot();
+    println!("{seen}");
+    assert_eq!(seen.received, seen.delivered + seen.dropped_total(), "{seen}");
+    f64::from(served) / f64::from(asked)
+}
+
+/// Goal: a flood by one source leaves another one its share; and without shares it would not.
+#[test]
+fn a_flood_leaves_others_their_share() {
+    let (with, without) = (served_beside_a_flood(true), served_beside_a_flood(false));
+    println!(
+        "of who sends little {:.0} % is served, {:.0} % without shares",
+        with * 100.0,
+        without * 100.0
+    );
+    assert!(with > 0.5, "{with}");
+    assert!(without < 0.1, "the control: {without}");
 }

@@ -16,7 +16,7 @@ use nix::unistd::{Pid, getppid};
 use crate::options::Options;
 use crate::page::{Page, SharedPage};
 use crate::registry::BenchError;
-use crate::{contend, cost, handoff, queue_wait, reap, udp};
+use crate::{contend, cost, handoff, queue_wait, reap, replay, udp};
 
 /// The hidden command of the program.
 const COMMAND: &str = "bench-helper";
@@ -37,6 +37,7 @@ const PARTS: &[(&str, Part)] = &[
     ("map", reap::map),
     ("program", cost::become_program),
     ("sleeper", cost::sleep),
+    ("replay-work", replay::work),
     ("udp-port", udp::port),
     ("udp-work", udp::work),
     ("udp-answer", udp::answer),

@@ -51,6 +51,7 @@ mod redis;
 mod registry;
 mod relay;
 mod remote;
+mod replay;
 mod replicate;
 mod report;
 mod resync;

@@ -12,7 +12,8 @@ pub struct Options {
     pub seconds: Option<Duration>,
     /// How often, where a run is a whole story (`failover`, `remote-outage`, `resync`).
     pub runs: Option<u32>,
-    /// How many objects there are, where there are many (`claim-cold`, `memory`, `reap`, `resync`), or at most (`scale`).
+    /// How many objects there are, where there are many (`claim-cold`, `memory`, `reap`, `resync`), or at most (`scale`), or frames
+    /// (`replay`).
     pub objects: Option<u32>,
     /// Bytes of a message (`handoff`, `handoff-rate`, `wake`).
     pub size: Option<MessageSize>,

@@ -36,7 +36,7 @@ use client::Client;
 use wakes::Wakes;
 
 pub(crate) use bare::{answer, turn_round};
-pub(crate) use service::{port, work};
+pub(crate) use service::{port, until_told, work};
 
 /// Name of the pair in its certificates.
 const CLUSTER: &str = "bench";

@@ -126,6 +126,14 @@ fn check(file: &File) -> Result<(), Wrong> {
             let why = "nobody starts programs here: start it yourself, with the same file";
             return Err(Wrong::at(command.span(), why));
         }
+        if let Some(fair) = &port.fair_shares {
+            let why = "there are no shares here: what there is no room for waits in the socket, whoever sent it";
+            return Err(Wrong::at(fair.span(), why));
+        }
+        if let Some(user) = &port.user {
+            let why = "nobody changes users here: start the port as the user that it is to be";
+            return Err(Wrong::at(user.span(), why));
+        }
         if !port.mode.span().is_empty() {
             let why =
                 "when a packet may leave is for the nodes to say: `mode` stands in their files";
@@ -178,6 +186,10 @@ queue = "calls"
         let with = |line: &str| refused(&format!("{GOOD}{line}\n"));
         assert!(with("mode = \"local\"").contains("mode = \"local\""));
         assert!(with("command = [\"x\"]").contains("start it yourself"));
+        assert!(with("fair_shares = true").contains("waits in the socket"));
+        assert!(with("user = \"nobody\"").contains("nobody changes users here"));
+        let groups = format!("{GOOD}multicast = [\"239.1.2.3\"]\nreuse_port = true\n");
+        assert!(FarConfig::parse(Path::new("/etc/far.toml"), &groups).is_ok());
         assert!(with("remote = true").contains("this host is where"));
         assert!(with("holder = \"x.sock\"").contains("either `bind`"));
     }

@@ -390,20 +390,28 @@ impl Ingress {
         source: &mut K,
         counters: &Counters,
     ) -> io::Result<bool> {
-        match source.discard(self.batch_max) {
-            Ok(count) => {
-                if let Some(fair) = &mut self.fair {
-                    fair.found_no_room(count as u32);
-                }
-                let count = count as u64;
-                seat.participant.add(Counter::Received, count);
-                seat.participant.add(Counter::DroppedMemory, count);
-                counters.received(count);
-                counters.dropped(OUT_OF_MEMORY, count);
-                Ok(count > 0)
-            }
-            Err(error) => passing(error),
+        self.batch.clear();
+        if let Err(error) = source.discard(self.batch_max, &mut self.batch) {
+            return passing(error);
         }
+        let count = self.batch.len() as u64;
+        let mut over = 0;
+        if let Some(fair) = &mut self.fair {
+            fair.turn(Instant::now());
+            // Who they are from counts all the same, or a flood that leaves no block would be the only source there is.
+            for source in self.batch.iter().filter_map(|packet| packet.source) {
+                match fair.admits(source) {
+                    true => fair.found_no_room(1),
+                    false => over += 1,
+                }
+            }
+        }
+        seat.participant.add(Counter::Received, count);
+        seat.participant.add(Counter::DroppedMemory, count);
+        counters.received(count);
+        counters.dropped(OVER_ITS_SHARE, over);
+        counters.dropped(OUT_OF_MEMORY, count - over);
+        Ok(count > 0)
     }
 }
 

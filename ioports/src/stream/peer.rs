@@ -31,7 +31,7 @@ const READS_FORGOTTEN: usize = 4;
 
 /// What is to be handed to the loop next.
 pub(super) enum Item {
-    /// A frame, as a part of [`Peer::offered`].
+    /// A frame, as a part of [`Peer::unoffered`].
     Frame { payload: std::ops::Range<usize>, next: usize },
     /// What came and is no frame.
     Refused(&'static str),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Bar, Bench, Form};
 use crate::{
     claim, commit_ack, contend, cost, delta, failover, handoff, memory, queue_wait, reap, remote,
-    replicate, resync, scale, status, udp, wire,
+    replay, replicate, resync, scale, status, udp, wire,
 };
 
 /// A form without flags of its own.
@@ -172,6 +172,16 @@ pub(super) const BENCHES: &[Bench] = &[
         unit: "per_s",
         forms: &[quick("--seconds 1s", 4_000, Some(Bar::Limit(0.7)))],
         run: udp::rate,
+    },
+    Bench {
+        name: "replay",
+        question: "frames a second of a capture file of 1,000,000 by a port, through a worker, into another file; none is missing",
+        method: "as quickly as there is room, by 64 flows; port and node on one core, the worker on the other; each run is compared frame by frame",
+        limit: "a loop that reads the same records and writes them",
+        peer: None,
+        unit: "per_s",
+        forms: &[quick("--seconds 100ms --objects 100000", 1_500, Some(Bar::Figure(1_000_000.0)))],
+        run: replay::run,
     },
     Bench {
         name: "replicate",

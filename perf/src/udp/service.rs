@@ -63,7 +63,11 @@ fn answer(job: &mut Job<'_>) -> Result<(), Error> {
 }
 
 /// Works until the bench is over.
-fn until_told<R>(page: &Page, stop: impl FnOnce() + Send, work: impl FnOnce() -> R) -> R {
+pub(crate) fn until_told<R>(
+    page: &Page,
+    stop: impl FnOnce() + Send,
+    work: impl FnOnce() -> R,
+) -> R {
     thread::scope(|scope| {
         scope.spawn(|| {
             // It ends with the last order, and has no other way to end.
