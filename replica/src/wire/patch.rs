@@ -1,8 +1,8 @@
 //! Patches: what has changed of a value that the back-up has.
 //!
 //! ```text
-//!   a patch's bytes    [ time left: 8 B, with FLAG_TIMED ]  runs × [ first line: u16, lines: u16 ]  the lines
-//!   without runs       the whole value, or nothing where nothing has changed
+//!   a patch's bytes    [ time left: 8 B ]  runs: u16, runs × [ first line: u16, lines: u16 ]  the lines
+//!   FLAG_WHOLE         [ time left: 8 B ]  the value
 //! ```
 //!
 //! The unit is a cache line of the value, 64 bytes from its beginning on; the last one may be shorter. A value is
@@ -21,9 +21,11 @@ const LINES_MAX: usize = u16::MAX as usize;
 const RUN_BYTES: usize = 4;
 const TIMER_BYTES: usize = 8;
 
-pub(crate) const FLAG_READY: u8 = 1;
-pub(crate) const FLAG_TIMED: u8 = 2;
-const FLAGS_MAX: u8 = FLAG_READY | FLAG_TIMED;
+const COUNT_BYTES: usize = 2;
+
+const FLAG_WHOLE: u8 = 0x40;
+const FLAG_TIMED: u8 = 0x20;
+const FLAG_READY: u8 = 0x10;
 
 /// An object whose value differs from the one before in some lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,21 +46,22 @@ pub struct PatchRef<'a> {
     pub ready: bool,
     /// Lower half of the checksum of key and value.
     pub check: u32,
-    runs: &'a [u8],
+    /// None: the lines are the whole value.
+    runs: Option<&'a [u8]>,
     lines: &'a [u8],
 }
 
 impl<'a> PatchRef<'a> {
     /// The parts of the value that differ: where each begins, and what is there.
     pub fn edits(&self) -> impl Iterator<Item = (usize, &'a [u8])> + use<'a> {
-        let (whole, lines) = (self.runs.is_empty(), self.lines);
-        let mut rest = lines;
-        let of_runs = runs(self.runs).map(move |(first, count)| {
+        let whole = self.runs.is_none().then_some((0, self.lines));
+        let mut rest = self.lines;
+        let of_runs = runs(self.runs.unwrap_or_default()).map(move |(first, count)| {
             let (run, behind) = rest.split_at((count * LINE_BYTES).min(rest.len()));
             rest = behind;
             (first * LINE_BYTES, run)
         });
-        of_runs.chain((whole && !lines.is_empty()).then_some((0, lines)))
+        of_runs.chain(whole)
     }
 }
 
@@ -137,6 +140,7 @@ impl Drafts {
         let fits = basis.value.len() == value.len()
             && value.len().div_ceil(LINE_BYTES) <= LINES_MAX
             && put.queue <= u8::MAX.into()
+            && put.prio & !(LETTER | LANE) == 0
             && (self.drafts.is_empty() || self.high == high)
             && before.is_none_or(|draft| {
                 draft.row.incarnation == put.incarnation && draft.value_bytes == value.len()
@@ -151,25 +155,28 @@ impl Drafts {
         if let Some(left) = put.timer_left_ns {
             self.bytes.extend_from_slice(&left.to_le_bytes());
         }
-        let runs = if is_whole {
+        if is_whole {
             self.bytes.extend_from_slice(value);
-            0
         } else {
-            self.write_runs(value)
+            self.write_runs(value);
+        }
+        let flag = |is_so, flag| if is_so { flag } else { 0 };
+        let flags = flag(is_whole, FLAG_WHOLE)
+            | flag(put.ready, FLAG_READY)
+            | flag(put.timer_left_ns.is_some(), FLAG_TIMED);
+        let Ok(len) = u16::try_from(self.bytes.len() - at) else {
+            self.bytes.truncate(at);
+            return None;
         };
-        let flags = if put.ready { FLAG_READY } else { 0 }
-            | if put.timer_left_ns.is_some() { FLAG_TIMED } else { 0 };
         let row = PatchRow {
             seq_low: put.seq.raw() as u32,
             slot: put.slot,
             incarnation: put.incarnation,
             check: basis.check,
-            len: (self.bytes.len() - at) as u32,
-            runs,
+            len,
             queue: put.queue as u8,
-            prio_flags: 0,
-        }
-        .with(put.prio, flags)?;
+            prio_flags: put.prio | flags,
+        };
         let draft = Draft { row, at, value_bytes: value.len(), dead: false };
         let Some(known) = known else {
             self.drafts.push(draft);
@@ -191,9 +198,9 @@ impl Drafts {
         self.marks.resize(lines.div_ceil(64), 0);
         if let Some(draft) = draft {
             let bytes = &self.bytes[draft.at..draft.at + draft.row.len as usize];
-            let (_, of_runs, data) = draft.row.split(bytes).expect("written here");
-            let whole = (of_runs.is_empty() && !data.is_empty()).then_some((0, lines));
-            for (first, count) in runs(of_runs).chain(whole) {
+            let (_, of_runs, _) = split(bytes, draft.row.prio_flags).expect("written here");
+            let whole = of_runs.is_none().then_some((0, lines));
+            for (first, count) in runs(of_runs.unwrap_or_default()).chain(whole) {
                 (first..first + count).for_each(|line| self.marks[line / 64] |= 1 << (line % 64));
             }
         }
@@ -204,8 +211,9 @@ impl Drafts {
         self.marks.iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    fn write_runs(&mut self, value: &[u8]) -> u16 {
+    fn write_runs(&mut self, value: &[u8]) {
         let at = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; COUNT_BYTES]);
         let mut from = 0;
         while let Some(first) = next(&self.marks, from, true) {
             let end = next(&self.marks, first, false).unwrap_or(self.marks.len() * 64);
@@ -213,7 +221,8 @@ impl Drafts {
             self.bytes.extend_from_slice(&((end - first) as u16).to_le_bytes());
             from = end;
         }
-        let count = (self.bytes.len() - at) / RUN_BYTES;
+        let count = (self.bytes.len() - at - COUNT_BYTES) / RUN_BYTES;
+        self.bytes[at..at + COUNT_BYTES].copy_from_slice(&(count as u16).to_le_bytes());
         let mut from = 0;
         while let Some(first) = next(&self.marks, from, true) {
             let end = next(&self.marks, first, false).unwrap_or(self.marks.len() * 64);
@@ -221,7 +230,6 @@ impl Drafts {
             self.bytes.extend_from_slice(&value[first * LINE_BYTES..to]);
             from = end;
         }
-        count as u16
     }
 
     /// The rows in their order, with their bytes in the same order and no others.
@@ -275,33 +283,31 @@ fn next(marks: &[u64], from: usize, set: bool) -> Option<usize> {
     None
 }
 
-impl PatchRow {
-    /// `None`: there is no room for such a priority.
-    fn with(self, prio: u8, flags: u8) -> Option<PatchRow> {
-        let prio_flags = u8::from(prio & LETTER != 0) << 7 | flags << 5 | prio & PRIO_MAX;
-        (prio & !(LETTER | PRIO_MAX) == 0).then_some(PatchRow { prio_flags, ..self })
-    }
-
-    fn split<'a>(&self, bytes: &'a [u8]) -> Result<Parts<'a>, WireError> {
-        split(bytes, self.prio_flags >> 5 & FLAGS_MAX, self.runs.into())
-    }
-}
-
-/// Bits of a priority beside its lane: see `hotpair_shm::LETTER`.
+/// A priority's own bits: see `hotpair_shm::LETTER`.
 const LETTER: u8 = 0x80;
-const PRIO_MAX: u8 = 0x1f;
+const LANE: u8 = 0x0f;
 
-type Parts<'a> = (Option<u64>, &'a [u8], &'a [u8]);
+type Parts<'a> = (Option<u64>, Option<&'a [u8]>, &'a [u8]);
 
 /// Time left, runs, lines.
-fn split(bytes: &[u8], flags: u8, runs: usize) -> Result<Parts<'_>, WireError> {
-    let timer = if flags & FLAG_TIMED != 0 { TIMER_BYTES } else { 0 };
-    let head = timer + runs * RUN_BYTES;
-    limit("the head of a patch", head as u64, bytes.len() as u64)?;
-    let (head, lines) = bytes.split_at(head);
-    let (timer, runs) = head.split_at(timer);
-    let timer = timer.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
-    Ok((timer, runs, lines))
+fn split(mut bytes: &[u8], flags: u8) -> Result<Parts<'_>, WireError> {
+    let mut head = |len: usize| {
+        let room = bytes.len() as u64;
+        bytes.split_off(..len).ok_or(WireError::Value {
+            what: "the head of a patch",
+            found: len as u64,
+            max: room,
+        })
+    };
+    let timer = if flags & FLAG_TIMED != 0 { Some(head(TIMER_BYTES)?) } else { None };
+    let runs = if flags & FLAG_WHOLE != 0 {
+        None
+    } else {
+        let count = head(COUNT_BYTES)?.first_chunk().map_or(0, |bytes| u16::from_le_bytes(*bytes));
+        Some(head(usize::from(count) * RUN_BYTES)?)
+    };
+    let timer = timer.and_then(|bytes| bytes.first_chunk()).map(|bytes| u64::from_le_bytes(*bytes));
+    Ok((timer, runs, bytes))
 }
 
 /// The patches of a batch that came.
@@ -312,18 +318,16 @@ pub(super) fn patches<'a>(
 ) -> impl Iterator<Item = PatchRef<'a>> + use<'a> {
     let mut rest = bytes;
     rows.iter().map(move |row| {
-        let bytes = rest.split_off(..row.len.to_native() as usize).expect("checked");
-        let flags = row.prio_flags >> 5 & FLAGS_MAX;
-        let (timer_left_ns, runs, lines) =
-            split(bytes, flags, row.runs.to_native().into()).expect("checked");
+        let bytes = rest.split_off(..row.len.to_native().into()).expect("checked");
+        let (timer_left_ns, runs, lines) = split(bytes, row.prio_flags).expect("checked");
         PatchRef {
             slot: row.slot.to_native(),
             incarnation: row.incarnation.to_native(),
             seq: Seq::from_raw(u64::from(high) << 32 | u64::from(row.seq_low.to_native())),
             queue: row.queue.into(),
-            prio: row.prio_flags & LETTER | row.prio_flags & PRIO_MAX,
+            prio: row.prio_flags & (LETTER | LANE),
             timer_left_ns,
-            ready: flags & FLAG_READY != 0,
+            ready: row.prio_flags & FLAG_READY != 0,
             check: row.check.to_native(),
             runs,
             lines,
@@ -335,13 +339,11 @@ pub(super) fn patches<'a>(
 pub(super) fn check(rows: &[ArchivedPatchRow], bytes: &[u8]) -> Result<(), WireError> {
     let mut rest = bytes;
     for row in rows {
-        let len = row.len.to_native() as usize;
-        let most = super::OBJECT_BYTES_MAX + TIMER_BYTES + LINES_MAX * RUN_BYTES;
-        limit("a patch's length", len as u64, rest.len().min(most) as u64)?;
+        let len = usize::from(row.len.to_native());
+        limit("a patch's length", len as u64, rest.len() as u64)?;
         let (bytes, behind) = rest.split_at(len);
         rest = behind;
-        let flags = row.prio_flags >> 5 & FLAGS_MAX;
-        let (_, of_runs, lines) = split(bytes, flags, row.runs.to_native().into())?;
+        let (_, Some(of_runs), lines) = split(bytes, row.prio_flags)? else { continue };
         let (mut room, mut free) = (0, 0);
         for (first, count) in runs(of_runs) {
             // In their order, and none twice.
@@ -351,15 +353,10 @@ pub(super) fn check(rows: &[ArchivedPatchRow], bytes: &[u8]) -> Result<(), WireE
             room += count * LINE_BYTES;
         }
         limit("the last line of a value", free, LINES_MAX as u64)?;
-        if !of_runs.is_empty() {
-            // The last line may be a short one, and no other.
-            limit("the lines of a patch", lines.len() as u64, room as u64)?;
-            limit(
-                "the room in the lines of a patch",
-                room as u64,
-                (lines.len() + LINE_BYTES - 1) as u64,
-            )?;
-        }
+        // The last line may be a short one, and no other.
+        limit("the lines of a patch", lines.len() as u64, room as u64)?;
+        let least = (room as u64).saturating_sub(LINE_BYTES as u64 - 1);
+        limit("the least bytes of a patch's lines", least, lines.len() as u64)?;
     }
     limit("bytes of no patch", rest.len() as u64, 0)
 }

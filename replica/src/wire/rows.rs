@@ -49,10 +49,9 @@ pub(crate) struct PatchRow {
     /// Lower half of the checksum of key and value afterwards.
     pub(crate) check: u32,
     /// Its bytes follow those of the row before.
-    pub(crate) len: u32,
-    pub(crate) runs: u16,
+    pub(crate) len: u16,
     pub(crate) queue: u8,
-    /// Letter: 1 bit, flags: 2 bits, lane: 5 bits.
+    /// Letter: 1 bit, flags: 3 bits, lane: 4 bits.
     pub(crate) prio_flags: u8,
 }
 

@@ -124,8 +124,12 @@ fn what_has_not_changed_is_not_shipped() {
         assert!(open.push(Change::Put(put(1, turn + 1, &value, Some(&before)))));
     }
     let rows = open.take();
-    assert_eq!(rows.lines.len() - 2 * LINE_BYTES - 2 * RUN_BYTES, 0, "two lines in two runs");
-    assert_eq!(rows.size(), 2 * LINE_BYTES + 2 * RUN_BYTES + size_of::<PatchRow>());
+    assert_eq!(
+        rows.lines.len() - 2 * LINE_BYTES - 2 * RUN_BYTES,
+        COUNT_BYTES,
+        "two lines in two runs"
+    );
+    assert_eq!(rows.size(), 2 * LINE_BYTES + 2 * RUN_BYTES + COUNT_BYTES + size_of::<PatchRow>());
 }
 
 /// Goal: until somebody says that the back-up has what was shipped, everything is shipped whole.
@@ -161,7 +165,7 @@ fn a_withdrawn_object_is_not_patched() {
 #[test]
 fn runs_that_cannot_be_are_refused() {
     let refused = |runs: &[(u16, u16)], lines: usize| {
-        let mut bytes = Vec::new();
+        let mut bytes = (runs.len() as u16).to_le_bytes().to_vec();
         for (first, count) in runs {
             bytes.extend_from_slice(&first.to_le_bytes());
             bytes.extend_from_slice(&count.to_le_bytes());
@@ -172,8 +176,7 @@ fn runs_that_cannot_be_are_refused() {
             slot: 0,
             incarnation: 1,
             check: 0,
-            len: bytes.len() as u32,
-            runs: runs.len() as u16,
+            len: bytes.len() as u16,
             queue: 0,
             prio_flags: 0,
         };
@@ -185,7 +188,8 @@ fn runs_that_cannot_be_are_refused() {
     };
     assert!(!refused(&[(0, 1), (2, 1)], 128));
     assert!(!refused(&[(0, 1), (2, 1)], 65), "the last line of a value may be short");
-    assert!(!refused(&[], 100), "the whole value");
+    assert!(!refused(&[], 0), "nothing has changed");
+    assert!(refused(&[], 1), "lines of no run");
     assert!(refused(&[(0, 1), (0, 1)], 128), "the same line twice");
     assert!(refused(&[(2, 1), (0, 1)], 128), "not in their order");
     assert!(refused(&[(0, 0)], 0), "a run of nothing");
