@@ -3,6 +3,8 @@
 //!
 //! The control is the same without replication, which must lose what it has acknowledged.
 
+#[path = "resp/cable.rs"]
+mod cable;
 #[path = "resp/crowd.rs"]
 mod crowd;
 #[path = "resp/pair.rs"]

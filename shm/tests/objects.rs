@@ -388,3 +388,53 @@ fn packets_in_hand_hold_up_a_change_of_role() {
     assert!(test.region.holdouts().is_empty());
     assert!(port.take_emitted(out).is_some(), "under the new role");
 }
+
+/// Goal: what a claim leaves is there for the next one, in its order and before what comes later, and nothing twice.
+#[test]
+fn a_claim_may_leave_messages_to_the_next() {
+    let test = TestRegion::new(&small());
+    let work = test.region.queue("work").expect("queue");
+    let mut port = test.region.join(Kind::Port, "port").expect("a seat");
+    let mut worker = test.region.join(Kind::Worker, "worker").expect("a seat");
+    for text in [b"1", b"2", b"3"] {
+        send(&mut port, Some(b"a"), text);
+    }
+    let texts = |claim: &hotpair_shm::Claim<'_>| -> Vec<u8> {
+        claim.messages().map(|message| message.payload()[0]).collect()
+    };
+    let mut claim = worker.claim(work).expect("a ready object");
+    assert!(claim.leave_messages(1));
+    assert_eq!(texts(&claim), b"1");
+    send(&mut port, Some(b"a"), b"4");
+    claim.commit().expect("nobody is in the way");
+
+    let mut claim = worker.claim(work).expect("ready again");
+    assert_eq!(texts(&claim), b"234");
+    assert!(claim.leave_messages(0), "all of them");
+    claim.commit().expect("nobody is in the way");
+    let claim = worker.claim(work).expect("ready again");
+    assert_eq!(texts(&claim), b"234");
+    claim.commit().expect("nobody is in the way");
+    assert!(worker.claim(work).is_none(), "nothing is left");
+}
+
+/// Goal: an object that is created with a timer becomes ready by it.
+#[test]
+fn an_object_may_be_created_with_a_timer() {
+    let test = TestRegion::new(&small());
+    let work = test.region.queue("work").expect("queue");
+    let mut port = test.region.join(Kind::Port, "port").expect("a seat");
+    let mut worker = test.region.join(Kind::Worker, "worker").expect("a seat");
+    send(&mut port, Some(b"a"), b"go");
+    let mut claim = worker.claim(work).expect("a ready object");
+    let hour = Duration::from_secs(3_600);
+    claim.create_timed(work, 0, Some(b"b"), b"value", false, Some(hour)).expect("room");
+    claim.commit().expect("nobody is in the way");
+    let left = worker.read(work, b"b").expect("still").expect("it is there").timer();
+    assert!(left.is_some_and(|left| left <= hour && left > hour / 2), "{left:?}");
+    assert!(worker.claim(work).is_none(), "not yet");
+    hotpair_shm::testing::advance(&test.region, hour);
+    Sweeper::new(test.region.clone()).run_once();
+    let claim = worker.claim(work).expect("its timer is due");
+    assert!(claim.timer_due() && claim.key() == b"b");
+}

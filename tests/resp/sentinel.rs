@@ -8,13 +8,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::cable::Cable;
 use crate::crowd::{Client, Crowd, Verdict, verdict};
 use crate::pair::free_address;
 use crate::processes::{hotpair, wait_for};
 
 /// Longest wait for a promotion: a sentinel asks for it after a second without an answer.
 const PROMOTION_MAX: Duration = Duration::from_secs(20);
-/// How long clients write while the replica hears nothing.
+/// Answers that clients get while the replica hears nothing.
 const CUT_ANSWERS: u64 = 2_000;
 
 /// A program that ends with the test, in a directory of its own.
@@ -52,17 +53,19 @@ impl Drop for Server {
     }
 }
 
-/// The same clients, the same kill. With `cut` the replica hears nothing for a while before it: it stands still, as it would
-/// behind a link that is cut, until the primary is dead. `None`: nobody was promoted.
+/// The same clients, the same kill. With `cut` nothing comes from the primary to its replica for a while before it. `None`: nobody
+/// was promoted.
 pub(crate) fn count_and_kill(clients: usize, cut: bool) -> Option<Verdict> {
     let [master_at, replica_at] = [free_address(), free_address()];
     let plain = ["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"];
     let mut master = Server::start("redis-server", master_at, &plain, None);
     let (ip, port) = (master_at.ip().to_string(), master_at.port().to_string());
+    let cable = Cable::lay(free_address(), master_at);
+    let (cable_ip, cable_port) = (cable.at.ip().to_string(), cable.at.port().to_string());
     let replica_ip = replica_at.ip().to_string();
-    let replica_of = ["--replicaof", &ip, &port, "--replica-announce-ip", &replica_ip];
+    let replica_of = ["--replicaof", &cable_ip, &cable_port, "--replica-announce-ip", &replica_ip];
     let replica_of = [&plain[..], &replica_of].concat();
-    let replica = Server::start("redis-server", replica_at, &replica_of, None);
+    let _replica = Server::start("redis-server", replica_at, &replica_of, None);
     let ask = |at, line: &str| Client::connect(at).and_then(|mut client| client.ask(line)).ok();
     wait_for("the replica is in step", || {
         ask(master_at, "SET probe x")?;
@@ -97,12 +100,11 @@ pub(crate) fn count_and_kill(clients: usize, cut: bool) -> Option<Verdict> {
     let crowd = Crowd::start(clients, find);
     crowd.wait_for(5_000);
     if cut {
-        replica.signal(Signal::SIGSTOP);
+        cable.cut();
         crowd.wait_for(CUT_ANSWERS);
     }
     master.signal(Signal::SIGKILL);
     let _ = master.child.wait();
-    replica.signal(Signal::SIGCONT);
     let begun = Instant::now();
     let promoted = loop {
         match find() {
