@@ -54,7 +54,7 @@ pub(super) const BENCHES: &[Bench] = &[
         limit: "the same accesses at random in plain code, in pages of 4 KiB",
         peer: None,
         unit: "ns",
-        forms: &[quick("--seconds 1s", 5_000, None)],
+        forms: &[once(quick("--seconds 1s", 5_000, None))],
         run: claim::cold_small,
     },
     Bench {
@@ -124,7 +124,7 @@ pub(super) const BENCHES: &[Bench] = &[
         limit: "the size of the value",
         peer: Some("LMDB, the same objects"),
         unit: "bytes",
-        forms: &[quick("--seconds 100ms", 5_000, Some(Bar::Figure(448.0)))],
+        forms: &[once(quick("--seconds 100ms", 5_000, Some(Bar::Figure(448.0))))],
         run: memory::run,
     },
     Bench {
