@@ -1,8 +1,8 @@
 //! Attaching to a region by its name.
 
-use hotpair_shm::{AttachError, Kind, Participant, Region, RoleEpoch};
-
 use std::time::{Duration, Instant};
+
+use hotpair_shm::{AttachError, Kind, Participant, Region, RoleEpoch};
 
 use crate::error::Error;
 use crate::worker::Worker;

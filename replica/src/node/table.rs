@@ -320,44 +320,44 @@ impl Table {
 
     fn apply_each<'c>(
         &mut self,
-        mut changes: impl Iterator<Item = Change<'c>>,
+        changes: impl Iterator<Item = Change<'c>>,
         origin: Origin,
         now: Tick,
     ) -> Result<(), ApplyError> {
+        self.each(changes, place, |table, change| table.apply_change(change, origin, now))
+    }
+
+    fn apply_patches<'c>(
+        &mut self,
+        patches: impl Iterator<Item = PatchRef<'c>>,
+        now: Tick,
+    ) -> Result<(), ApplyError> {
+        let mut edits = Vec::new();
+        let place = |patch: &PatchRef<'c>| Some((patch.slot, patch.queue as u8, &[][..]));
+        self.each(patches, place, |table, patch| {
+            edits.clear();
+            edits.extend(patch.edits().map(|(at, bytes)| Edit { at, bytes }));
+            table.apply_patch(&patch, &edits, now)
+        })
+    }
+
+    /// Applies each, some at a time, so that what they touch is brought near together.
+    fn each<'c, T>(
+        &mut self,
+        mut all: impl Iterator<Item = T>,
+        place: fn(&T) -> Option<(u32, u8, &'c [u8])>,
+        mut apply: impl FnMut(&mut Self, T) -> Result<(), ApplyError>,
+    ) -> Result<(), ApplyError> {
         let mut next = Vec::with_capacity(WARM_MAX);
         loop {
-            next.extend(changes.by_ref().take(WARM_MAX));
+            next.extend(all.by_ref().take(WARM_MAX));
             match next.len() {
                 0 => return Ok(()),
                 1 => {}
                 _ => self.region.warm_for_writing(next.iter().filter_map(place)),
             }
-            for change in next.drain(..) {
-                self.apply_change(change, origin, now)?;
-            }
-        }
-    }
-
-    fn apply_patches<'c>(
-        &mut self,
-        mut patches: impl Iterator<Item = PatchRef<'c>>,
-        now: Tick,
-    ) -> Result<(), ApplyError> {
-        let (mut next, mut edits) = (Vec::with_capacity(WARM_MAX), Vec::new());
-        loop {
-            next.extend(patches.by_ref().take(WARM_MAX));
-            match next.len() {
-                0 => return Ok(()),
-                1 => {}
-                _ => self.region.warm_for_writing(
-                    next.iter()
-                        .map(|patch: &PatchRef<'_>| (patch.slot, patch.queue as u8, &[][..])),
-                ),
-            }
-            for patch in next.drain(..) {
-                edits.clear();
-                edits.extend(patch.edits().map(|(at, bytes)| Edit { at, bytes }));
-                self.apply_patch(&patch, &edits, now)?;
+            for one in next.drain(..) {
+                apply(self, one)?;
             }
         }
     }

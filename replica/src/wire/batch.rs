@@ -89,8 +89,7 @@ pub struct SentRef {
 /// The batch that the primary is filling.
 ///
 /// A slot that changes several times is in it once, as the last change left it: whole, or what differs from what it was
-/// when the batch was begun. Nothing is kept
-/// while there is nobody to ship to; the calls are the same.
+/// when the batch was begun. Nothing is kept while there is nobody to ship to; the calls are the same.
 #[derive(Debug)]
 pub struct OpenBatch {
     rows: Rows,
@@ -153,25 +152,26 @@ impl OpenBatch {
         let Some(&(tag, row)) = self.row_of.get(slot as usize) else {
             return false;
         };
-        let known = (tag == self.tag).then_some(row);
-        let patch = known.filter(|row| row & PATCH != 0).map(|row| row & !PATCH);
+        let (whole, patch) = match (tag == self.tag).then_some(row) {
+            Some(row) if row & PATCH != 0 => (None, Some(row & !PATCH)),
+            row => (row.map(|row| row as usize), None),
+        };
         if let Change::Put(put) = &change
             && self.patching
-            && known.is_none_or(|row| row & PATCH != 0)
+            && whole.is_none()
             && let Some(at) = self.patches.push(put, patch)
         {
             self.row_of[slot as usize] = (self.tag, at | PATCH);
             return true;
         }
-        let known = known.filter(|row| row & PATCH == 0).map(|row| row as usize);
-        let reusable = known.map(|row| self.rows.changes[row].bytes);
+        let reusable = whole.map(|row| self.rows.changes[row].bytes);
         let Some(row) = change_row(&mut self.rows, change, reusable) else {
             return false;
         };
         if let Some(at) = patch {
             self.patches.kill(at);
         }
-        if let Some(at) = known {
+        if let Some(at) = whole {
             self.rows.changes[at] = row;
         } else {
             self.row_of[slot as usize] = (self.tag, self.rows.changes.len() as u32);
