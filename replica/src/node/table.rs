@@ -345,7 +345,7 @@ impl Table {
     fn each<'c, T>(
         &mut self,
         mut all: impl Iterator<Item = T>,
-        place: fn(&T) -> Option<(u32, u8, &'c [u8])>,
+        place: fn(&T) -> Option<Place<'c>>,
         mut apply: impl FnMut(&mut Self, T) -> Result<(), ApplyError>,
     ) -> Result<(), ApplyError> {
         let mut next = Vec::with_capacity(WARM_MAX);
@@ -539,8 +539,10 @@ fn begins(epochs: &[EpochStart]) -> Vec<EpochBegin> {
     epochs.iter().map(begin).collect()
 }
 
-/// Where an object is going to be written.
-fn place<'c>(change: &Change<'c>) -> Option<(u32, u8, &'c [u8])> {
+/// Where an object is going to be written: slot, queue, key.
+type Place<'c> = (u32, u8, &'c [u8]);
+
+fn place<'c>(change: &Change<'c>) -> Option<Place<'c>> {
     match change {
         Change::Put(put) => Some((put.slot, put.queue as u8, put.key.unwrap_or_default())),
         Change::Remove { .. } => None,
