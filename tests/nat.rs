@@ -5,10 +5,13 @@
 
 #[path = "nat/network.rs"]
 mod network;
+#[path = "service/nodes.rs"]
+#[allow(dead_code, reason = "each test file uses its own part of this")]
+mod nodes;
 #[path = "nat/pair.rs"]
 #[allow(dead_code, reason = "each test file uses its own part of this")]
 mod pair;
-#[path = "sip/processes.rs"]
+#[path = "service/processes.rs"]
 #[allow(dead_code, reason = "each test file uses its own part of this")]
 mod processes;
 
@@ -73,7 +76,7 @@ fn packets_go_through_and_come_back() {
     client.read_to_end(&mut got).expect("a connection");
     sender.join().expect("it ends well");
     assert!(got == text, "{} of {} bytes", got.len(), text.len());
-    nat.stop(0);
+    nat.nodes.stop(0);
 }
 
 /// Goal: who scans or floods is counted and bounded, the others are served meanwhile, and time frees all ports.
@@ -114,5 +117,5 @@ fn scans_and_floods_are_bounded_and_time_frees_ports() {
     });
     println!("{counts:#?}");
     ask(&other, &server, b"after");
-    nat.stop(0);
+    nat.nodes.stop(0);
 }

@@ -9,10 +9,13 @@ mod flows;
 #[path = "nat/network.rs"]
 #[allow(dead_code, reason = "each test file uses its own part of this")]
 mod network;
+#[path = "service/nodes.rs"]
+#[allow(dead_code, reason = "each test file uses its own part of this")]
+mod nodes;
 #[path = "nat/pair.rs"]
 #[allow(dead_code, reason = "each test file uses its own part of this")]
 mod pair;
-#[path = "sip/processes.rs"]
+#[path = "service/processes.rs"]
 #[allow(dead_code, reason = "each test file uses its own part of this")]
 mod processes;
 #[path = "nat/services.rs"]
@@ -64,7 +67,7 @@ fn ssh_a_download_and_iperf3_live_on() {
     assert!(bytes > 5 << 20, "{bytes} bytes in 8 s at 10 Mbit/s");
     assert!(session.says("still", SOON));
     assert!(session.close().success());
-    nat.stop(survivor);
+    nat.nodes.stop(survivor);
 }
 
 /// The control: without replication both connections break, though the NAT goes on for others.
@@ -83,13 +86,14 @@ fn without_replication_connections_break() {
     let download = Download::start(&nat, "download", web);
     wait_for("the download is under way", || (download.bytes() > 1 << 20).then_some(()));
     let survivor = nat.kill_primary();
-    nat.wait_until("the other one is primary", survivor, |status| status["role"] == "primary");
+    nat.nodes
+        .wait_until("the other one is primary", survivor, |status| status["role"] == "primary");
     let again = Download::start(&nat, "again", web);
     assert!(!session.says("after", LONG), "nobody knows the session");
     assert!(again.ends_whole(), "but new connections are served");
     assert!(!download.ends_whole(), "nobody knows the download");
     assert!(!session.outcome().success());
-    nat.stop(survivor);
+    nat.nodes.stop(survivor);
 }
 
 /// Goal: flows that nobody uses keep their ports: outside reaches inside by them before inside has said a word.
@@ -101,7 +105,7 @@ fn idle_flows_keep_their_ports() {
     };
     assert_eq!(heard, before.len(), "all flows are known");
     assert_eq!(flows.ports(), before, "and each has its port");
-    nat.stop(survivor);
+    nat.nodes.stop(survivor);
 }
 
 /// The control: without replication not one of them is known.
@@ -113,7 +117,7 @@ fn without_replication_idle_flows_are_forgotten() {
     };
     assert_eq!(heard, 0, "nobody knows them");
     assert_eq!(flows.ports().len(), SOCKETS * SOCKETS, "but new ones are served");
-    nat.stop(survivor);
+    nat.nodes.stop(survivor);
 }
 
 type Before = (Flows, flows::Ports);
@@ -130,7 +134,8 @@ fn idle_flows(
     let ports: BTreeSet<u16> = before.values().copied().collect();
     assert_eq!(ports.len(), SOCKETS * SOCKETS, "each flow has a port of its own");
     let survivor = nat.kill_primary();
-    nat.wait_until("the other one is primary", survivor, |status| status["role"] == "primary");
+    nat.nodes
+        .wait_until("the other one is primary", survivor, |status| status["role"] == "primary");
     let patience = if replication == "sync" { SOON } else { LONG };
     let heard = flows.heard_from_outside(&before, patience);
     println!("{heard} of {} idle flows were reached from outside", before.len());

@@ -7,12 +7,19 @@
 mod cable;
 #[path = "resp/crowd.rs"]
 mod crowd;
+#[path = "service/nodes.rs"]
+#[allow(dead_code, reason = "each test file uses its own part of this")]
+mod nodes;
 #[path = "resp/pair.rs"]
 mod pair;
-#[path = "sip/processes.rs"]
+#[path = "service/processes.rs"]
+#[allow(dead_code, reason = "each test file uses its own part of this")]
 mod processes;
 #[path = "resp/sentinel.rs"]
 mod sentinel;
+#[path = "service/pair.rs"]
+#[allow(dead_code, reason = "each test file uses its own part of this")]
+mod service;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,7 +27,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use crowd::{Client, Crowd, Verdict, verdict};
-use pair::Pair;
 use processes::wait_for;
 
 const CLIENTS: usize = 8;
@@ -51,7 +57,7 @@ fn the_clients_of_redis_are_served() {
     if !is_installed("redis-cli") || !is_installed("redis-benchmark") {
         return;
     }
-    let pair = Pair::start("respclients", "sync", &[]);
+    let pair = pair::start("respclients", "sync", &[]);
     let at = pair.service;
     #[rustfmt::skip]
     let exchanges: [(&[&str], &str); 8] = [
@@ -71,7 +77,7 @@ fn the_clients_of_redis_are_served() {
 
     // A key ends by itself, and its object with it.
     assert_eq!(run("redis-cli", at, &["SET", "mortal", "x", "PX", "50"]), "OK");
-    wait_for("the key's end", || (pair.objects(0, "keys") == 4).then_some(()));
+    wait_for("the key's end", || (pair.nodes.dump(0, "keys").len() == 4).then_some(()));
     assert_eq!(run("redis-cli", at, &["EXISTS", "mortal"]), "0");
 
     let short = ["-t", "lpush,rpop,hset", "-n", "60", "-c", "5", "--csv"];
@@ -86,7 +92,7 @@ fn the_clients_of_redis_are_served() {
         }
     }
     wait_for("the connections' objects end with them", || {
-        (pair.objects(0, "connections") == 0).then_some(())
+        pair.nodes.dump(0, "connections").is_empty().then_some(())
     });
 }
 
@@ -100,7 +106,7 @@ fn a_client_library_is_served() {
         assert!(std::env::var_os("CI").is_none(), "python3-redis is not installed");
         return eprintln!("skipped: python3-redis is not installed");
     }
-    let pair = Pair::start("resppython", "sync", &[]);
+    let pair = pair::start("resppython", "sync", &[]);
     let program = "
 import redis, sys
 store = redis.Redis(host=sys.argv[1], port=int(sys.argv[2]), decode_responses=True, client_name='test')
@@ -132,17 +138,17 @@ print('served')
 
 /// Clients count; in their middle the primary is killed, with all that it started.
 fn count_and_kill(name: &str, mode: &str) -> Verdict {
-    let mut pair = Pair::start(name, mode, &[]);
+    let mut pair = pair::start(name, mode, &[]);
     let at = pair.service;
     let crowd = Crowd::start(CLIENTS, move || Some(at));
     crowd.wait_for(5_000);
-    wait_for("the pair is protected", || pair.is_protected().then_some(()));
-    pair.kill_side(0);
-    pair.wait_until("node 1 is primary", 1, |status| status["role"] == "primary");
+    wait_for("the pair is protected", || (pair.nodes.protected_primary() == Some(0)).then_some(()));
+    pair.nodes.kill(0);
+    pair.nodes.wait_until("node 1 is primary", 1, |status| status["role"] == "primary");
     crowd.wait_for(2_000);
     let verdict = verdict(at, &crowd.end());
     println!("hotpair, {mode}: {verdict:?}");
-    pair.stop_side(1);
+    pair.nodes.stop(1);
     verdict
 }
 
@@ -181,7 +187,7 @@ fn the_same_with_sentinel_is_counted() {
 #[test]
 fn the_others_are_served_whatever_comes() {
     let port = ["--connections", "64", "--command-wait-ms", "300"];
-    let pair = Pair::start("resphostile", "sync", &port);
+    let pair = pair::start("resphostile", "sync", &port);
     let at = pair.service;
     let crowd = Crowd::start(2, move || Some(at));
     crowd.wait_for(100);

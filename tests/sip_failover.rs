@@ -5,18 +5,24 @@
 
 #[path = "sip/caller.rs"]
 mod caller;
+#[path = "service/nodes.rs"]
+#[allow(dead_code, reason = "each test file uses its own part of this")]
+mod nodes;
 #[path = "sip/pair.rs"]
 mod pair;
-#[path = "sip/processes.rs"]
+#[path = "service/processes.rs"]
+#[allow(dead_code, reason = "each test file uses its own part of this")]
 mod processes;
 #[path = "sip/records.rs"]
 mod records;
+#[path = "service/pair.rs"]
+mod service;
 
 use std::net::{Ipv4Addr, UdpSocket};
 
 use caller::{Caller, Calls, Outcome, Seen};
-use pair::Pair;
 use processes::wait_for;
+use service::Pair;
 
 const CALLS: u32 = 3_000;
 const CALLS_PER_SECOND: u32 = 100;
@@ -27,14 +33,14 @@ fn calls_survive_the_death_of_the_primary() {
     if !caller::is_installed() {
         return;
     }
-    let mut pair = Pair::start("sipsync", "sync");
+    let mut pair = pair::start("sipsync", "sync");
     let outcome = call_and_kill(&mut pair);
     assert_eq!(outcome.exit_code, Some(0), "{outcome:?}");
     assert_eq!((outcome.successful, outcome.failed), (u64::from(CALLS), 0), "{outcome:?}");
 
     // It rings for a second and talks for four; the timers allow for nothing shorter.
-    records::check(&pair.dump(1, "cdr"), CALLS, 2, 3_900);
-    pair.stop_side(1);
+    records::check(&pair.nodes.dump(1, "cdr"), CALLS, 2, 3_900);
+    pair.nodes.stop(1);
 }
 
 /// Goal: without replication the same fails, and it is the calls that fail.
@@ -43,12 +49,12 @@ fn without_replication_calls_are_lost() {
     if !caller::is_installed() {
         return;
     }
-    let mut pair = Pair::start("siplocal", "local");
+    let mut pair = pair::start("siplocal", "local");
     let outcome = call_and_kill(&mut pair);
     assert_eq!(outcome.exit_code, Some(1), "{outcome:?}");
     assert!(outcome.failed > 100, "hundreds were up: {outcome:?}");
     assert!(outcome.successful > 100, "but the service went on: {outcome:?}");
-    pair.stop_side(1);
+    pair.nodes.stop(1);
 }
 
 /// Places all calls; in their middle, with hundreds up and dozens ringing, kills the primary side.
@@ -67,11 +73,11 @@ fn call_and_kill(pair: &mut Pair) -> Outcome {
     let ready =
         |seen: &Seen| seen.placed >= u64::from(CALLS / 3) && seen.up >= 200 && seen.ringing >= 24;
     let seen = wait_for("calls are up and ringing", || {
-        caller.seen().filter(ready).filter(|_| pair.is_protected())
+        caller.seen().filter(ready).filter(|_| pair.nodes.protected_primary() == Some(0))
     });
-    pair.kill_side(0);
+    pair.nodes.kill(0);
     println!("killed the primary side with {} calls up and {} ringing", seen.up, seen.ringing);
-    pair.wait_until("node 1 is primary", 1, |status| status["role"] == "primary");
+    pair.nodes.wait_until("node 1 is primary", 1, |status| status["role"] == "primary");
     let outcome = caller.outcome();
     println!("{} calls succeeded, {} failed", outcome.successful, outcome.failed);
     println!("sipp complained: {}", outcome.complaint);

@@ -12,7 +12,11 @@ mod caller;
 mod hosts;
 #[path = "sip/network.rs"]
 mod network;
-#[path = "sip/processes.rs"]
+#[path = "service/nodes.rs"]
+#[allow(dead_code, reason = "each test file uses its own part of this")]
+mod nodes;
+#[path = "service/processes.rs"]
+#[allow(dead_code, reason = "each test file uses its own part of this")]
 mod processes;
 #[path = "sip/records.rs"]
 mod records;
@@ -23,8 +27,9 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use caller::{Caller, Calls, Outcome, Seen};
-use hosts::{Hosts, SIDES};
+use hosts::Hosts;
 use network::{Network, SERVICE};
+use nodes::SIDES;
 use processes::wait_for;
 
 /// One pair with its load at a time: the machine is small, and each test takes half a minute.
@@ -89,7 +94,7 @@ fn without_replication_the_address_alone_keeps_no_call() {
     assert_eq!(outcome.exit_code, Some(1), "{outcome:?}");
     assert!(outcome.failed >= 40, "so many were up: {outcome:?}");
     assert!(outcome.successful > 100, "but the service went on: {outcome:?}");
-    hosts.stop(survivor);
+    hosts.nodes.stop(survivor);
 }
 
 /// Places all calls and kills the primary's host in their middle; gives the host that is left. `None` where this cannot be
@@ -118,12 +123,14 @@ fn call_and_kill<P: AsRef<Path>>(
     let mut caller = Caller::start(hosts.dir.path(), &calls);
     let (seen, primary) = wait_for("calls are up and ringing", || {
         let seen = caller.seen().filter(load.ready)?;
-        Some((seen, hosts.protected_primary()?))
+        Some((seen, hosts.nodes.protected_primary()?))
     });
     let survivor = 1 - primary;
     hosts.kill(primary);
     println!("killed host {} with {} calls up, {} ringing", SIDES[primary], seen.up, seen.ringing);
-    hosts.wait_until("the other one is primary", survivor, |status| status["role"] == "primary");
+    hosts
+        .nodes
+        .wait_until("the other one is primary", survivor, |status| status["role"] == "primary");
     wait_for("and has the address", || hosts.network.has_service(SIDES[survivor]).then_some(()));
     let outcome = caller.outcome();
     println!("{} calls succeeded, {} failed", outcome.successful, outcome.failed);
@@ -142,6 +149,6 @@ fn all_went_well(
 ) {
     assert_eq!(outcome.exit_code, Some(0), "{outcome:?}");
     assert_eq!((outcome.successful, outcome.failed), (u64::from(load.in_all), 0), "{outcome:?}");
-    records::check(&hosts.dump(survivor, "cdr"), load.in_all, requests, talk_ms);
-    hosts.stop(survivor);
+    records::check(&hosts.nodes.dump(survivor, "cdr"), load.in_all, requests, talk_ms);
+    hosts.nodes.stop(survivor);
 }

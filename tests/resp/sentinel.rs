@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::cable::Cable;
 use crate::crowd::{Client, Crowd, Verdict, verdict};
-use crate::pair::free_address;
+use crate::nodes::free_address;
 use crate::processes::{hotpair, wait_for};
 
 /// Longest wait for a promotion: a sentinel asks for it after a second without an answer.

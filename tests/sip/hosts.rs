@@ -2,41 +2,21 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::network::{Network, SERVICE, address};
+use crate::nodes::{Nodes, SIDES, run, text};
 use crate::processes::{Process, example, hotpair, wait_for};
-
-/// Names of the hosts that have a node.
-pub(crate) const SIDES: [&str; 2] = ["a", "b"];
 
 /// Two nodes, each on a host, and a witness on a third. Dropping it ends all of it and leaves nothing behind.
 pub(crate) struct Hosts {
     // Fields are dropped in this order: processes before the hosts that they run on.
-    nodes: Vec<Process>,
+    pub(crate) nodes: Nodes,
     _witness: Process,
-    regions: [Region; 2],
     pub(crate) network: Network,
     pub(crate) dir: TempDir,
-}
-
-/// The file of a region, which a killed node leaves behind.
-struct Region(String);
-
-impl Region {
-    fn path(&self) -> PathBuf {
-        Path::new("/dev/shm").join(format!("hotpair.{}", self.0))
-    }
-}
-
-impl Drop for Region {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(self.path());
-    }
 }
 
 impl Hosts {
@@ -44,9 +24,9 @@ impl Hosts {
     pub(crate) fn start(network: Network, name: &str, mode: &str) -> Hosts {
         let dir = tempfile::Builder::new().prefix("hotpair-").tempdir().expect("/tmp is writable");
         run(&["pki", "init", "--name", name, "--dir", text(&dir.path().join("pki"))]);
-        let regions = SIDES.map(|side| Region(format!("{name}-{side}-{}", std::process::id())));
-        for (side, region) in SIDES.iter().zip(&regions) {
-            let config = configuration(name, side, mode, &region.0);
+        let mut nodes = Nodes::new(name);
+        for (node, side) in SIDES.into_iter().enumerate() {
+            let config = configuration(name, side, mode, nodes.region(node));
             fs::write(dir.path().join(format!("{side}.toml")), config)
                 .expect("it is our directory");
         }
@@ -57,70 +37,20 @@ impl Hosts {
         let mut witness = start(dir.path(), &network, "w", &witness);
         witness.first_line();
 
-        let mut hosts = Hosts { nodes: Vec::new(), _witness: witness, regions, network, dir };
-        hosts.start_node(0);
-        hosts.wait_until("host a is primary", 0, |status| status["role"] == "primary");
-        hosts.start_node(1);
-        hosts.wait_until("the pair is protected", 0, |status| status["protected"] == true);
+        nodes.start(2, |side| {
+            let config = format!("{side}.toml");
+            start(dir.path(), &network, side, &["node", "--config", &config])
+        });
+        let hosts = Hosts { nodes, _witness: witness, network, dir };
         wait_for("host a has the address", || hosts.network.has_service("a").then_some(()));
         assert!(!hosts.network.has_service("b"), "an address belongs to the primary alone");
         hosts
     }
 
-    /// Which host would be succeeded by the other one now; it is primary. On a busy machine a pair may drop its back-up for
-    /// a while, or change roles, and who kills the wrong one then has killed the service or nothing.
-    pub(crate) fn protected_primary(&mut self) -> Option<usize> {
-        (0..self.nodes.len()).find(|node| {
-            self.check_alive(*node);
-            let status = self.status(*node).unwrap_or_default();
-            status["role"] == "primary" && status["protected"] == true
-        })
-    }
-
     /// Ends a host as a power cut would: its cable falls silent, and everything on it is killed. Nobody is told.
     pub(crate) fn kill(&mut self, node: usize) {
         self.network.cut(SIDES[node]);
-        self.nodes[node].kill_tree();
-    }
-
-    /// Stops a node as an operator would; its region goes with it.
-    pub(crate) fn stop(&mut self, node: usize) {
-        self.nodes[node].stop();
-        assert!(!self.regions[node].path().exists(), "an orderly stop leaves nothing");
-    }
-
-    /// Waits for a status of a node.
-    pub(crate) fn wait_until(&mut self, what: &str, node: usize, is: impl Fn(&Value) -> bool) {
-        wait_for(what, || {
-            self.check_alive(node);
-            self.status(node).filter(&is)
-        });
-    }
-
-    /// The objects of a queue in a node's region.
-    pub(crate) fn dump(&self, node: usize, queue: &str) -> Vec<Value> {
-        let region = &self.regions[node].0;
-        let output = run(&["dump", "--region", region, "--queue", queue, "--json"]);
-        let line = |line: &str| serde_json::from_str(line).expect("one JSON object a line");
-        output.lines().map(line).collect()
-    }
-
-    fn status(&self, node: usize) -> Option<Value> {
-        let region = &self.regions[node].0;
-        let output =
-            Command::new(hotpair()).args(["status", "--region", region, "--json"]).output();
-        serde_json::from_slice(&output.expect("the program can be started").stdout).ok()
-    }
-
-    fn check_alive(&mut self, node: usize) {
-        let ended = self.nodes[node].ended();
-        assert!(ended.is_none(), "host {} ended: {ended:?}", SIDES[node]);
-    }
-
-    fn start_node(&mut self, node: usize) {
-        let config = format!("{}.toml", SIDES[node]);
-        let argv = ["node", "--config", &config];
-        self.nodes.push(start(self.dir.path(), &self.network, SIDES[node], &argv));
+        self.nodes.kill(node);
     }
 }
 
@@ -161,17 +91,4 @@ fn start(dir: &Path, network: &Network, host: &str, arguments: &[&str]) -> Proce
     let space = network.space(host);
     let on = ["ip", "netns", "exec", &space, text(hotpair())];
     Process::start(dir, &format!("{}-{host}", arguments[0]), on.iter().chain(arguments))
-}
-
-/// Runs a command of the program to its end and returns what it printed.
-fn run(arguments: &[&str]) -> String {
-    let output = Command::new(hotpair()).args(arguments).output();
-    let output = output.expect("the program can be started");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "hotpair {}: {said}", arguments.join(" "));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("the test's paths are plain text")
 }
