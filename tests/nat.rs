@@ -3,6 +3,8 @@
 //! Needs root, network namespaces and ethtool; says so and passes without them, except where `CI=true` promises that they are
 //! there.
 
+#[path = "service/afterwards.rs"]
+mod afterwards;
 #[path = "nat/network.rs"]
 mod network;
 #[path = "service/nodes.rs"]

@@ -4,6 +4,8 @@
 //! Needs root, network namespaces, ethtool, OpenSSH, curl and iperf3; says so and passes without them, except where `CI=true`
 //! promises that they are there.
 
+#[path = "service/afterwards.rs"]
+mod afterwards;
 #[path = "nat/flows.rs"]
 mod flows;
 #[path = "nat/network.rs"]

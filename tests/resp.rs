@@ -3,6 +3,8 @@
 //!
 //! The control is the same without replication, which must lose what it has acknowledged.
 
+#[path = "service/afterwards.rs"]
+mod afterwards;
 #[path = "resp/cable.rs"]
 mod cable;
 #[path = "resp/crowd.rs"]

@@ -3,6 +3,8 @@
 //! The control is the same without replication, which must fail calls: a test that passed there
 //! would prove that the protocol carries the state, and nothing about the pair.
 
+#[path = "service/afterwards.rs"]
+mod afterwards;
 #[path = "sip/caller.rs"]
 mod caller;
 #[path = "service/nodes.rs"]

@@ -6,6 +6,8 @@
 //!
 //! Needs root, iproute2 and sipp; says so and passes without them, except where `CI=true` promises that they are there.
 
+#[path = "service/afterwards.rs"]
+mod afterwards;
 #[path = "sip/caller.rs"]
 mod caller;
 #[path = "sip/hosts.rs"]

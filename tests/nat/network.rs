@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sched::{CloneFlags, setns};
 
+use crate::afterwards::Afterwards;
+
 /// The NAT's address inside, and the length of the network there.
 pub(crate) const NAT_INSIDE: &str = "10.1.0.1/24";
 /// The NAT's address outside.
@@ -44,6 +46,7 @@ const HOSTS: [&str; 6] = ["a", "b", "w", "c", "d", SWITCH];
 /// The namespaces; gone when dropped.
 pub(crate) struct Network {
     tag: String,
+    _afterwards: Afterwards,
 }
 
 impl Network {
@@ -64,7 +67,10 @@ impl Network {
         // Tests of one process run beside each other.
         static BUILT: AtomicU32 = AtomicU32::new(0);
         let number = BUILT.fetch_add(1, Ordering::Relaxed);
-        let network = Network { tag: format!("hpnat{}n{number}", std::process::id()) };
+        let tag = format!("hpnat{}n{number}", std::process::id());
+        let delete = |host: &&str| format!("ip netns delete {tag}{host}; ");
+        let afterwards = Afterwards::run(&HOSTS.iter().map(delete).collect::<String>());
+        let network = Network { tag, _afterwards: afterwards };
         for host in HOSTS {
             ip(&format!("netns add {}", network.space(host)))?;
             ip(&format!("-n {} link set lo up", network.space(host)))?;
@@ -121,15 +127,6 @@ impl Network {
     /// Words before a program's, which start it on a host.
     pub(crate) fn exec(&self, host: &str) -> [String; 4] {
         ["ip", "netns", "exec", &self.space(host)].map(str::to_owned)
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        for host in HOSTS {
-            // An error means that it was not made.
-            let _ = ip(&format!("netns delete {}", self.space(host)));
-        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! Two nodes with what they run, as processes of this host or of hosts of network namespaces: what can be asked of them
 //! and done to them, whatever they serve.
 
-use std::fs;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,6 +8,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use serde_json::Value;
 
+use crate::afterwards::Afterwards;
 use crate::processes::{Process, hotpair, wait_for};
 
 /// Their names.
@@ -18,34 +18,27 @@ pub(crate) const SIDES: [&str; 2] = ["a", "b"];
 pub(crate) struct Nodes {
     // Dropped in this order: who uses a region before its file goes.
     processes: Vec<Process>,
-    regions: [Region; 2],
+    regions: [String; 2],
+    _afterwards: Afterwards,
 }
 
-/// The file of a region, which a killed node leaves behind.
-struct Region(String);
-
-impl Region {
-    fn path(&self) -> PathBuf {
-        Path::new("/dev/shm").join(format!("hotpair.{}", self.0))
-    }
-}
-
-impl Drop for Region {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(self.path());
-    }
+fn file_of(region: &str) -> PathBuf {
+    Path::new("/dev/shm").join(format!("hotpair.{region}"))
 }
 
 impl Nodes {
     /// None runs yet; `name` distinguishes their regions.
     pub(crate) fn new(name: &str) -> Nodes {
-        let region = |side| Region(format!("{name}-{side}-{}", std::process::id()));
-        Nodes { processes: Vec::new(), regions: SIDES.map(region) }
+        let regions = SIDES.map(|side| format!("{name}-{side}-{}", std::process::id()));
+        // A killed node leaves its region behind.
+        let [a, b] = regions.each_ref().map(|region| file_of(region));
+        let afterwards = Afterwards::run(&format!("rm -f {} {}", a.display(), b.display()));
+        Nodes { processes: Vec::new(), regions, _afterwards: afterwards }
     }
 
     /// The name of a node's region.
     pub(crate) fn region(&self, node: usize) -> &str {
-        &self.regions[node].0
+        &self.regions[node]
     }
 
     /// Starts node a, which becomes primary, and where there are two then node b, which becomes its back-up.
@@ -66,7 +59,7 @@ impl Nodes {
     /// Stops a node as an operator would; its region goes with it.
     pub(crate) fn stop(&mut self, node: usize) {
         self.processes[node].stop();
-        assert!(!self.regions[node].path().exists(), "an orderly stop leaves nothing");
+        assert!(!file_of(self.region(node)).exists(), "an orderly stop leaves nothing");
     }
 
     /// Its supervisor runs.

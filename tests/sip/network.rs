@@ -12,6 +12,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::afterwards::Afterwards;
+
 const HOSTS: [&str; 4] = ["a", "b", "w", "c"];
 const SWITCH: &str = "s";
 
@@ -22,6 +24,7 @@ pub(crate) const SERVICE: SocketAddr =
 /// The namespaces; gone when dropped.
 pub(crate) struct Network {
     tag: String,
+    _afterwards: Afterwards,
 }
 
 impl Network {
@@ -42,7 +45,11 @@ impl Network {
         // Tests of one process run beside each other.
         static BUILT: AtomicU32 = AtomicU32::new(0);
         let number = BUILT.fetch_add(1, Ordering::Relaxed);
-        let network = Network { tag: format!("hpsip{}n{number}", std::process::id()) };
+        let tag = format!("hpsip{}n{number}", std::process::id());
+        let delete = |host: &&str| format!("ip netns delete {tag}{host}; ");
+        let afterwards =
+            Afterwards::run(&HOSTS.iter().chain([&SWITCH]).map(delete).collect::<String>());
+        let network = Network { tag, _afterwards: afterwards };
         let switch = network.space(SWITCH);
         ip(&format!("netns add {switch}"))?;
         ip(&format!("-n {switch} link add name bridge type bridge"))?;
@@ -76,15 +83,6 @@ impl Network {
     pub(crate) fn has_service(&self, host: &str) -> bool {
         let wanted = format!("-n {} address show to {}", self.space(host), SERVICE.ip());
         !ip(&wanted).expect("the host is there").is_empty()
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        for host in HOSTS.iter().chain([&SWITCH]) {
-            // An error means that it was not made.
-            let _ = ip(&format!("netns delete {}", self.space(host)));
-        }
     }
 }
 
