@@ -16,6 +16,8 @@ mod pair;
 #[path = "service/processes.rs"]
 #[allow(dead_code, reason = "each test file uses its own part of this")]
 mod processes;
+#[path = "service/spaces.rs"]
+mod spaces;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

@@ -22,6 +22,8 @@ mod pair;
 mod processes;
 #[path = "nat/services.rs"]
 mod services;
+#[path = "service/spaces.rs"]
+mod spaces;
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};

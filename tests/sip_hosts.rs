@@ -22,6 +22,8 @@ mod nodes;
 mod processes;
 #[path = "sip/records.rs"]
 mod records;
+#[path = "service/spaces.rs"]
+mod spaces;
 #[path = "sip/storm.rs"]
 mod storm;
 

@@ -10,12 +10,10 @@
 
 use std::fs::File;
 use std::net::Ipv4Addr;
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sched::{CloneFlags, setns};
 
-use crate::afterwards::Afterwards;
+use crate::spaces::{Spaces, ip};
 
 /// The NAT's address inside, and the length of the network there.
 pub(crate) const NAT_INSIDE: &str = "10.1.0.1/24";
@@ -43,72 +41,18 @@ const CABLES: [(&str, &str, &str, Option<&str>); 9] = [
 ];
 const HOSTS: [&str; 6] = ["a", "b", "w", "c", "d", SWITCH];
 
-/// The namespaces; gone when dropped.
-pub(crate) struct Network {
-    tag: String,
-    _afterwards: Afterwards,
-}
+/// The hosts; gone when dropped.
+pub(crate) struct Network(Spaces);
 
 impl Network {
     /// Makes the hosts and their cables; `None` if that is not possible here. In CI it has to be.
     pub(crate) fn build() -> Option<Network> {
-        match Network::try_build() {
-            Ok(network) => Some(network),
-            Err(why) => {
-                let advice = format!("hosts need root, network namespaces and ethtool: {why}");
-                assert!(std::env::var("CI").as_deref() != Ok("true"), "{advice}");
-                eprintln!("skipped, because {advice}");
-                None
-            }
-        }
-    }
-
-    fn try_build() -> Result<Network, String> {
-        // Tests of one process run beside each other.
-        static BUILT: AtomicU32 = AtomicU32::new(0);
-        let number = BUILT.fetch_add(1, Ordering::Relaxed);
-        let tag = format!("hpnat{}n{number}", std::process::id());
-        let delete = |host: &&str| format!("ip netns delete {tag}{host}; ");
-        let afterwards = Afterwards::run(&HOSTS.iter().map(delete).collect::<String>());
-        let network = Network { tag, _afterwards: afterwards };
-        for host in HOSTS {
-            ip(&format!("netns add {}", network.space(host)))?;
-            ip(&format!("-n {} link set lo up", network.space(host)))?;
-        }
-        let switch = network.space(SWITCH);
-        for bridge in ["pair", "inside", "outside"] {
-            ip(&format!("-n {switch} link add name {bridge} type bridge"))?;
-            ip(&format!("-n {switch} link set {bridge} up"))?;
-        }
-        for (host, bridge, interface, address) in CABLES {
-            let space = network.space(host);
-            let plug = format!("{host}{interface}");
-            ip(&format!(
-                "link add name {plug} netns {switch} type veth peer name {interface} netns {space}"
-            ))?;
-            ip(&format!("-n {switch} link set dev {plug} master {bridge} up"))?;
-            if let Some(address) = address {
-                ip(&format!("-n {space} address add {address} dev {interface}"))?;
-            } else {
-                // Frames for the NAT's own Ethernet address come in.
-                ip(&format!("-n {space} link set {interface} promisc on"))?;
-            }
-            ip(&format!("-n {space} link set {interface} up"))?;
-        }
-        for host in ["c", "d"] {
-            // A virtual cable carries what no real one does: segments of 64 KiB without a checksum.
-            let space = network.space(host);
-            let off = "-K eth0 tx off tso off gso off gro off";
-            run("ip", &format!("netns exec {space} ethtool {off}"))?;
-        }
-        ip(&format!("-n {} address add {OTHER_CLIENT}/24 dev eth0", network.space("c")))?;
-        ip(&format!("-n {} route add default via 10.1.0.1", network.space("c")))?;
-        Ok(network)
+        Spaces::build("hpnat", &HOSTS, wire).map(Network)
     }
 
     /// Name of a host's namespace: `ip netns exec` runs programs on the host, and becomes them.
     pub(crate) fn space(&self, host: &str) -> String {
-        format!("{}{host}", self.tag)
+        self.0.of(host)
     }
 
     /// Runs `make` on a host, on a thread of its own: sockets stay in the namespace that they were made in.
@@ -130,17 +74,34 @@ impl Network {
     }
 }
 
-fn ip(arguments: &str) -> Result<(), String> {
-    run("ip", arguments)
-}
-
-fn run(program: &str, arguments: &str) -> Result<(), String> {
-    let output = Command::new(program).args(arguments.split(' ')).output();
-    let output = output.map_err(|error| {
-        format!("cannot run `{program}`: {error} (Debian: apt-get install iproute2 ethtool)")
-    })?;
-    if output.status.success() {
-        return Ok(());
+fn wire(spaces: &Spaces) -> Result<(), String> {
+    let switch = spaces.of(SWITCH);
+    for bridge in ["pair", "inside", "outside"] {
+        ip(&format!("-n {switch} link add name {bridge} type bridge"))?;
+        ip(&format!("-n {switch} link set {bridge} up"))?;
     }
-    Err(format!("{program} {arguments}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    for (host, bridge, interface, address) in CABLES {
+        let space = spaces.of(host);
+        let plug = format!("{host}{interface}");
+        ip(&format!(
+            "link add name {plug} netns {switch} type veth peer name {interface} netns {space}"
+        ))?;
+        ip(&format!("-n {switch} link set dev {plug} master {bridge} up"))?;
+        if let Some(address) = address {
+            ip(&format!("-n {space} address add {address} dev {interface}"))?;
+        } else {
+            // Frames for the NAT's own Ethernet address come in.
+            ip(&format!("-n {space} link set {interface} promisc on"))?;
+        }
+        ip(&format!("-n {space} link set {interface} up"))?;
+    }
+    for host in ["c", "d"] {
+        // A virtual cable carries what no real one does: segments of 64 KiB without a checksum.
+        let off = "ethtool -K eth0 tx off tso off gso off gro off";
+        ip(&format!("netns exec {} {off}", spaces.of(host)))
+            .map_err(|why| format!("{why} (Debian: apt-get install ethtool)"))?;
+    }
+    ip(&format!("-n {} address add {OTHER_CLIENT}/24 dev eth0", spaces.of("c")))?;
+    ip(&format!("-n {} route add default via 10.1.0.1", spaces.of("c")))?;
+    Ok(())
 }
