@@ -9,7 +9,7 @@ use super::*;
 use crate::arbiter::{Arbiter, Question};
 use crate::protocol::{Request, RequestId, Testimony};
 use crate::tripwire::{TripwireClient, TripwireServer};
-use crate::witness::{Register, Witness, WitnessServer};
+use crate::witness::{OpenError, Register, Witness, WitnessServer};
 
 /// A clock that is wrong by years.
 #[derive(Debug)]
@@ -94,7 +94,18 @@ fn a_node_is_no_witness_and_a_witness_is_no_node() {
     let pair = TestPair::new("demo");
     let register = tempfile::tempdir().expect("a directory");
     let anywhere = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    let open = || Register::open(register.path(), pair.cluster.id).expect("a new register");
+    let open = || {
+        let began = Instant::now();
+        loop {
+            match Register::open(register.path(), pair.cluster.id) {
+                // A program that another test is just starting has all files of this process until it runs.
+                Err(OpenError::InUse { .. }) if began.elapsed() < Duration::from_secs(10) => {
+                    thread::yield_now();
+                }
+                opened => return opened.expect("a new register"),
+            }
+        }
+    };
     let question =
         Question { id: RequestId(1), testimony: Testimony::Nothing, request: Request::Read };
 
