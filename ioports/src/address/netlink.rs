@@ -10,7 +10,7 @@
 //! The kernel handles a request within `send`, so its answer is there when that returns.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ use nix::sys::socket::{
 use super::frames::HardwareAddress;
 
 const HEADER_BYTES: usize = 16;
+/// `ifaddrmsg`
+const ABOUT_ADDRESS_BYTES: usize = 8;
 /// An answer to any of our requests is shorter.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
 
@@ -151,18 +153,56 @@ pub(super) fn monitor() -> io::Result<OwnedFd> {
     open((addresses | routes) as u32)
 }
 
-/// Takes what a [`monitor`] has to say; true if there was anything.
-pub(super) fn drain(monitor: &OwnedFd) -> bool {
-    let mut said = false;
-    let mut buffer = [0; 4096];
+/// What a [`monitor`] has to say of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// It was added, or given a new lease of life.
+    Came(IpAddr),
+    Went(IpAddr),
+    /// The kernel had more to say than the socket holds: something was said that nobody will hear.
+    Overflown,
+}
+
+/// Takes all that a [`monitor`] has to say. Of routes nothing is told: they are a reason to look again.
+pub(super) fn drain(monitor: &OwnedFd, mut tell: impl FnMut(News)) {
+    let mut buffer = vec![0; ANSWER_BYTES_MAX];
     loop {
         match recv(monitor.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-            Ok(_) => said = true,
-            // Overflown: something was said that nobody will hear.
-            Err(Errno::ENOBUFS) => said = true,
+            Ok(len) => news(&buffer[..len.min(buffer.len())], &mut tell),
+            Err(Errno::ENOBUFS) => tell(News::Overflown),
             Err(Errno::EINTR) => {}
-            Err(_) => return said,
+            Err(_) => return,
         }
+    }
+}
+
+/// What the messages of one datagram say; ends at the first that does not fit.
+fn news(mut bytes: &[u8], tell: &mut impl FnMut(News)) {
+    while bytes.len() >= HEADER_BYTES {
+        let len = u32_at(bytes, 0) as usize;
+        let Some(message) = bytes.get(..len).filter(|it| it.len() >= HEADER_BYTES) else { return };
+        if let Some(news) = news_of(message) {
+            tell(news);
+        }
+        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+    }
+}
+
+fn news_of(message: &[u8]) -> Option<News> {
+    let family = i32::from(*message.get(HEADER_BYTES)?);
+    let attributes = Attributes(message.get(HEADER_BYTES + ABOUT_ADDRESS_BYTES..)?);
+    let find = |kind| attributes.clone().find(|(it, _)| *it == kind).map(|(_, value)| value);
+    // Of a tunnel IFA_ADDRESS is the other end; IPv6 has no IFA_LOCAL elsewhere.
+    let value = find(IFA_LOCAL).or_else(|| find(IFA_ADDRESS))?;
+    let ip = match family {
+        libc::AF_INET => IpAddr::from(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?)),
+        libc::AF_INET6 => IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?)),
+        _ => return None,
+    };
+    match u16_at(message, 4) {
+        libc::RTM_NEWADDR => Some(News::Came(ip)),
+        libc::RTM_DELADDR => Some(News::Went(ip)),
+        _ => None,
     }
 }
 
@@ -217,6 +257,7 @@ impl Message {
 }
 
 /// Kind and value of each attribute; ends at the first that does not fit.
+#[derive(Clone)]
 struct Attributes<'a>(&'a [u8]);
 
 impl<'a> Iterator for Attributes<'a> {
@@ -250,6 +291,45 @@ mod tests {
         assert_eq!(netlink.hardware_address(index).expect("it is there"), None);
         let error = netlink.hardware_address(999_999).expect_err("no such interface");
         assert_eq!(error.raw_os_error(), Some(libc::ENODEV));
+    }
+
+    #[test]
+    fn news_are_of_addresses_and_nonsense_is_none() {
+        let four: IpAddr = "192.0.2.7".parse().expect("valid");
+        let six: IpAddr = "2001:db8::7".parse().expect("valid");
+        let message = |kind: u16, ip: IpAddr| {
+            let mut message = Message::new(kind, 0, 0);
+            let (family, bytes) = match ip {
+                IpAddr::V4(ip) => (libc::AF_INET, ip.octets().to_vec()),
+                IpAddr::V6(ip) => (libc::AF_INET6, ip.octets().to_vec()),
+            };
+            message.fixed(&[family as u8, 24, 0, 0, 0, 0, 0, 0]);
+            message.attribute(IFA_ADDRESS, &bytes);
+            message.finish()
+        };
+        let datagram = [
+            message(libc::RTM_NEWADDR, four),
+            message(libc::RTM_NEWROUTE, four),
+            message(libc::RTM_DELADDR, six),
+        ]
+        .concat();
+        let heard = |bytes: &[u8]| {
+            let mut heard = Vec::new();
+            news(bytes, &mut |it| heard.push(it));
+            heard
+        };
+        let all = [News::Came(four), News::Went(six)];
+        assert_eq!(heard(&datagram), all);
+        // Whatever is cut off or lies about its length takes away from the end, and invents nothing.
+        for len in 0..datagram.len() {
+            let heard = heard(&datagram[..len]);
+            assert_eq!(heard, all[..heard.len()], "{len} bytes");
+        }
+        for lie in [0_u32, 3, 15, 17, 4000, u32::MAX] {
+            let mut bytes = datagram.clone();
+            bytes[..4].copy_from_slice(&lie.to_ne_bytes());
+            assert_eq!(heard(&bytes), [], "a length of {lie}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::netlink;
+use super::netlink::{self, News};
 
 /// A watch over one address.
 #[derive(Debug)]
@@ -12,13 +12,15 @@ pub(crate) struct Presence {
     ip: IpAddr,
     monitor: OwnedFd,
     here: bool,
+    /// The kernel says that an address goes while it can still be bound to, and nothing more when it cannot.
+    gone: bool,
 }
 
 impl Presence {
     pub(crate) fn watch(ip: IpAddr) -> io::Result<Presence> {
         // The monitor first: what changes from here on is heard of.
         let monitor = netlink::monitor()?;
-        Ok(Presence { ip, monitor, here: is_here(ip) })
+        Ok(Presence { ip, monitor, here: is_here(ip), gone: false })
     }
 
     /// As far as the kernel has told.
@@ -28,8 +30,13 @@ impl Presence {
 
     /// Listens to what the kernel has to say, and looks again.
     pub(crate) fn look(&mut self) {
-        netlink::drain(&self.monitor);
-        self.here = is_here(self.ip);
+        netlink::drain(&self.monitor, |news| match news {
+            News::Came(ip) if ip == self.ip => self.gone = false,
+            News::Went(ip) if ip == self.ip => self.gone = true,
+            News::Overflown => self.gone = false,
+            News::Came(_) | News::Went(_) => {}
+        });
+        self.here = !self.gone && is_here(self.ip);
     }
 }
 

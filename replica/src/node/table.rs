@@ -345,7 +345,7 @@ impl Table {
     fn each<'c, T>(
         &mut self,
         mut all: impl Iterator<Item = T>,
-        place: fn(&T) -> Option<Place<'c>>,
+        place: impl Fn(&T) -> Option<Place<'c>> + Copy,
         mut apply: impl FnMut(&mut Self, T) -> Result<(), ApplyError>,
     ) -> Result<(), ApplyError> {
         let mut next = Vec::with_capacity(WARM_MAX);
