@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::sockaddr::Family;
 
-/// Room for the control messages of one datagram: a time, a destination, a VLAN tag, and some to spare.
+/// Room for the control messages of one datagram: a time, a destination, a VLAN tag or a length of segments, and some to spare.
 const CONTROL_BYTES: usize = 128;
 
 /// Room for control messages, aligned as their headers must be.
@@ -30,6 +30,8 @@ pub(crate) struct Told {
     pub(crate) received_at: Option<Duration>,
     /// The VLAN tag that the kernel took off: protocol and tag.
     pub(crate) vlan: Option<(u16, u16)>,
+    /// It is several that the kernel has put together, each of so many bytes but the last.
+    pub(crate) segment: Option<usize>,
 }
 
 /// `PACKET_AUXDATA`, which comes with each frame of an interface that asked for it.
@@ -91,6 +93,11 @@ impl Control {
                         .map(|info| Ipv6Addr::from(info.ipi6_addr.s6_addr))
                         .filter(|ip| !ip.is_multicast())
                         .map(|ip| IpAddr::V6(ip).to_canonical());
+                }
+                (libc::SOL_UDP, libc::UDP_GRO) => {
+                    told.segment = value::<libc::c_int>(data, bytes)
+                        .and_then(|bytes| usize::try_from(bytes).ok())
+                        .filter(|bytes| *bytes > 0);
                 }
                 (libc::SOL_PACKET, PACKET_AUXDATA) => {
                     told.vlan = value::<Auxiliary>(data, bytes)

@@ -53,6 +53,17 @@ pub trait PacketSource {
     /// As [`receive`](Self::receive).
     fn discard(&mut self, count: usize, into: &mut Vec<Datagram>) -> io::Result<()>;
 
+    /// Whether packets were taken from the kernel that there was no buffer for: the next [`receive`](Self::receive) gives them,
+    /// or [`discard`](Self::discard) takes them, before the kernel is asked for more.
+    fn has_left_over(&self) -> bool {
+        false
+    }
+
+    /// Forgets those, and says how many they were.
+    fn forget_left_over(&mut self) -> u64 {
+        0
+    }
+
     /// Whether `packet`, of the batch received last, may be delivered now. False if one before it is to be offered again first.
     fn wants(&mut self, _packet: &Datagram) -> bool {
         true

@@ -58,6 +58,8 @@ pub struct Datagram {
     pub end: bool,
     pub(crate) received_at: Option<Duration>,
     pub(crate) vlan: Option<(u16, u16)>,
+    /// Several that the kernel has put together, each of so many bytes but the last.
+    pub(crate) segment: Option<usize>,
 }
 
 impl Datagram {
@@ -80,6 +82,7 @@ impl Datagram {
 /// The kernel's view of a batch: headers, names and buffers, index by index.
 struct Headers {
     headers: Box<[libc::mmsghdr]>,
+    /// As many for each header as a datagram may have pieces.
     iovecs: Box<[libc::iovec]>,
     names: Box<[KernelAddress]>,
     /// None where the kernel has nothing to say, and is told nothing.
@@ -87,7 +90,7 @@ struct Headers {
 }
 
 impl Headers {
-    fn new(capacity: usize, control: bool) -> Self {
+    fn new(capacity: usize, pieces: usize, control: bool) -> Self {
         assert!(
             (1..=BATCH_MAX).contains(&capacity),
             "a batch of {capacity} datagrams is outside 1..={BATCH_MAX}"
@@ -98,7 +101,7 @@ impl Headers {
         let no_buffer = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
         Headers {
             headers: vec![empty; capacity].into_boxed_slice(),
-            iovecs: vec![no_buffer; capacity].into_boxed_slice(),
+            iovecs: vec![no_buffer; capacity * pieces].into_boxed_slice(),
             names: vec![KernelAddress::none(); capacity].into_boxed_slice(),
             controls: vec![Control::none(); if control { capacity } else { 0 }].into_boxed_slice(),
         }
@@ -142,17 +145,24 @@ unsafe impl Send for Headers {}
 /// Receives up to a fixed number of datagrams with one call.
 pub struct Receiver {
     batch: Headers,
+    /// Buffers of one datagram.
+    pieces: usize,
 }
 
 impl Receiver {
     /// Room for `capacity` datagrams a call, `1..=BATCH_MAX`.
     pub fn new(capacity: usize) -> Self {
-        Receiver { batch: Headers::new(capacity, false) }
+        Receiver { batch: Headers::new(capacity, 1, false), pieces: 1 }
     }
 
     /// The same, and what the kernel says beside the bytes is read: when a datagram came, and to which address.
     pub fn informed(capacity: usize) -> Self {
-        Receiver { batch: Headers::new(capacity, true) }
+        Receiver { batch: Headers::new(capacity, 1, true), pieces: 1 }
+    }
+
+    /// The same, and a datagram may go on in a second buffer: see [`receive_over`](Self::receive_over).
+    pub(crate) fn spilling(capacity: usize) -> Self {
+        Receiver { batch: Headers::new(capacity, 2, true), pieces: 2 }
     }
 
     /// Receives into `buffers`, one datagram each, as many as are waiting; never blocks.
@@ -164,17 +174,30 @@ impl Receiver {
         socket: BorrowedFd<'_>,
         buffers: impl Iterator<Item = &'b mut [u8]>,
     ) -> io::Result<impl ExactSizeIterator<Item = Datagram> + '_> {
+        self.receive_over(socket, buffers.map(|buffer| [buffer, &mut []]))
+    }
+
+    /// The same; a datagram for which the first of its two buffers is too short goes on in the second, if this receiver is
+    /// [`spilling`](Self::spilling).
+    pub(crate) fn receive_over<'b>(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        buffers: impl Iterator<Item = [&'b mut [u8]; 2]>,
+    ) -> io::Result<impl ExactSizeIterator<Item = Datagram> + '_> {
+        let pieces = self.pieces;
         let mut count = 0;
-        for (index, buffer) in buffers.take(self.batch.headers.len()).enumerate() {
+        for (index, buffers) in buffers.take(self.batch.headers.len()).enumerate() {
             self.batch.names[index] = KernelAddress::none();
-            self.batch.lend(index, buffer.as_mut_ptr(), buffer.len());
-            self.batch.aim(index, (index, 1), KERNEL_ADDRESS_BYTES, Control::BYTES);
+            for (piece, buffer) in buffers.into_iter().take(pieces).enumerate() {
+                self.batch.lend(index * pieces + piece, buffer.as_mut_ptr(), buffer.len());
+            }
+            self.batch.aim(index, (index * pieces, pieces), KERNEL_ADDRESS_BYTES, Control::BYTES);
             count = index + 1;
         }
         // MSG_TRUNC as a request makes the kernel report the length on the wire.
         let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
         // SAFETY:
-        // - the first `count` headers were aimed just above: each names one exclusive buffer
+        // - the first `count` headers were aimed just above: each names one or two exclusive buffers
         //   (`&'b mut [u8]`, alive for the whole of this call because `'b` outlives it), one name field and at most one
         //   control buffer of `self`, with their true lengths;
         // - the kernel writes nothing else, and keeps no pointer after it returns;
@@ -199,6 +222,7 @@ impl Receiver {
                 local: told.local,
                 received_at: told.received_at,
                 vlan: told.vlan,
+                segment: told.segment,
                 ..Datagram::default()
             }
         }))
@@ -246,7 +270,7 @@ impl Sender {
     /// Room for `capacity` datagrams a call, `1..=BATCH_MAX`, from a socket of `family`.
     pub fn new(capacity: usize, family: Family) -> Self {
         Sender {
-            batch: Headers::new(capacity, true),
+            batch: Headers::new(capacity, 1, true),
             family,
             counts: vec![0; capacity].into_boxed_slice(),
             segments: false,

@@ -162,14 +162,15 @@ impl<K: PacketSource + PacketSink> Port<'_, K> {
             }
             self.follow_role(reading)?;
             let mut worked = false;
-            if reading || (self.ingress.has_held() && self.seat.is_draining()) {
+            let unfinished = self.ingress.has_held() || self.kind.has_left_over();
+            if reading || (unfinished && self.seat.is_draining()) {
                 let seat = &mut self.seat;
                 worked |= self
                     .ingress
                     .step(seat, self.kind, classifier, self.counters)
                     .map_err(os("receive packets"))?;
             } else {
-                self.ingress.give_back(&mut self.seat, self.counters);
+                self.ingress.give_back(&mut self.seat, self.kind, self.counters);
             }
             if reading && K::PUSHES_BACK {
                 worked |= self.orphans.step(
@@ -318,7 +319,7 @@ impl<K: PacketSource + PacketSink> Port<'_, K> {
         if self.serving {
             self.kind.end();
         }
-        self.ingress.give_back(&mut self.seat, self.counters);
+        self.ingress.give_back(&mut self.seat, self.kind, self.counters);
         self.egress.give_back(&mut self.seat);
         self.ask_for_lost();
     }

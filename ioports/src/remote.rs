@@ -26,6 +26,8 @@ use crate::udp::UdpPort;
 
 /// Longest sleep.
 const SLEEP_MS_MAX: u16 = 100;
+const STOPPED: &str = "the port stopped";
+
 /// Longest sleep while something is held that there was no room for.
 const HELD_MS_MAX: u16 = 2;
 
@@ -96,6 +98,9 @@ pub fn run_remote(
             port.sleep(reads, stop)?;
         }
     }
+    let left_over = port.udp.forget_left_over();
+    counters.received(left_over);
+    counters.dropped(STOPPED, left_over);
     tracing::info!(port = %config.port, counters = %counters.snapshot(), far = ?port.port.counts(),
         "the port stopped");
     Ok(())

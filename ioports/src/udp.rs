@@ -5,6 +5,7 @@
 //! chooses. A socket of one address, as a service address is, has no such question.
 
 mod config;
+mod gro;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -20,6 +21,7 @@ use crate::mmsg::{Datagram, Outgoing, Receiver, SendError, Sender};
 use crate::port::PortConfig;
 use crate::sockaddr::Family;
 pub use config::{Group, ParseGroupError, UdpConfig};
+use gro::Together;
 
 /// Peers of which it is known which address they asked.
 const ASKED: usize = 4096;
@@ -27,6 +29,8 @@ const ASKED: usize = 4096;
 pub(crate) struct UdpPort {
     inlet: Inlet<UdpSocket>,
     sender: Sender,
+    /// Where datagrams come in that the kernel has put together.
+    together: Option<Together>,
     asked: Option<Asked>,
     groups: Vec<Group>,
 }
@@ -60,6 +64,7 @@ impl UdpPort {
         Ok(UdpPort {
             inlet: Inlet::new(socket, receiver, count),
             sender,
+            together: udp.gro.then(|| Together::new(count, config.packet_bytes_max)),
             asked: all.then(Asked::new),
             groups: udp.multicast.clone(),
         })
@@ -74,7 +79,10 @@ impl PacketSource for UdpPort {
         buffers: impl Iterator<Item = &'b mut [u8]>,
         into: &mut Vec<Datagram>,
     ) -> io::Result<()> {
-        into.extend(self.inlet.receive(buffers)?);
+        match &mut self.together {
+            Some(together) => together.receive(self.inlet.descriptor(), buffers, into)?,
+            None => into.extend(self.inlet.receive(buffers)?),
+        }
         if let Some(asked) = &mut self.asked {
             for datagram in &*into {
                 if let (Some(peer), Some(local)) = (datagram.source, datagram.local) {
@@ -86,7 +94,18 @@ impl PacketSource for UdpPort {
     }
 
     fn discard(&mut self, count: usize, into: &mut Vec<Datagram>) -> io::Result<()> {
-        self.inlet.discard(count, into)
+        match &mut self.together {
+            Some(together) => together.discard(self.inlet.descriptor(), count, into),
+            None => self.inlet.discard(count, into),
+        }
+    }
+
+    fn has_left_over(&self) -> bool {
+        self.together.as_ref().is_some_and(|together| !together.is_empty())
+    }
+
+    fn forget_left_over(&mut self) -> u64 {
+        self.together.as_mut().map_or(0, Together::forget)
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
@@ -101,6 +120,13 @@ impl PacketSource for UdpPort {
     }
 
     fn begin(&mut self) -> io::Result<()> {
+        // Only now: before, another port reads from this very socket, and may not expect it.
+        let gro = self.together.is_some();
+        match setsockopt(&self.inlet.socket, sockopt::UdpGroSegment, &gro) {
+            // Kernels before 5.0 do not know what is not wanted either.
+            Err(errno) if gro => return Err(errno.into()),
+            _ => {}
+        }
         self.groups.iter().try_for_each(|group| group.join(&self.inlet.socket))
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::{Peer, Running, Space, echo, geometry, serve_one, unique, until};
 use hotpair_ioports::{
     AllKeyless, ByConnection, ByPeer, Classifier, Framing, HeldAddress, Holder, PortConfig,
-    Serving, SocketSource, StreamConfig,
+    PortKind, Serving, SocketSource, StreamConfig, UdpConfig,
 };
 use hotpair_shm::{Counter, Gatherer, Geometry, Overload, Reaper, Region};
 
@@ -37,7 +37,10 @@ impl Rig {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let any6: SocketAddr = "[::1]:0".parse().expect("an address");
         let path = std::env::temp_dir().join(unique("unix"));
+        let mut together = Rig::new("udp with GRO", HeldAddress::Udp(any));
+        together.config.kind = PortKind::Udp(UdpConfig { gro: true, ..UdpConfig::default() });
         vec![
+            together,
             Rig::new("udp over IPv4", HeldAddress::Udp(any)),
             Rig::new("udp over IPv6", HeldAddress::Udp(any6)),
             Rig::new("tcp over IPv4", HeldAddress::Tcp(any)),

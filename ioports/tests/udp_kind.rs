@@ -3,12 +3,14 @@
 mod common;
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use common::{Running, Space, echo, geometry, serve_one, unique, until};
-use hotpair_ioports::{AllKeyless, ByPeer, PortConfig, PortKind, SocketSource, UdpConfig};
-use hotpair_shm::{Gatherer, Region};
+use hotpair_ioports::{
+    AllKeyless, ByPeer, Family, PortConfig, PortKind, Sender, SocketSource, UdpConfig,
+};
+use hotpair_shm::{Counter, Gatherer, Overload, Region};
 
 fn port_of(socket: &UdpSocket) -> PortConfig {
     PortConfig::new("service", "calls", SocketSource::Inherited(socket.as_raw_fd()))
@@ -141,6 +143,137 @@ fn segmented_packets_arrive_as_they_were() {
         }
         assert!(port.counters.snapshot().send_failed.is_empty());
     }
+}
+
+/// A port that takes together what was sent together, its socket, and a peer that sends so.
+fn together(space: &Space, batch: usize) -> (Running, UdpSocket, UdpSocket, SocketAddr) {
+    let service = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let udp = UdpConfig { gro: true, ..UdpConfig::default() };
+    let config = PortConfig {
+        kind: PortKind::Udp(udp),
+        receive_batch: batch,
+        packet_bytes_max: 500,
+        ..port_of(&service)
+    };
+    let port = Running::start(&space.path, config, ByPeer).attached();
+    let peer = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let to = service.local_addr().expect("bound");
+    // It takes them together from its first read on.
+    peer.send_to(b"first", to).expect("loopback takes it");
+    until("it reads", || port.counters.snapshot().received == 1);
+    (port, service, peer, to)
+}
+
+fn send_together(peer: &UdpSocket, to: SocketAddr, packets: &[Vec<u8>]) {
+    let mut sender = Sender::segmenting(packets.len(), Family::V4);
+    let all = packets.iter().map(|packet| (&packet[..], to));
+    assert_eq!(sender.send(peer.as_fd(), all).expect("loopback takes it"), packets.len());
+}
+
+/// Goal: what a peer has sent as one datagram, to be cut by whoever needs it, becomes the messages that it is made of: in order,
+/// each on its own, those that are too long counted, however many blocks the port has in hand.
+#[test]
+fn what_is_sent_together_becomes_messages_of_its_own() {
+    for batch in [1, 5, 32] {
+        let space = Space::primary("udp-together");
+        let (port, _service, peer, to) = together(&space, batch);
+        let mut packets: Vec<Vec<u8>> = Vec::new();
+        packets.extend((0..100_u8).map(|number| vec![number; 64]));
+        packets.extend((0..40_u8).map(|number| vec![number; 500]));
+        packets.extend((0..10_u8).map(|number| vec![number; 501]));
+        packets.extend((0..10_u8).map(|number| vec![number; usize::from(number)]));
+        send_together(&peer, to, &packets);
+        let mut worker = space.worker();
+        let mut messages = Vec::new();
+        let short: Vec<_> = packets.iter().filter(|one| one.len() <= 500).cloned().collect();
+        while messages.len() < short.len() {
+            let (seq, some) = serve_one(&space, &mut worker, echo);
+            space.region.raise_released(seq);
+            messages.extend(some.into_iter().filter(|message| message != b"first"));
+        }
+        assert!(messages == short, "batches of {batch}");
+        let seen = port.counters.snapshot();
+        assert_eq!(seen.received, 1 + packets.len() as u64, "batches of {batch}: {seen}");
+        assert_eq!(seen.dropped.get("too long"), Some(&10), "batches of {batch}: {seen}");
+        assert_eq!(seen.received, seen.delivered + 10, "batches of {batch}: {seen}");
+    }
+}
+
+/// Goal: what came together and finds no room is held or counted, one by one, and what a port has taken from the kernel when its
+/// host serves no longer is counted too.
+#[test]
+fn what_is_sent_together_is_not_lost_without_a_number() {
+    let packets: Vec<Vec<u8>> = (0..60_u8).map(|number| vec![number; 64]).collect();
+    for overload in [Overload::Hold, Overload::Reject, Overload::DropNewest] {
+        let path = Region::path_for(&unique("udp-together-full"));
+        let small = hotpair_shm::Geometry { inbox_limit: 8, ..geometry(1024) };
+        let space = Space::with(&path, &small);
+        space.region.become_primary(1);
+        space.policy(overload);
+        let (port, _service, peer, to) = together(&space, 4);
+        let mut worker = space.worker();
+        // The first is in nobody's way.
+        let _ = serve_one(&space, &mut worker, echo);
+        send_together(&peer, to, &packets);
+        let accounted = || {
+            let seen = port.counters.snapshot();
+            seen.received == 61 && seen.received == seen.delivered + seen.dropped_total()
+        };
+        if overload == Overload::Hold {
+            until("it holds", || space.counted(Counter::Held) > 0);
+            let mut messages = Vec::new();
+            while messages.len() < 60 {
+                messages.extend(serve_one(&space, &mut worker, echo).1);
+            }
+            assert!(messages == packets);
+            until("all is accounted for", accounted);
+        } else {
+            until("all is accounted for", accounted);
+            let seen = port.counters.snapshot();
+            assert!(seen.dropped_total() >= 50, "{overload:?}: {seen}");
+        }
+    }
+    let path = Region::path_for(&unique("udp-together-role"));
+    let small = hotpair_shm::Geometry { inbox_limit: 8, ..geometry(1024) };
+    let space = Space::with(&path, &small);
+    space.region.become_primary(1);
+    space.policy(Overload::Hold);
+    let (port, _service, peer, to) = together(&space, 4);
+    send_together(&peer, to, &packets);
+    until("it holds", || space.counted(Counter::Held) > 0);
+    space.region.become_fenced(2);
+    until("what it had in hand is counted", || {
+        let seen = port.counters.snapshot();
+        seen.received == 61 && seen.received == seen.delivered + seen.dropped_total()
+    });
+    let seen = port.counters.snapshot();
+    assert!(seen.dropped.get("not primary any more") >= Some(&50), "{seen}");
+}
+
+/// Goal: a host that is about to hand over finishes what came together, as far as there is room, and then lets go.
+#[test]
+fn what_is_sent_together_is_finished_before_a_planned_change() {
+    let path = Region::path_for(&unique("udp-together-drain"));
+    let small = hotpair_shm::Geometry { inbox_limit: 8, ..geometry(1024) };
+    let space = Space::with(&path, &small);
+    space.region.become_primary(1);
+    space.policy(Overload::Hold);
+    let (port, _service, peer, to) = together(&space, 4);
+    let packets: Vec<Vec<u8>> = (0..60_u8).map(|number| vec![number; 64]).collect();
+    send_together(&peer, to, &packets);
+    until("it holds", || space.counted(Counter::Held) > 0);
+    space.region.begin_drain();
+    let mut worker = space.worker();
+    let mut messages = Vec::new();
+    while messages.len() < 60 {
+        let (_, some) = serve_one(&space, &mut worker, echo);
+        messages.extend(some.into_iter().filter(|message| message != b"first"));
+    }
+    assert!(messages == packets);
+    until("all is delivered", || {
+        let seen = port.counters.snapshot();
+        seen.received == 61 && seen.received == seen.delivered
+    });
 }
 
 /// Rounds of a flood beside a source that sends little: how much of the latter is served.

@@ -188,7 +188,7 @@ queue = "calls"
         assert!(with("command = [\"x\"]").contains("start it yourself"));
         assert!(with("fair_shares = true").contains("waits in the socket"));
         assert!(with("user = \"nobody\"").contains("nobody changes users here"));
-        let groups = format!("{GOOD}multicast = [\"239.1.2.3\"]\nreuse_port = true\n");
+        let groups = format!("{GOOD}multicast = [\"239.1.2.3\"]\nreuse_port = true\ngro = true\n");
         assert!(FarConfig::parse(Path::new("/etc/far.toml"), &groups).is_ok());
         assert!(with("remote = true").contains("this host is where"));
         assert!(with("holder = \"x.sock\"").contains("either `bind`"));

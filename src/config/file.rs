@@ -328,9 +328,10 @@ pub(crate) struct Port {
     pub(crate) replay: Option<Spanned<PathBuf>>,
     pub(crate) capture: Option<Spanned<PathBuf>>,
     pub(crate) speed: Option<Spanned<Speed>>,
-    /// Of kind `udp`, as the next two.
+    /// Of kind `udp`, as the next three.
     pub(crate) multicast: Option<Spanned<Vec<String>>>,
     pub(crate) reuse_port: Option<Spanned<bool>>,
+    pub(crate) gro: Option<Spanned<bool>>,
     pub(crate) fair_shares: Option<Spanned<bool>>,
     /// Of kinds `tcp` and `unix`, as all up to `linger`.
     pub(crate) framing: Option<Spanned<Framing>>,

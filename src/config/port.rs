@@ -118,6 +118,7 @@ impl Port {
             // Checked when the file was read.
             multicast: groups.iter().filter_map(|group| group.parse().ok()).collect(),
             reuse_port: self.reuse_port.as_ref().is_some_and(|reuse| *reuse.get_ref()),
+            gro: self.gro.as_ref().is_some_and(|gro| *gro.get_ref()),
             ..UdpConfig::default()
         }
     }
@@ -199,6 +200,7 @@ fn foreign_keys(port: &Port) -> Result<(), Wrong> {
         ("speed", span(&port.speed), &[PortKind::Pcap]),
         ("multicast", span(&port.multicast), &[PortKind::Udp]),
         ("reuse_port", span(&port.reuse_port), &[PortKind::Udp]),
+        ("gro", span(&port.gro), &[PortKind::Udp]),
         ("fair_shares", span(&port.fair_shares), &[PortKind::Udp]),
         ("framing", span(&port.framing), streams),
         ("connections", span(&port.connections), streams),
@@ -334,6 +336,7 @@ mod tests {
             ("kind = \"tcp\"\nbind = \"0.0.0.0:5\"\nframing = \"pieces\"\nlinger = \"0s\"", "no time at all"),
             ("kind = \"tcp\"\nremote = true\nframing = \"pieces\"", "are of kind udp"),
             ("kind = \"unix\"\nbind = \"0.0.0.0:5\"\nframing = \"pieces\"", "either `path`"),
+            ("kind = \"packet\"\ninterface = \"x\"\ngro = true", "`gro` is a key of kind udp"),
             ("kind = \"packet\"\nbind = \"0.0.0.0:5\"", "an `interface`"),
             ("kind = \"packet\"\ninterface = \"x\"\nkey = \"peer\"", "kind packet have no key \"peer\""),
             ("kind = \"udp\"\nbind = \"0.0.0.0:5\"\nkey = \"connection\"", "no key \"connection\""),

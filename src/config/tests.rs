@@ -54,6 +54,7 @@ fn the_documented_defaults_are_the_defaults() {
     let port = &mut documented.file.port[0];
     assert_eq!(port.key.take().map(|key| *key.get_ref()), Some(plain.file.port[0].key_or_usual()));
     assert_eq!(port.reuse_port.take().map(|reuse| *reuse.get_ref()), Some(false));
+    assert_eq!(port.gro.take().map(|gro| *gro.get_ref()), Some(false));
     assert_eq!(port.fair_shares.take().map(|fair| *fair.get_ref()), Some(true));
     documented.file.control.delay_acks = None;
     documented.file.replication.divergences = None;

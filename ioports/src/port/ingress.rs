@@ -74,7 +74,12 @@ impl Ingress {
     }
 
     /// Lets go of all blocks in hand.
-    pub(super) fn give_back(&mut self, seat: &mut Seat, counters: &Counters) {
+    pub(super) fn give_back<K: PacketSource>(
+        &mut self,
+        seat: &mut Seat,
+        source: &mut K,
+        counters: &Counters,
+    ) {
         self.held_since = None;
         seat.participant.end_reading();
         for (_, block) in self.held.drain(..) {
@@ -82,6 +87,11 @@ impl Ingress {
             counters.dropped(NOT_PRIMARY, 1);
             seat.participant.discard(block);
         }
+        let left_over = source.forget_left_over();
+        counters.received(left_over);
+        counters.dropped(NOT_PRIMARY, left_over);
+        seat.participant.add(Counter::Received, left_over);
+        seat.participant.add(Counter::DroppedRole, left_over);
         for block in self.blocks.drain(..) {
             seat.participant.discard(block);
         }
@@ -97,8 +107,10 @@ impl Ingress {
     ) -> io::Result<bool> {
         if !self.held.is_empty() {
             let worked = self.retry(seat, counters);
-            self.end_reading(seat);
-            return Ok(worked);
+            if !self.held.is_empty() || !source.has_left_over() {
+                self.end_reading(seat, source);
+                return Ok(worked);
+            }
         }
         let room = self.packet_bytes_max.min(seat.packet_room);
         while self.blocks.len() < self.batch_max {
@@ -108,17 +120,18 @@ impl Ingress {
             }
         }
         // The right to read is looked at again here: taking blocks may have taken its time.
-        if !seat.begin_reading() {
+        // What was read before is delivered under the right that it was read with.
+        if !source.has_left_over() && !seat.begin_reading() {
             return Ok(false);
         }
         let read = self.read(seat, source, classifier, counters, room);
-        self.end_reading(seat);
+        self.end_reading(seat, source);
         read
     }
 
-    /// What is held was read, and is not delivered.
-    fn end_reading(&self, seat: &mut Seat) {
-        if self.held.is_empty() {
+    /// What is held or left over was read, and is not delivered.
+    fn end_reading<K: PacketSource>(&self, seat: &mut Seat, source: &K) {
+        if self.held.is_empty() && !source.has_left_over() {
             seat.participant.end_reading();
         }
     }

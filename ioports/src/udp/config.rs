@@ -17,11 +17,21 @@ pub struct UdpConfig {
     pub timestamps: bool,
     /// Neighbours of a batch that go to one address leave as one datagram that the kernel cuts (GSO).
     pub segment: bool,
+    /// Neighbours of one sender come in as one datagram that the kernel has put together (GRO), or that was never cut on its way:
+    /// fewer turns of the kernel for each packet. Each is a message of its own all the same. Ports that share a socket say the
+    /// same.
+    pub gro: bool,
 }
 
 impl Default for UdpConfig {
     fn default() -> Self {
-        UdpConfig { reuse_port: false, multicast: Vec::new(), timestamps: true, segment: true }
+        UdpConfig {
+            reuse_port: false,
+            multicast: Vec::new(),
+            timestamps: true,
+            segment: true,
+            gro: false,
+        }
     }
 }
 
