@@ -74,14 +74,28 @@ enum Command {
         json: bool,
     },
     /// Let the two nodes change their roles: nothing is lost, nothing is doubled
-    Failover(command::switch::Asking),
+    Failover(command::asking::Asking),
     /// Make this node primary, where nobody does so by itself
     Promote {
         #[command(flatten)]
-        asking: command::switch::Asking,
+        asking: command::asking::Asking,
         /// Also where what the other node released may be lost
         #[arg(long)]
         accept_loss: bool,
+    },
+    /// Read nothing more from outside, finish what is here, then stand still until `resume`
+    Drain(command::asking::Asking),
+    /// Stand still at once: nothing is read, begun or sent until `resume`
+    Pause(command::asking::Asking),
+    /// Serve again after `drain` or `pause`
+    Resume(command::asking::Asking),
+    /// Apply what has changed in the configuration of a running node, and say what cannot be
+    Reload {
+        #[command(flatten)]
+        region: RegionChoice,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Print the objects of a queue
     Dump {
@@ -182,6 +196,10 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Status { region, json } => command::status::run(&region, json),
         Command::Failover(asking) => command::switch::failover(&asking),
         Command::Promote { asking, accept_loss } => command::switch::promote(&asking, accept_loss),
+        Command::Drain(asking) => command::standstill::drain(&asking),
+        Command::Pause(asking) => command::standstill::pause(&asking),
+        Command::Resume(asking) => command::standstill::resume(&asking),
+        Command::Reload { region, json } => command::reload::run(&region, json),
         Command::Dump { region, queue, json } => {
             command::dump::run(&region, queue.as_deref(), json)
         }

@@ -1,5 +1,6 @@
 //! The commands, one file each: small ones that need no module of their own elsewhere.
 
+pub(crate) mod asking;
 pub(crate) mod bench;
 pub(crate) mod client;
 pub(crate) mod config;
@@ -11,6 +12,8 @@ pub(crate) mod node;
 pub(crate) mod pki;
 pub(crate) mod port;
 pub(crate) mod region;
+pub(crate) mod reload;
+pub(crate) mod standstill;
 pub(crate) mod status;
 pub(crate) mod switch;
 pub(crate) mod witness;

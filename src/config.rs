@@ -31,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) path: PathBuf,
     /// What it says.
     pub(crate) file: File,
+    /// The same as it is written: to be compared with what is written later.
+    pub(crate) text: String,
 }
 
 impl Config {
@@ -66,7 +68,7 @@ impl Config {
         for port in &mut file.port {
             port.found_from(dir);
         }
-        let config = Config { path: path.to_owned(), file };
+        let config = Config { path: path.to_owned(), file, text: text.to_owned() };
         match config.geometry().region_bytes() {
             Ok(_) => Ok(config),
             Err(error) => Err(format!("[region] cannot be built: {error}")),

@@ -35,6 +35,7 @@ mod roles;
 mod snapshot;
 mod spinning;
 mod stages;
+mod standstill;
 mod table;
 mod timers;
 mod turn;
@@ -63,7 +64,7 @@ pub use config::{
     ArbiterConfig, JournalConfig, LinkAddresses, NodeConfig, NodeError, SPIN_PERCENT,
 };
 use control::Control;
-pub use control::{AskError, Outcome, Reply, Request, ask};
+pub use control::{AskError, NotApplied, Outcome, Reply, Request, ask};
 use divergence::Divergences;
 use events::EventSink;
 pub use following::{NodeEvents, RoleNews};
@@ -93,6 +94,7 @@ enum Notice {
     LeaseExpired(LeaseExpired),
     Asked(control::Asked),
     BusyPoll(bool),
+    SpinPercent(u8),
     Doubted,
     Stop,
 }
@@ -111,6 +113,11 @@ impl NodeStop {
     /// see [`busy_poll`](NodeConfig::busy_poll).
     pub fn set_busy_poll(&self, on: bool) {
         self.0.tell(Notice::BusyPoll(on));
+    }
+
+    /// The same of how much it spins for acknowledgements: see [`spin_percent`](NodeConfig::spin_percent).
+    pub fn set_spin_percent(&self, percent: u8) {
+        self.0.tell(Notice::SpinPercent(percent));
     }
 }
 
@@ -277,6 +284,20 @@ impl Node {
     #[must_use]
     pub fn events(&self) -> NodeEvents {
         NodeEvents { sink: self.turns.parts.events.clone(), tell: self.tell.clone() }
+    }
+
+    /// Members of this group may ask this node too; see [`ask`].
+    pub fn admit_group(&self, group: u32) {
+        if let Some(control) = &self.turns.parts.waiting.2 {
+            control.manners().admit(group);
+        }
+    }
+
+    /// Who answers [`Request::Reload`] from here on. It is called in a thread of its own.
+    pub fn on_reload(&self, reload: impl Fn() -> Reply + Send + Sync + 'static) {
+        if let Some(control) = &self.turns.parts.waiting.2 {
+            control.manners().on_reload(Box::new(reload));
+        }
     }
 
     /// The region that it owns.

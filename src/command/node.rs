@@ -1,10 +1,13 @@
 //! The node process itself, started by its supervisor with a page as its standard input.
 
+mod reload;
+
 use std::fs::{Permissions, set_permissions};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -15,8 +18,9 @@ use hotpair_replica::node::{
 use hotpair_replica::protocol::{Control, Limits, Mode as Output, Timing};
 use hotpair_replica::tripwire::SharedPage;
 use hotpair_shm::{AttachError, CreateError, Region};
-use nix::unistd::User;
+use nix::unistd::{Group, User};
 
+use self::reload::Reloader;
 use crate::config::{ArbiterKind, Config, FsyncPolicy, Member, Mode};
 use crate::credentials;
 use crate::exit::Exit;
@@ -36,8 +40,14 @@ pub(crate) fn run(config: &Config) -> Outcome {
     let signals = Signals::listen()?;
     let mut node = Node::start(settings(config)?).map_err(|error| explain(&error))?;
     open_to_ports(config)?;
+    open_to_operators(config, &node)?;
     crate::service::follow(config, &mut node)?;
-    let (stopper, certificates) = (node.stopper(), node.certificates());
+    let stopper = node.stopper();
+    let reloader = Arc::new(Reloader::new(config, &node)?);
+    node.on_reload({
+        let reloader = Arc::clone(&reloader);
+        move || reloader.reload()
+    });
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
@@ -47,7 +57,7 @@ pub(crate) fn run(config: &Config) -> Outcome {
                     break stopper.stop();
                 }
                 if asked.reload {
-                    certificates.look();
+                    reloader.reload();
                 }
                 wait(&[signals.as_fd()], Duration::from_secs(60));
             }
@@ -55,6 +65,18 @@ pub(crate) fn run(config: &Config) -> Outcome {
         .map_err(|error| Failure::new("cannot start the node").caused_by(&error))?;
     node.run().map_err(|error| Failure::new("the node stopped").caused_by(&error))?;
     Ok(Exit::Ok)
+}
+
+/// Who may ask it for something, besides its own user and root.
+fn open_to_operators(config: &Config, node: &Node) -> Result<(), Failure> {
+    let Some(group) = &config.file.admin.group else { return Ok(()) };
+    let name = group.get_ref();
+    let failed = || Failure::new(format!("cannot let group {name} ask this node"));
+    let found = Group::from_name(name).map_err(|errno| failed().caused_by(&errno))?;
+    let found =
+        found.ok_or_else(|| failed().because("there is no such group").exit(Exit::Config))?;
+    node.admit_group(found.gid.as_raw());
+    Ok(())
 }
 
 /// Ports that run as another user may map the region all the same: its file gets that user's group.

@@ -39,7 +39,17 @@ pub(crate) struct File {
     #[serde(default)]
     pub(crate) worker: Vec<Worker>,
     #[serde(default)]
+    pub(crate) admin: Admin,
+    #[serde(default)]
     pub(crate) control: Control,
+}
+
+/// Who may ask the node for something, besides root and its own user.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Admin {
+    /// Members of this group.
+    pub(crate) group: Option<Spanned<String>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -56,6 +56,7 @@ fn the_documented_defaults_are_the_defaults() {
     assert_eq!(port.reuse_port.take().map(|reuse| *reuse.get_ref()), Some(false));
     assert_eq!(port.gro.take().map(|gro| *gro.get_ref()), Some(false));
     assert_eq!(port.fair_shares.take().map(|fair| *fair.get_ref()), Some(true));
+    documented.file.admin.group = None;
     documented.file.control.delay_acks = None;
     documented.file.replication.divergences = None;
     documented.file.replication.links = Vec::new();

@@ -51,6 +51,13 @@ pub(super) struct Busy {
     pub(super) holdouts: usize,
 }
 
+impl Busy {
+    /// Nobody has anything in hand, and nothing is left to do or to tell.
+    pub(super) fn is_nothing(&self) -> bool {
+        *self == Busy::default()
+    }
+}
+
 impl std::fmt::Display for Busy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let LeftToDo { messages, unsent, untold } = self.left;

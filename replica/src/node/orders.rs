@@ -7,6 +7,7 @@ use serde_json::json;
 use super::control::{Asked, Outcome, Reply, Request};
 use super::draining::Draining;
 use super::events::node_name;
+use super::standstill::Kind;
 use super::turn::Turns;
 use crate::protocol::{Cause, Declined, Event, NodeId, Promoting, Tick, View};
 use crate::wire::Standing;
@@ -25,10 +26,18 @@ impl Turns {
     /// Somebody asks. The answer comes at once, or with what follows.
     pub(super) fn on_asked(&mut self, asked: Asked, now: Tick) {
         let Asked { request, within, answer } = asked;
-        if request == Request::Links {
-            let links = self.parts.link.report();
-            let _ = answer.send(Reply { links, ..Reply::new(Outcome::Done, "") });
-            return;
+        match request {
+            Request::Links => {
+                let links = self.parts.link.report();
+                let _ = answer.send(Reply { links, ..Reply::new(Outcome::Done, "") });
+                return;
+            }
+            Request::Drain { .. } => return self.stand_still(Kind::Drain, within, answer, now),
+            Request::Pause { .. } => return self.stand_still(Kind::Pause, within, answer, now),
+            Request::Resume => return self.go_on(&answer, now),
+            // The thread that was asked reads the files.
+            Request::Reload => return,
+            Request::Failover { .. } | Request::Promote { .. } => {}
         }
         self.expire_order(now);
         if self.order.is_some() {
@@ -44,7 +53,7 @@ impl Turns {
             Request::Promote { accept_loss, .. } => {
                 ("promote", core.handle_promote(now, accept_loss, within))
             }
-            Request::Links => return, // answered above
+            _ => return, // answered above
         };
         let told = begun.map_or_else(|why| why.to_string(), |_| "begun".to_owned());
         self.parts.events.write(
@@ -113,7 +122,7 @@ fn micros(now: Tick, since: Tick) -> Option<u64> {
     u64::try_from(now.since(since).as_micros()).ok()
 }
 
-fn with_view(reply: Reply, view: Option<View>) -> Reply {
+pub(super) fn with_view(reply: Reply, view: Option<View>) -> Reply {
     let primary = view.map(|view: View| -> NodeId { view.primary }).map(node_name);
     Reply { primary, epoch: view.map(|view| view.epoch), ..reply }
 }

@@ -22,6 +22,7 @@ use super::orders::Order;
 use super::reaping::Reaping;
 use super::snapshot::SnapshotError;
 use super::spinning::Spinning;
+use super::standstill::Standstill;
 use super::table::Table;
 use super::{Notice, bell, modes, now, roles};
 use crate::arbiter::{ArbiterClient, Question};
@@ -37,6 +38,8 @@ const TURN_MAX: Duration = Duration::from_millis(100);
 const HELD_UP: Duration = Duration::from_millis(1);
 /// Reports need not be younger than this.
 const REPORT_EVERY: Duration = Duration::from_millis(1);
+/// Why a service that a person had let stand still does not any more.
+const ROLE_CHANGED: &str = "the role has changed";
 /// Before a peer is met again to which the state cannot be copied.
 const COPY_AGAIN: Duration = Duration::from_secs(5);
 
@@ -64,6 +67,8 @@ pub(super) struct Turns {
     pub(super) parts: Parts,
     /// The region is on its way out of service.
     pub(super) draining: Option<Draining>,
+    /// A person wants the service to stand still.
+    pub(super) standstill: Option<Standstill>,
     /// What a person waits for.
     pub(super) order: Option<Order>,
     pub(super) following: Following,
@@ -74,7 +79,7 @@ pub(super) struct Turns {
     /// Nobody but the gatherer may make room in the rings.
     gathering_required: bool,
     /// The region is primary by the word of the core.
-    is_primary: bool,
+    pub(super) is_primary: bool,
     /// The bell was rung, and is readable until it is quietened.
     rung: bool,
     reported: Tick,
@@ -105,6 +110,7 @@ impl Turns {
         Self {
             parts,
             draining: None,
+            standstill: None,
             order: None,
             following: Following::default(),
             heard: false,
@@ -225,6 +231,7 @@ impl Turns {
             self.parts.table.fire_timers(now());
         }
         self.drain();
+        self.look_at_standing(now());
         self.expire_order(now());
         if self.parts.table.is_copying() && self.copy() {
             next = Next::TurnAgain;
@@ -313,6 +320,7 @@ impl Turns {
                 journal.lead(table.history().epochs, start);
                 let fields = json!({ "epoch": start.epoch, "packets_again": again });
                 events.write(at.as_nanos(), "primary", fields);
+                self.forget_standing(ROLE_CHANGED, at);
             }
             Action::BecomeBackup { epoch, since, diverged, receipt } => {
                 self.following.over();
@@ -328,6 +336,7 @@ impl Turns {
                 let changed = roles::become_backup(table, epoch, since, patience, before);
                 events.write(now().as_nanos(), "backup", json!({ "epoch": epoch }));
                 core.handle_rewound(now(), receipt, &changed);
+                self.forget_standing(ROLE_CHANGED, now());
             }
             Action::Whole { epochs } => {
                 table.become_whole(&epochs);
@@ -342,9 +351,16 @@ impl Turns {
                 self.is_primary = false;
                 journal.rest();
                 roles::fence(table);
+                self.forget_standing(ROLE_CHANGED, now());
             }
-            Action::Drain => self.draining = Some(Draining::begin(table.region(), tick)),
-            Action::Resume { epoch } => table.region().become_primary(epoch),
+            Action::Drain => {
+                self.draining = Some(Draining::begin(table.region(), tick));
+                self.yield_standing(tick);
+            }
+            Action::Resume { epoch } => {
+                table.region().become_primary(epoch);
+                self.stand_still_again();
+            }
             Action::Release(seq) => table.release(seq),
             Action::Allow { port, upto } => {
                 let seq = RegionSeq::from_bits(upto.raw());
@@ -493,6 +509,7 @@ impl Turns {
             Notice::Stop => return false,
             Notice::Asked(asked) => self.on_asked(asked, now()),
             Notice::BusyPoll(on) => self.parts.busy_poll = on,
+            Notice::SpinPercent(percent) => self.parts.spinning = Spinning::new(percent),
             Notice::Doubted => self.following.doubt(),
             Notice::Answer(id, answer) => core.handle_arbiter(now(), id, answer),
             Notice::Heartbeat(HeartbeatEvent::Silent { lasted }) => {
@@ -565,6 +582,9 @@ impl Turns {
             wait = wait.min(Tick::from_nanos(timer).since(tick));
         }
         if let Some(look_at) = self.draining.as_ref().and_then(Draining::wake_at) {
+            wait = wait.min(look_at.since(tick));
+        }
+        if let Some(look_at) = self.standstill.as_ref().and_then(Standstill::wake_at) {
             wait = wait.min(look_at.since(tick));
         }
         if self.parts.table.is_held_up() {

@@ -58,12 +58,19 @@ fn a_loop_that_stands_still_is_a_time_out() {
 fn bad_clients_harm_nobody() {
     let (_control, notices, place) = start("bad");
     let user = geteuid().as_raw();
-    let dial = || dial(&place, user).expect("it listens");
+    let dial = || asking::dial(&place, user).expect("it listens");
 
     let mut nonsense = dial();
     nonsense.write_all(b"{\"do\":\"dance\"}\n").expect("it is read");
     let until = Instant::now() + Duration::from_secs(20);
-    let answer = read_line(&mut nonsense, until).expect("an answer");
+    let answer = read_line(&mut nonsense, until, 4096).expect("an answer");
+    let reply: Reply = serde_json::from_slice(&answer).expect("JSON");
+    assert_eq!(reply.outcome, Outcome::Bad);
+
+    // A nest so deep that a parser would run out of stack.
+    let mut nest = dial();
+    nest.write_all(&[&[b'['; 4000][..], b"\n"].concat()).expect("it is read");
+    let answer = read_line(&mut nest, until, 64 << 10).expect("an answer");
     let reply: Reply = serde_json::from_slice(&answer).expect("JSON");
     assert_eq!(reply.outcome, Outcome::Bad);
 
@@ -78,7 +85,7 @@ fn bad_clients_harm_nobody() {
     }
     for client in &mut trickling {
         let until = Instant::now() + Duration::from_secs(20);
-        read_line(client, until).expect_err("it is let go of");
+        read_line(client, until, 4096).expect_err("it is let go of");
     }
 
     let asker = thread::spawn({
@@ -87,4 +94,60 @@ fn bad_clients_harm_nobody() {
     });
     serve_one(&notices);
     assert_eq!(asker.join().expect("no panic").expect("answered").outcome, Outcome::Done);
+}
+
+/// Goal: who may not ask is told so, whatever he does, and takes no place of those who may.
+#[test]
+fn strangers_are_turned_away() {
+    // The kernel's word cannot be forged here, so the allowed user is somebody else.
+    let (ours, _theirs) = UnixStream::pair().expect("sockets");
+    let own = geteuid().as_raw();
+    let group = nix::unistd::getegid().as_raw();
+    let others = Allowed { user: own.wrapping_add(1), group: None };
+    // Root may ask anybody.
+    assert_eq!(others.check(&ours).is_ok(), own == 0);
+    let members = Allowed { group: Some(group), ..others };
+    assert!(members.check(&ours).is_ok(), "of the process's own group");
+    for group in nix::unistd::getgroups().expect("groups") {
+        let members = Allowed { group: Some(group.as_raw()), ..others };
+        assert!(members.check(&ours).is_ok(), "of supplementary group {group}");
+    }
+}
+
+/// Goal: a node whose name somebody else has serves all the same, and has it once it is free.
+#[test]
+fn a_name_that_was_taken_is_taken_back() {
+    let place = place("taken");
+    let name = name(&place, geteuid().as_raw());
+    let address = SocketAddr::from_abstract_name(name).expect("a short name");
+    let squatter = UnixListener::bind_addr(&address).expect("nobody has the name");
+    let (tell, notices) = notices::channel();
+    let _control = Control::start(&place, tell).expect("a thread");
+    drop(squatter);
+    let asker = thread::spawn(move || {
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            match ask(&place, failover(5_000)) {
+                Err(AskError::NotRunning { .. }) if Instant::now() < until => {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                told => break told,
+            }
+        }
+    });
+    serve_one(&notices);
+    assert_eq!(asker.join().expect("no panic").expect("answered").outcome, Outcome::Done);
+}
+
+#[test]
+fn a_configuration_is_read_by_whom_the_program_names() {
+    let (control, _notices, place) = start("reload");
+    let nobody = ask(&place, Request::Reload).expect("an answer");
+    assert_eq!(nobody.outcome, Outcome::Refused);
+    control.manners().on_reload(Box::new(|| Reply {
+        applied: vec!["x".repeat(60); 1_000],
+        ..Reply::new(Outcome::Done, "")
+    }));
+    let reply = ask(&place, Request::Reload).expect("a long answer");
+    assert_eq!((reply.outcome, reply.applied.len()), (Outcome::Done, 1_000));
 }
