@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::command;
+use crate::command::rows::What;
 use crate::config::{Config, FarConfig};
 use crate::demo;
 use crate::lab;
@@ -67,6 +68,45 @@ enum Command {
     },
     /// Show a region: role, queues, workers, ports, blocks
     Status {
+        #[command(flatten)]
+        region: RegionChoice,
+        /// One line and the exit code of a monitoring plug-in: 0 ok, 1 warning, 2 critical, 3 unknown
+        #[arg(long, conflicts_with = "json")]
+        check: bool,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare the objects of a region with those of the other node's, on this host or in a copy of its file
+    Diff(command::diff::Diff),
+    /// List or show objects
+    #[command(subcommand)]
+    Objects(command::rows::Objects),
+    /// List or show workers, also those that died and were not replaced
+    #[command(subcommand)]
+    Workers(command::rows::Look),
+    /// List or show ports
+    #[command(subcommand)]
+    Ports(command::rows::Look),
+    /// List or show queues
+    #[command(subcommand)]
+    Queues(command::rows::Look),
+    /// What happened to a region and its processes, oldest first; works when all of them are dead
+    Events {
+        #[command(flatten)]
+        region: RegionChoice,
+        /// Only so many, the newest
+        #[arg(short = 'n', long, value_name = "COUNT")]
+        last: Option<usize>,
+        /// Go on with what happens from now on
+        #[arg(short, long)]
+        follow: bool,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Each distinct error of a region's processes: how often, first and last
+    Errors {
         #[command(flatten)]
         region: RegionChoice,
         /// One JSON object
@@ -193,7 +233,17 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Gateway { config } => command::gateway::run(&config.load()?),
         Command::Witness(options) => command::witness::run(&options),
         Command::Hold { at, sockets } => command::hold::run(&at, &sockets),
-        Command::Status { region, json } => command::status::run(&region, json),
+        Command::Status { region, check: true, .. } => command::status::check(&region),
+        Command::Status { region, json, .. } => command::status::run(&region, json),
+        Command::Diff(diff) => command::diff::run(&diff),
+        Command::Objects(objects) => command::rows::objects(&objects),
+        Command::Workers(look) => command::rows::run(What::Workers, &look),
+        Command::Ports(look) => command::rows::run(What::Ports, &look),
+        Command::Queues(look) => command::rows::run(What::Queues, &look),
+        Command::Events { region, last, follow, json } => {
+            command::events::run(&region, last, follow, json)
+        }
+        Command::Errors { region, json } => command::events::errors(&region, json),
         Command::Failover(asking) => command::switch::failover(&asking),
         Command::Promote { asking, accept_loss } => command::switch::promote(&asking, accept_loss),
         Command::Drain(asking) => command::standstill::drain(&asking),

@@ -4,7 +4,9 @@ pub(crate) mod asking;
 pub(crate) mod bench;
 pub(crate) mod client;
 pub(crate) mod config;
+pub(crate) mod diff;
 pub(crate) mod dump;
+pub(crate) mod events;
 pub(crate) mod gateway;
 pub(crate) mod hold;
 pub(crate) mod journal;
@@ -13,6 +15,7 @@ pub(crate) mod pki;
 pub(crate) mod port;
 pub(crate) mod region;
 pub(crate) mod reload;
+pub(crate) mod rows;
 pub(crate) mod standstill;
 pub(crate) mod status;
 pub(crate) mod switch;
@@ -29,11 +32,7 @@ use crate::report::Failure;
 
 /// Opens the chosen region for looking only.
 fn observe(choice: &RegionChoice) -> Result<Region, Failure> {
-    let name = match (&choice.region, &choice.config) {
-        (Some(name), _) => name.clone(),
-        (None, Some(path)) => Config::load(path)?.region_name().to_owned(),
-        (None, None) => unreachable!("the command line requires one of them"),
-    };
+    let name = region_name(choice)?;
     let path: PathBuf = Region::path_for(&name);
     Region::observe(&path).map_err(|error| {
         let failure = Failure::new(format!("cannot look at region {name}")).caused_by(&error);
@@ -44,6 +43,15 @@ fn observe(choice: &RegionChoice) -> Result<Region, Failure> {
             _ => failure.exit(Exit::Failed),
         }
     })
+}
+
+/// What the chosen region is called.
+fn region_name(choice: &RegionChoice) -> Result<String, Failure> {
+    match (&choice.region, &choice.config) {
+        (Some(name), _) => Ok(name.clone()),
+        (None, Some(path)) => Ok(Config::load(path)?.region_name().to_owned()),
+        (None, None) => unreachable!("the command line requires one of them"),
+    }
 }
 
 /// Bytes as people and JSON can read them: text if it is text, else hexadecimal.

@@ -21,16 +21,19 @@ mod plan;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use hotpair_shm::Source;
 use nix::sys::signal::Signal;
 
 use self::child::{Death, Kind, Supervised};
 use self::events::Events;
+pub(crate) use self::events::sentence;
 use self::hooks::Hooks;
 pub(crate) use self::notice::LAUNCH;
 use self::notice::Notice;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::process::{Signals, wait};
+use crate::recording;
 use crate::region_file;
 use crate::report::{Failure, Outcome};
 
@@ -43,7 +46,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) fn run(config: &Config, json: bool) -> Outcome {
     let signals = Signals::listen()?;
     region_file::make_way(config)?;
-    let events = Events::new(json, config.file.pair.node.letter());
+    recording::begin(config, Source::Supervisor);
+    let events = Events::new(json, config.file.pair.node.letter(), config.region_name());
     let notice = Notice::start(config, &events)?;
     let mut children = vec![Supervised::new(Kind::Node, plan::node(config)?)];
     children.extend(plan::others(config)?);
@@ -84,6 +88,7 @@ impl Supervisor {
             }
             self.kill_a_silent_node();
             self.hooks.turn(&self.events);
+            self.events.record_what_waits();
             self.sleep();
         }
     }

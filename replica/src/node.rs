@@ -21,6 +21,7 @@ mod config;
 mod control;
 mod divergence;
 mod draining;
+mod drops;
 mod events;
 mod following;
 mod journal;
@@ -196,6 +197,8 @@ impl Node {
             },
             now(),
         )?;
+        let events = EventSink::new(&config.credentials.identity().member, config.events)
+            .recorded_in(&region);
         let arbiter = arbiter(&config.arbiter, &config.credentials, ours)?;
         let arbiter = ArbiterClient::start(arbiter, core.testimony(), {
             let tell = tell.clone();
@@ -205,13 +208,16 @@ impl Node {
         })
         .map_err(|source| NodeError::Os { action: "start a thread for the arbiter", source })?;
         let late = teller(&tell, Notice::LeaseExpired);
-        let reaping = Reaping::start(region.clone(), teller(&tell, Notice::Reaped), late)
+        let dropping = {
+            let events = events.clone();
+            move |name: &'static str, fields| events.write(monotonic_ns(), name, fields)
+        };
+        let reaping = Reaping::start(region.clone(), teller(&tell, Notice::Reaped), late, dropping)
             .map_err(|source| NodeError::Os { action: "start the reaper", source })?;
 
         let control = Control::start(region.path(), tell.clone())
             .inspect_err(|error| tracing::warn!(%error, "the node cannot be asked for anything"))
             .ok();
-        let events = EventSink::new(&config.credentials.identity().member, config.events);
         let journal = Journaling::start(
             config.journal,
             &region,

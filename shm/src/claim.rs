@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::counters::Counter;
 use crate::endpoint::Endpoint;
+use crate::events::Source;
 use crate::geometry::KEY_BYTES_MAX;
 use crate::held::{Held, Timer, deadline_after};
 use crate::inbox;
@@ -608,6 +609,9 @@ impl Claim<'_> {
             self.participant.count(Counter::Conflicts);
         } else if short {
             self.participant.count(Counter::OutOfRoom);
+        }
+        if parked {
+            self.participant.region.note_parked(Source::Worker, slot);
         }
         self.participant.count(if parked { Counter::Parked } else { Counter::GivenBack });
         self.participant.forget_claims(self.hint, others);

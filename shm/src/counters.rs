@@ -65,6 +65,11 @@ pub enum Counter {
 }
 
 impl Counter {
+    /// The name it has in reports.
+    pub fn name(self) -> &'static str {
+        Counter::ALL.iter().find(|(which, _)| *which == self).map_or("?", |(_, name)| name)
+    }
+
     /// Every counter with the name it has in reports.
     pub const ALL: [(Counter, &'static str); 29] = [
         (Counter::Claims, "claims"),

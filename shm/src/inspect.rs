@@ -2,6 +2,7 @@
 //!
 //! Everything here works on a read-only mapping, takes no locks, and is true of no single moment.
 
+use crate::census::Census;
 use crate::counters::Counter;
 use crate::letter::{is_letter, lane_of};
 use crate::map::BadBlock;
@@ -103,6 +104,12 @@ pub struct NodeReport {
     pub acked: u64,
     /// Whether a peer is connected.
     pub connected: bool,
+    /// Commits that are gathered and that nobody has acknowledged; zero where nobody is waited for.
+    pub unacked_commits: u64,
+    /// Their bytes, as they are shipped.
+    pub unacked_bytes: u64,
+    /// When the oldest of them was gathered, in monotonic nanoseconds; zero if there is none.
+    pub unacked_since: u64,
 }
 
 /// One process of a region.
@@ -145,6 +152,8 @@ pub struct QueueStatus {
     pub parked: u64,
     /// Messages that wait for its objects, those included that were dropped and not yet cleared away.
     pub waiting: u64,
+    /// For how long the oldest of them has waited, in nanoseconds.
+    pub oldest_ns: Option<u64>,
     /// Claims of its objects that outlasted the lease, since the region was made.
     pub leases_expired: u64,
 }
@@ -215,6 +224,9 @@ impl Region {
             report.view,
             report.acked,
             u64::from(report.connected),
+            report.unacked_commits,
+            report.unacked_bytes,
+            report.unacked_since,
         ];
         for (word, value) in self.header().report.iter().zip(words) {
             word.store(value, Ordering::Relaxed);
@@ -233,6 +245,9 @@ impl Region {
             view: word(5),
             acked: word(6),
             connected: word(7) != 0,
+            unacked_commits: word(8),
+            unacked_bytes: word(9),
+            unacked_since: word(10),
         }
     }
 
@@ -362,7 +377,7 @@ impl Region {
 
     /// Everything about the region that can be counted.
     pub fn status(&self) -> RegionStatus {
-        let (classes, packets_waiting) = self.class_status();
+        let Census { queues, classes, packets_waiting } = Census::of(self);
         RegionStatus {
             role: self.role(),
             incarnation: self.incarnation(),
@@ -372,92 +387,11 @@ impl Region {
             node_alive: self.node_alive(),
             node: self.report(),
             participants: self.participants(),
-            queues: self.queue_status(),
+            queues,
             classes,
             packets_waiting,
             region_bytes: self.map.layout().region_bytes,
         }
-    }
-
-    fn queue_status(&self) -> Vec<QueueStatus> {
-        let mut queues: Vec<QueueStatus> = self
-            .geometry()
-            .queues
-            .iter()
-            .zip(0..)
-            .map(|(queue, at)| QueueStatus {
-                name: queue.name.clone(),
-                objects: 0,
-                ready: 0,
-                claimed: 0,
-                parked: 0,
-                waiting: 0,
-                leases_expired: self
-                    .map
-                    .policy(at)
-                    .map_or(0, |row| row.expired.load(Ordering::Relaxed)),
-            })
-            .collect();
-        let now = monotonic_ns();
-        for slot in 0..self.geometry().slots {
-            let Some(row) = self.map.slot(slot) else {
-                continue;
-            };
-            let word = SlotWord(row.word.load(Ordering::Relaxed));
-            let place = usize::from(row.placing.load(Ordering::Relaxed) as u8);
-            let Some(queue) = queues.get_mut(place) else {
-                continue;
-            };
-            let depth = crate::words::InboxWord(row.inbox.load(Ordering::Relaxed)).depth();
-            match word.state() {
-                Some(SlotState::Idle | SlotState::Queued) => {
-                    let deadline = self.deadline(word);
-                    if depth > 0 || deadline != 0 && deadline <= now {
-                        queue.ready += 1;
-                    }
-                }
-                Some(SlotState::Ready) => queue.ready += 1,
-                Some(SlotState::Claimed) => queue.claimed += 1,
-                Some(SlotState::Parked) => queue.parked += 1,
-                _ => continue,
-            }
-            queue.objects += 1;
-            queue.waiting += u64::from(depth);
-        }
-        queues
-    }
-
-    fn class_status(&self) -> (Vec<ClassStatus>, u64) {
-        let mut packets = 0;
-        let classes = &self.map.layout().classes;
-        let status = classes.iter().map(|class| {
-            let mut count = [0_u32; BlockState::COUNT];
-            for index in class.first..class.first + class.count {
-                let word = self
-                    .map
-                    .block(index)
-                    .map(|block| BlockWord(block.row.word.load(Ordering::Relaxed)));
-                if let Some(state) = word.and_then(BlockWord::state) {
-                    count[state as usize] += 1;
-                }
-            }
-            let of = |state: BlockState| count[state as usize];
-            packets += u64::from(of(BlockState::Emitted) + of(BlockState::Sending));
-            ClassStatus {
-                payload_bytes: class.payload_bytes,
-                total: class.count,
-                free: of(BlockState::Free),
-                in_use: of(BlockState::Value)
-                    + of(BlockState::Linking)
-                    + of(BlockState::Linked)
-                    + of(BlockState::Taken)
-                    + of(BlockState::Emitted)
-                    + of(BlockState::Sending)
-                    + of(BlockState::Sent),
-            }
-        });
-        let status = status.collect();
-        (status, packets)
     }
 
     /// Emitted packets that are not known to be sent, oldest first: what a back-up must hold to be admitted.

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   0        4096
-//!   ├─ header ─┼─ participants, usage, policies, gates, histograms, recovery ─┼─ rings (lanes, ports, sent) ─┐
-//!   ┌──────────────────────────────────────────────────────────────────────────────────────────────────────┘
+//!   ├─ header ─┼─ events ─┼─ participants, usage, policies, gates, histograms, recovery ─┼─ rings (lanes, ports, sent) ─┐
+//!   ┌─────────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
 //!   └─ free bitmaps ─┼─ key buckets ─┼─ slots ─┼─ tx entries, a ring per participant ─┼─ blocks of class 0 ─┼─ … ─┤ region_bytes
 //! ```
 //!
@@ -12,6 +12,7 @@
 
 use std::mem::{offset_of, size_of};
 
+use crate::events::EventsRow;
 use crate::gate::GateRow;
 use crate::geometry::{BLOCK_HEADER_BYTES, BLOCK_STEP, Geometry, SizeClass};
 use crate::histogram::TimesRow;
@@ -22,7 +23,7 @@ use crate::sync::{AtomicU32, AtomicU64};
 use crate::usage::UsageRow;
 
 /// Changed with any change of the layout or of the meaning of a word.
-pub(crate) const FORMAT_VERSION: u32 = 7;
+pub(crate) const FORMAT_VERSION: u32 = 8;
 
 /// The newline exposes copies damaged by text-mode transfer.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"HOTPAIR\n");
@@ -41,6 +42,9 @@ pub(crate) const HAZARDS: usize = 8;
 
 /// Counters a participant keeps; see [`crate::counters`].
 pub(crate) const COUNTERS: usize = 32;
+
+/// Where the recorder lies in every region, whatever its geometry; see [`crate::events`].
+pub(crate) const EVENTS_AT: u64 = size_of::<Header>() as u64;
 
 /// Cells of a port's ring and of the ring of sent packets, at most.
 const PACKET_RING_MAX: u32 = 1 << 16;
@@ -253,7 +257,7 @@ pub(crate) struct RingRow {
 }
 
 const _: () = {
-    assert!(size_of::<Header>() <= 4096);
+    assert!(size_of::<Header>() == 4096);
     assert!(size_of::<ParticipantRow>() == 1024);
     assert!(size_of::<SlotRow>() == 64);
     assert!(size_of::<BlockRow>() == BLOCK_HEADER_BYTES as usize);
@@ -325,7 +329,7 @@ pub(crate) struct Layout {
 
 impl Layout {
     pub(crate) fn of(geometry: &Geometry) -> Layout {
-        let mut at = 4096_u64;
+        let mut at = EVENTS_AT + size_of::<EventsRow>() as u64;
         let mut take = |bytes: u64| {
             let start = at;
             at = (at + bytes).next_multiple_of(64);
@@ -452,6 +456,7 @@ pub(crate) const fn layout_hash() -> u64 {
         size_of::<TimesRow>(),
         size_of::<StagesRow>(),
         size_of::<RecoveryRow>(),
+        size_of::<EventsRow>(),
     ];
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut at = 0;
@@ -473,6 +478,7 @@ mod tests {
         let layout = Layout::of(&geometry);
         let mut parts = vec![
             (0, 4096),
+            (EVENTS_AT, size_of::<EventsRow>() as u64),
             (layout.participants, u64::from(geometry.participants) * 1024),
             (layout.usage, size_of::<UsageRow>() as u64),
             (layout.policies, (geometry.queues.len() * size_of::<PolicyRow>()) as u64),

@@ -9,12 +9,14 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::events::EventsRow;
 use crate::gate::GateRow;
 use crate::geometry::{BLOCK_HEADER_BYTES, Geometry};
 use crate::histogram::TimesRow;
 use crate::history::RecoveryRow;
 use crate::layout::{
-    BlockRow, ClassPlace, EntryRow, Header, Layout, ParticipantRow, RingPlace, RingRow, SlotRow,
+    BlockRow, ClassPlace, EVENTS_AT, EntryRow, Header, Layout, ParticipantRow, RingPlace, RingRow,
+    SlotRow,
 };
 use crate::pages::{Mapping, Pages, Shortfall};
 use crate::policy::PolicyRow;
@@ -53,6 +55,8 @@ unsafe impl Shared for TimesRow {}
 unsafe impl Shared for StagesRow {}
 // SAFETY: atomics only, any bits are valid.
 unsafe impl Shared for RecoveryRow {}
+// SAFETY: atomics only, any bits are valid.
+unsafe impl Shared for EventsRow {}
 // SAFETY: atomics only, any bits are valid.
 unsafe impl Shared for AtomicU64 {}
 
@@ -221,6 +225,10 @@ impl Map {
         Some(self.at(self.layout.times + u64::from(seat) * size_of::<TimesRow>() as u64))
     }
 
+    pub(crate) fn events(&self) -> &EventsRow {
+        self.at(EVENTS_AT)
+    }
+
     pub(crate) fn stages(&self) -> &StagesRow {
         self.at(self.layout.stages)
     }
@@ -276,6 +284,13 @@ impl Map {
 
     pub(crate) fn sent_ring(&self) -> Ring<'_> {
         self.ring(&self.layout.sent_ring)
+    }
+
+    /// All of the slots and blocks is about to be read by a mapping that may not have touched them yet: the kernel maps them at once,
+    /// not sixteen pages at a fault.
+    pub(crate) fn expect_a_look(&self) {
+        let start = self.layout.slots as usize;
+        self.mapping.populate(start..self.length);
     }
 
     /// Every ring of the region.
@@ -349,6 +364,31 @@ impl Map {
         let start = offset as usize + BLOCK_HEADER_BYTES as usize;
         debug_assert!(start + place.payload_bytes as usize <= self.length, "block outside");
         Block { row, start: self.base.wrapping_add(start), index, capacity: place.payload_bytes }
+    }
+}
+
+/// The beginning of a region, mapped for its recorder alone.
+pub(crate) struct Front(Mapping);
+
+// SAFETY: the mapping lives as long as `Front`, and everything read through it is an atomic.
+unsafe impl Send for Front {}
+// SAFETY: as above.
+unsafe impl Sync for Front {}
+
+impl Front {
+    /// Maps the beginning of `file`, whose header the caller has checked.
+    pub(crate) fn new(file: &File) -> io::Result<Front> {
+        Mapping::new(file, EVENTS_AT as usize + size_of::<EventsRow>(), true).map(Front)
+    }
+
+    pub(crate) fn events(&self) -> &EventsRow {
+        let pointer = self.0.base().wrapping_add(EVENTS_AT as usize);
+        // SAFETY:
+        // - mapped: the mapping ends with the row (`new`), and the file is longer, as its header was checked; `self` keeps it
+        //   for the lifetime;
+        // - aligned: the mapping starts on a page, and so does the row;
+        // - initialised and not aliased: `EventsRow: Shared`, so any bytes are a value and all access is atomic.
+        unsafe { &*pointer.cast::<EventsRow>() }
     }
 }
 

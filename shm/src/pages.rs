@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::os::raw::c_int;
 use std::ptr::NonNull;
 
@@ -122,6 +123,22 @@ impl Mapping {
 
     pub(crate) fn length(&self) -> usize {
         self.length.get()
+    }
+
+    /// Maps what the file has of this part of it, as far as the kernel likes to: a hint.
+    pub(crate) fn populate(&self, part: Range<usize>) {
+        let page = part.start / 4096 * 4096;
+        let length = self.length.get().min(part.end).saturating_sub(page);
+        if let Some(length) = NonZeroUsize::new(length) {
+            // SAFETY: a part of the mapping, and nothing in it changes by being mapped.
+            let _ = unsafe {
+                libc::madvise(
+                    self.base().wrapping_add(page).cast(),
+                    length.get(),
+                    libc::MADV_POPULATE_READ,
+                )
+            };
+        }
     }
 
     /// Makes the pages what they are asked to be, and says what of that could not be had.

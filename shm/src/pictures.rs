@@ -7,11 +7,12 @@ use std::fmt::Write as _;
 use std::mem::{offset_of, size_of};
 use std::path::Path;
 
+use crate::events::{ERRORS_MAX, EVENTS_MAX};
 use crate::geometry::Geometry;
 use crate::index::chain_word;
 use crate::layout::{
-    BlockRow, ClassRow, EntryRow, Header, Layout, Line64, MutexPlace, NameRow, OperationRow,
-    ParticipantRow, ReclaimLine, ReleasedLine, RingRow, SlotRow,
+    BlockRow, ClassRow, EVENTS_AT, EntryRow, Header, Layout, Line64, MutexPlace, NameRow,
+    OperationRow, ParticipantRow, ReclaimLine, ReleasedLine, RingRow, SlotRow,
 };
 use crate::participant::SeatWord;
 use crate::stages::STAGES;
@@ -224,6 +225,7 @@ fn parts() -> String {
     let layout = Layout::of(&geometry);
     let mut rows = vec![
         (0, "header".to_owned()),
+        (EVENTS_AT, format!("{EVENTS_MAX} events, {ERRORS_MAX} errors")),
         (layout.participants, format!("{} participants", geometry.participants)),
         (layout.usage, "usage: marks of the slots and of each class".to_owned()),
         (layout.policies, format!("policies of {} queues", geometry.queues.len())),

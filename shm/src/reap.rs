@@ -11,6 +11,7 @@ use crate::bell::{self, Bell};
 use crate::claim::{GivenBack, give_back_quietly};
 use crate::counters::Counter;
 use crate::egress;
+use crate::events::Source;
 use crate::inbox;
 use crate::index;
 use crate::layout::ParticipantRow;
@@ -379,6 +380,7 @@ fn reclaim_slot(region: &Region, seat: u8, slot: u32) -> bool {
     // Whether it was ready without a message is not known any more: it is tried again.
     match give_back_quietly(region, slot, word, true, true) {
         GivenBack::Parked => {
+            region.note_parked(Source::Node, slot);
             if let Some(row) = region.map.participant(seat) {
                 row.counters[Counter::Parked as usize].fetch_add(1, Ordering::Relaxed);
             }

@@ -395,12 +395,12 @@ pub(crate) fn load_name(words: &[AtomicU64; 4]) -> String {
     String::from_utf8_lossy(&bytes[..len]).into_owned()
 }
 
-struct HeaderFacts {
+pub(crate) struct HeaderFacts {
     geometry: Geometry,
 }
 
 /// Believes nothing: each claim of the header is compared before the next one is used.
-fn read_header(
+pub(crate) fn read_header(
     path: &Path,
     file: &File,
     actual: u64,

@@ -205,7 +205,14 @@ impl Healthy {
 
     fn look(&mut self, random: &mut Random) {
         let region = &self.region;
-        let _ = (region.status(), region.packets(), region.participants(), region.holdouts());
+        let _ = (
+            region.status(),
+            region.packets(),
+            region.participants(),
+            region.holdouts(),
+            region.events(),
+            region.errors(),
+        );
         for object in region.objects() {
             let _ = (region.find(object.queue, &object.key), region.value_is_intact(object.slot));
         }

@@ -4,7 +4,7 @@
 //! RUSTFLAGS="--cfg loom" cargo test -p hotpair-shm --release --test loom --target-dir target/loom
 //! ```
 //!
-//! The ring, the words and the racy look are the very source of the crate, compiled here against loom's
+//! The ring, the recorder, the words and the racy look are the very source of the crate, compiled here against loom's
 //! atomics. What lies in a mapping (slot, inbox, entry, doorbell) is modelled: the same words, the same
 //! accesses in the same order with the same orderings, named by their labels; see docs/memory-ordering.md.
 //! Each model has a broken variant that must fail, so that it is seen to look.
@@ -16,6 +16,8 @@
 
 #[path = "loom/door.rs"]
 mod door;
+#[path = "../src/recorder.rs"]
+mod recorder;
 #[path = "../src/ring.rs"]
 mod ring;
 #[path = "../src/sync.rs"]
@@ -35,3 +37,5 @@ mod lanes;
 mod looks;
 #[path = "loom/reads.rs"]
 mod reads;
+#[path = "loom/records.rs"]
+mod records;

@@ -32,7 +32,7 @@ pub(crate) fn get(choice: &RegionChoice, queue: &str, key: &str, as_json: bool) 
     Ok(Exit::Ok)
 }
 
-fn find_queue(region: &Region, name: &str) -> Result<QueueId, Failure> {
+pub(super) fn find_queue(region: &Region, name: &str) -> Result<QueueId, Failure> {
     region.queue(name).ok_or_else(|| {
         let queues = &region.geometry().queues;
         let names: Vec<&str> = queues.iter().map(|queue| queue.name.as_str()).collect();
@@ -74,7 +74,7 @@ fn print(region: &Region, object: &ObjectImage, as_json: bool) -> Result<(), Fai
     ))
 }
 
-fn as_value(queue: &str, object: &ObjectImage) -> Value {
+pub(super) fn as_value(queue: &str, object: &ObjectImage) -> Value {
     json!({
         "v": 1,
         "queue": queue,

@@ -5,11 +5,13 @@ use std::thread;
 use std::time::Duration;
 
 use hotpair_replica::tls::Credentials;
+use hotpair_shm::Source;
 use hotpair_worker::remote::gateway::{GatewayConfig, GatewayStopper, Limits, run as serve};
 
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::process::{Signals, wait};
+use crate::recording;
 use crate::report::{Failure, Outcome};
 
 /// Serves until a signal asks to stop.
@@ -22,6 +24,7 @@ pub(crate) fn run(config: &Config) -> Outcome {
             .exit(Exit::Config));
     }
     let signals = Signals::listen()?;
+    recording::begin(config, Source::Port);
     let member = format!("node-{}", config.file.pair.node.letter());
     let credentials = Credentials::from_dir(&config.file.pki.dir, &member)
         .map_err(|error| failed().caused_by(&error))?;

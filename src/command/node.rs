@@ -17,7 +17,7 @@ use hotpair_replica::node::{
 };
 use hotpair_replica::protocol::{Control, Limits, Mode as Output, Timing};
 use hotpair_replica::tripwire::SharedPage;
-use hotpair_shm::{AttachError, CreateError, Region};
+use hotpair_shm::{AttachError, CreateError, Region, Source};
 use nix::unistd::{Group, User};
 
 use self::reload::Reloader;
@@ -25,6 +25,7 @@ use crate::config::{ArbiterKind, Config, FsyncPolicy, Member, Mode};
 use crate::credentials;
 use crate::exit::Exit;
 use crate::process::{Signals, wait};
+use crate::recording;
 use crate::report::{Failure, Outcome};
 use crate::supervisor::LAUNCH;
 
@@ -38,6 +39,7 @@ const ROLE_CHANGE_MAX: Duration = Duration::from_millis(50);
 pub(crate) fn run(config: &Config) -> Outcome {
     // Before the node starts its threads, so that all of them leave the signals to ours.
     let signals = Signals::listen()?;
+    recording::begin(config, Source::Node);
     let mut node = Node::start(settings(config)?).map_err(|error| explain(&error))?;
     open_to_ports(config)?;
     open_to_operators(config, &node)?;

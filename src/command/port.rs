@@ -9,11 +9,12 @@ use hotpair_ioports::{
     AllKeyless, ByBytes, ByConnection, ByFlow, ByPeer, Classifier, Confinement, Counters, OpenPort,
     PortConfig, RemoteRunError, RunError, Stop, Wait,
 };
-use hotpair_shm::Region;
+use hotpair_shm::{Region, Source};
 
 use crate::config::{Config, FarConfig, Key, Port};
 use crate::exit::Exit;
 use crate::process::{Signals, wait};
+use crate::recording;
 use crate::report::{Failure, Outcome};
 
 /// Runs the port called `name` beside its region until a signal asks to stop.
@@ -59,6 +60,7 @@ fn unknown(name: &str, path: &Path, names: Vec<&str>) -> Failure {
 /// Runs `port` with any classifier until a signal asks to stop.
 pub(crate) fn serve(config: &Config, port: &Port, classifier: &mut dyn Classifier) -> Outcome {
     let signals = Signals::listen()?;
+    recording::begin(config, Source::Port);
     let name = port.name.get_ref();
     let moves = port.bind.is_some_and(|address| config.is_service_address(address.ip()));
     let settings = settings(port, moves)?;

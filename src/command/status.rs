@@ -1,19 +1,40 @@
 //! `hotpair status`: what a region holds and who works in it, read without taking part.
 
+mod check;
 mod gates;
 mod links;
+mod takeover;
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use hotpair_shm::{
     Counter, Distribution, Kind, Level, ParticipantStatus, Region, RegionStatus, Role, Times,
+    monotonic_ns,
 };
 use serde_json::{Value, json};
 
-use super::observe;
+use super::{observe, region_name};
 use crate::cli::RegionChoice;
 use crate::exit::Exit;
 use crate::report::{Outcome, print_data, print_json};
+
+/// Prints one line for a monitoring system, whose exit code is that of a plug-in: 0, 1, 2 or 3.
+pub(crate) fn check(choice: &RegionChoice) -> Outcome {
+    let name = region_name(choice)?;
+    let (standing, line) = match Region::observe(&Region::path_for(&name)) {
+        Ok(region) => check::of(&region.status(), &region.events()),
+        Err(error) => check::of_none(&name, &error),
+    };
+    print_data(&line)?;
+    // What the numbers mean to plug-ins, not to the other commands.
+    Ok(match standing as u8 {
+        0 => Exit::Ok,
+        1 => Exit::Failed,
+        2 => Exit::Usage,
+        _ => Exit::NotRunning,
+    })
+}
 
 /// Prints the status. The exit code says how the service stands.
 pub(crate) fn run(choice: &RegionChoice, as_json: bool) -> Outcome {
@@ -59,6 +80,7 @@ fn json(region: &Region, status: &RegionStatus) -> Value {
         .map(|port| {
             json!({
                 "pid": port.pid, "name": port.name,
+                "drops": drops_of(port).into_iter().collect::<BTreeMap<_, _>>(),
                 "received": port.counter(Counter::Received),
                 "sent": port.counter(Counter::Sent),
                 "counters": counters(port),
@@ -72,6 +94,7 @@ fn json(region: &Region, status: &RegionStatus) -> Value {
             json!({
                 "name": queue.name, "objects": queue.objects, "ready": queue.ready,
                 "claimed": queue.claimed, "parked": queue.parked, "waiting": queue.waiting,
+                "oldest_ns": queue.oldest_ns,
                 "leases_expired": queue.leases_expired,
             })
         })
@@ -110,6 +133,11 @@ fn json(region: &Region, status: &RegionStatus) -> Value {
         "commit_seq": status.commit_seq.to_string(),
         "gathered": status.gathered.to_string(),
         "released": status.released.to_string(),
+        "unacked": {
+            "commits": status.node.unacked_commits, "bytes": status.node.unacked_bytes,
+            "age_ns": unacked_age(status),
+        },
+        "last_promotion": takeover::json(takeover::last(&region.events()).as_ref()),
         "queues": queues,
         "workers": workers,
         "ports": ports,
@@ -126,7 +154,7 @@ fn json(region: &Region, status: &RegionStatus) -> Value {
 }
 
 /// Nanoseconds. Misses are all there were, the others a sample.
-fn json_times(times: &Times) -> Value {
+pub(crate) fn json_times(times: &Times) -> Value {
     let of = |seen: &Distribution| {
         json!({
             "n": seen.len(), "p50_ns": seen.quantile(0.5), "p99_ns": seen.quantile(0.99),
@@ -164,12 +192,20 @@ fn write(text: &mut String, region: &Region, status: &RegionStatus) -> std::fmt:
         "commits {}, released {}, table {}, period {} us, digest {:016x}",
         status.commit_seq, status.released, node.table_seq, node.period_us, node.digest
     )?;
+    writeln!(text, "{}", lag_text(status))?;
+    takeover::write(text, takeover::last(&region.events()).as_ref())?;
     links::write(text, &links::ask(region, status))?;
     for queue in &status.queues {
         writeln!(
             text,
-            "queue {}: {} objects, {} ready, {} claimed, {} parked, {} messages waiting",
-            queue.name, queue.objects, queue.ready, queue.claimed, queue.parked, queue.waiting
+            "queue {}: {} objects, {} ready, {} claimed, {} parked, {} messages waiting{}",
+            queue.name,
+            queue.objects,
+            queue.ready,
+            queue.claimed,
+            queue.parked,
+            queue.waiting,
+            queue.oldest_ns.map_or_else(String::new, |age| format!(", oldest {}", duration(age)))
         )?;
         if queue.leases_expired > 0 {
             writeln!(text, "  {} claims outlasted the lease", queue.leases_expired)?;
@@ -188,35 +224,24 @@ fn write(text: &mut String, region: &Region, status: &RegionStatus) -> std::fmt:
     }
     write_times(text, "all seats", &region.times())?;
     for port in of_kind(status, Kind::Port) {
-        let dropped = [
-            Counter::DroppedMalformed,
-            Counter::DroppedInbox,
-            Counter::DroppedMemory,
-            Counter::DroppedTooLarge,
-            Counter::DroppedRole,
-            Counter::Rejected,
-            Counter::DroppedNewest,
-        ];
+        let drops = drops_of(port);
         writeln!(
             text,
             "port {} (process {}): {} received, {} dropped, {} sent",
             port.name,
             port.pid,
             port.counter(Counter::Received),
-            dropped.into_iter().map(|counter| port.counter(counter)).sum::<u64>(),
+            drops.iter().map(|(_, count)| count).sum::<u64>(),
             port.counter(Counter::Sent)
         )?;
-        let overload = [
-            (Counter::Rejected, "rejected"),
-            (Counter::DroppedNewest, "newest dropped"),
-            (Counter::DroppedOldest, "oldest dropped"),
-            (Counter::Held, "times held"),
-        ];
-        let counts = overload.map(|(counter, name)| (port.counter(counter), name));
-        let counts = counts.iter().filter(|(count, _)| *count > 0);
-        let counts: Vec<String> = counts.map(|(count, name)| format!("{count} {name}")).collect();
-        if !counts.is_empty() {
-            writeln!(text, "  without room: {}", counts.join(", "))?;
+        if !drops.is_empty() {
+            let counts =
+                drops.iter().map(|(name, count)| format!("{count} {}", name.replace('_', " ")));
+            writeln!(text, "  dropped: {}", counts.collect::<Vec<_>>().join(", "))?;
+        }
+        let held = port.counter(Counter::Held);
+        if held > 0 {
+            writeln!(text, "  without room: {held} times held")?;
         }
     }
     gates::write(text, region)?;
@@ -237,6 +262,43 @@ fn write(text: &mut String, region: &Region, status: &RegionStatus) -> std::fmt:
         writeln!(text, "slots: at most {high} in use of {total}{}", refusals(&usage.slots))?;
     }
     Ok(())
+}
+
+/// What a port did not bring where it belongs, by reason.
+pub(crate) fn drops_of(port: &ParticipantStatus) -> Vec<(&'static str, u64)> {
+    let reasons = [
+        Counter::DroppedMalformed,
+        Counter::DroppedInbox,
+        Counter::DroppedMemory,
+        Counter::DroppedTooLarge,
+        Counter::DroppedRole,
+        Counter::Rejected,
+        Counter::DroppedNewest,
+        Counter::DroppedOldest,
+    ];
+    let counts = reasons.map(|reason| (reason.name(), port.counter(reason)));
+    counts.into_iter().filter(|(_, count)| *count > 0).collect()
+}
+
+fn unacked_age(status: &RegionStatus) -> u64 {
+    match status.node.unacked_since {
+        0 => 0,
+        since => monotonic_ns().saturating_sub(since),
+    }
+}
+
+/// How far the other node is behind, as this one has last said.
+pub(crate) fn lag_text(status: &RegionStatus) -> String {
+    let node = &status.node;
+    let packets = status.packets_waiting;
+    match node.unacked_commits {
+        0 => format!("nothing unacknowledged, {packets} packets wait to leave"),
+        commits => format!(
+            "{commits} commits unacknowledged, {} bytes, for {}; {packets} packets wait to leave",
+            node.unacked_bytes,
+            duration(unacked_age(status))
+        ),
+    }
 }
 
 /// Who got nothing, if anybody did.
@@ -269,7 +331,7 @@ fn write_times(text: &mut String, whose: &str, times: &Times) -> std::fmt::Resul
 }
 
 /// Three digits and a unit.
-fn duration(nanoseconds: u64) -> String {
+pub(crate) fn duration(nanoseconds: u64) -> String {
     let value = nanoseconds as f64;
     let (value, unit) = match nanoseconds {
         0..1_000 => return format!("{nanoseconds} ns"),

@@ -1,8 +1,12 @@
-//! What a supervisor says: one JSON object a line, or a sentence for people.
+//! What a supervisor says: one JSON object a line, or a sentence for people. Its own events go into the region's recorder as well,
+//! once there is a region; those of the node its node has noted itself.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hotpair_shm::{Note, Region, Scribe, Source};
 use serde_json::{Value, json};
 
 use crate::clock::monotonic_ns;
@@ -12,11 +16,48 @@ use crate::clock::monotonic_ns;
 pub(crate) struct Events {
     json: bool,
     node: &'static str,
+    region: PathBuf,
+    /// With their times.
+    unrecorded: Arc<Mutex<Vec<(u64, Note)>>>,
 }
 
+/// Events that wait for the region to be made; what comes later is not recorded.
+const UNRECORDED_MAX: usize = 64;
+
 impl Events {
-    pub(crate) fn new(json: bool, node: &'static str) -> Events {
-        Events { json, node }
+    pub(crate) fn new(json: bool, node: &'static str, region: &str) -> Events {
+        Events { json, node, region: Region::path_for(region), unrecorded: Arc::default() }
+    }
+
+    /// Notes what happened before there was a region.
+    pub(crate) fn record_what_waits(&self) {
+        let mut waiting = self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.is_empty() {
+            return;
+        }
+        // Mapped for a moment alone: see the head of the supervisor.
+        let Ok(scribe) = Scribe::open(&self.region) else { return };
+        for (at, note) in waiting.drain(..) {
+            scribe.note_at(Source::Supervisor, at, &note);
+        }
+    }
+
+    fn record(&self, at: u64, event: &Value) {
+        let mut note = Note::new(event["event"].as_str().unwrap_or("event"));
+        for (name, value) in event.as_object().into_iter().flatten() {
+            note = match value {
+                _ if name == "event" => note,
+                Value::String(text) => note.text(name, text),
+                other => note.json(name, &other.to_string()),
+            };
+        }
+        {
+            let mut waiting = self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner);
+            if waiting.len() < UNRECORDED_MAX {
+                waiting.push((at, note));
+            }
+        }
+        self.record_what_waits();
     }
 
     /// A process was started.
@@ -73,8 +114,10 @@ impl Events {
     }
 
     fn say(&self, mut event: Value, sentence: &str) {
+        let at = monotonic_ns();
+        self.record(at, &event);
         if self.json {
-            event["t_ns"] = json!(monotonic_ns());
+            event["t_ns"] = json!(at);
             event["node"] = json!(self.node);
             self.print(&event.to_string());
         } else {
@@ -90,7 +133,7 @@ impl Events {
 }
 
 /// An event as words: its name, then its fields.
-fn sentence(event: &Value) -> String {
+pub(crate) fn sentence(event: &Value) -> String {
     let name = event["event"].as_str().unwrap_or("event").replace('_', " ");
     let mut words = name;
     for (key, value) in event.as_object().into_iter().flatten() {

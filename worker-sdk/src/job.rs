@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use hotpair_shm::{Claim, Endpoint, Message, PortId, QueueId, Reading, Seq};
+use hotpair_shm::{Claim, Endpoint, Message, PortId, QueueId, Reading, Seq, Source};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::error::Error;
@@ -229,6 +229,11 @@ impl<'w> Job<'w> {
     /// Gives the object back as it was.
     pub fn give_back(self) {
         self.claim.give_back();
+    }
+
+    /// Notes that something went wrong: `hotpair errors` counts it under this text, which should tell errors apart and no more.
+    pub fn note_error(&self, text: &str) {
+        self.claim.participant().region().note_error(Source::Worker, text);
     }
 
     /// Gives the object back as a failed attempt.

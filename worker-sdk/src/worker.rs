@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use hotpair_shm::{Bell, CommitError, Participant, QueueId, ReadyObject, SLEEP_MAX};
+use hotpair_shm::{Bell, CommitError, Participant, QueueId, ReadyObject, SLEEP_MAX, Source};
 
 use crate::care::Care;
 use crate::error::Error;
@@ -184,6 +184,8 @@ impl Worker {
         wait: Wait,
         mut handler: impl FnMut(&mut Job<'_>) -> Result<(), E>,
     ) -> Result<(), Error> {
+        // Claims borrow the participant.
+        let region = self.participant.region().clone();
         while let Some(mut job) = self.claim(wait)? {
             let slot = job.slot();
             #[cfg(feature = "spans")]
@@ -194,6 +196,7 @@ impl Worker {
                 Ok(()) => Some(job.commit()),
                 Err(error) => {
                     tracing::warn!(slot, %error, "the handler failed");
+                    job.note_error(&format!("the handler failed: {error}"));
                     job.fail();
                     None
                 }
@@ -207,10 +210,16 @@ impl Worker {
                         | CommitError::KeyTaken
                         | CommitError::Busy,
                     ) => tracing::debug!(slot, %error, "the commit is tried again"),
-                    other => tracing::warn!(slot, error = %other, "the commit failed"),
+                    other => {
+                        tracing::warn!(slot, error = %other, "the commit failed");
+                        region.note_error(Source::Worker, &format!("the commit failed: {other}"));
+                    }
                 },
                 Ok(_) => {}
-                Err(_) => tracing::error!(slot, "the handler panicked"),
+                Err(_) => {
+                    tracing::error!(slot, "the handler panicked");
+                    region.note_error(Source::Worker, "the handler panicked");
+                }
             }
         }
         Ok(())

@@ -6,21 +6,39 @@
 //!
 //! `t_ns` is `CLOCK_MONOTONIC`: comparable between the processes of one host, and of no other. Nobody
 //! waits for a reader: where the pipe is full the line is dropped and the next one says how many.
+//!
+//! The region's recorder gets the same events, and keeps them when there is no supervisor any more.
 
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use hotpair_shm::{Note, Region, Source};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::{Map, Value, json};
 
 use crate::protocol::{Cause, DeathNotice, Event, NodeId, Resync, View};
 
+/// Events that say that something went wrong, and which of their fields tells one such error from another.
+const ERRORS: [(&str, &[&str]); 10] = [
+    ("refused", &["reason", "by_us"]),
+    ("fault", &["fault"]),
+    ("digest_differs", &[]),
+    ("modes_differ", &[]),
+    ("arbiter_silent", &[]),
+    ("nothing_to_start_from", &[]),
+    ("connection_refused", &["because"]),
+    ("certificates_refused", &["because", "cause"]),
+    ("address_failed", &["action", "address", "because"]),
+    ("lease_expired", &["queue", "action"]),
+];
+
 /// Where lines go; clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct EventSink {
     node: String,
+    recorder: Option<Region>,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -40,12 +58,21 @@ impl EventSink {
             let _ = fcntl(fd, FcntlArg::F_SETFL(flags));
         }
         let shared = Shared { file: fd.map(File::from), dropped: 0 };
-        Self { node: short(member).to_owned(), shared: Arc::new(Mutex::new(shared)) }
+        let node = short(member).to_owned();
+        Self { node, recorder: None, shared: Arc::new(Mutex::new(shared)) }
+    }
+
+    /// The same, and everything is noted in this region as well.
+    pub(super) fn recorded_in(self, region: &Region) -> Self {
+        Self { recorder: Some(region.clone()), ..self }
     }
 
     /// Writes one line. `fields` is a JSON object.
     pub(super) fn write(&self, t_ns: u64, event: &str, fields: Value) {
         tracing::info!(node = %self.node, %fields, "{event}");
+        if let Some(region) = &self.recorder {
+            record(region, t_ns, event, &fields);
+        }
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let mut line = Map::new();
         line.insert("t_ns".to_owned(), t_ns.into());
@@ -65,6 +92,26 @@ impl EventSink {
             // Nobody reads any more.
             Err(_) => shared.file = None,
         }
+    }
+}
+
+fn record(region: &Region, at: u64, event: &str, fields: &Value) {
+    let mut note = Note::new(event);
+    for (name, value) in fields.as_object().into_iter().flatten() {
+        note = match value {
+            Value::Null => note,
+            Value::String(text) => note.text(name, text),
+            other => note.json(name, &other.to_string()),
+        };
+    }
+    region.note_at(Source::Node, at, &note);
+    if let Some((_, told_by)) = ERRORS.iter().find(|(name, _)| *name == event) {
+        let mut error = event.replace('_', " ");
+        for value in told_by.iter().filter_map(|name| fields.get(*name)) {
+            error.push_str(": ");
+            error.push_str(&value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+        }
+        region.note_error(Source::Node, &error);
     }
 }
 

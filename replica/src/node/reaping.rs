@@ -1,4 +1,4 @@
-//! The thread that notices the death of workers and ports, and claims that last too long, and repairs lost hints.
+//! The thread that notices the death of workers and ports, claims that last too long and drops that begin, and repairs lost hints.
 
 use std::io;
 use std::sync::Arc;
@@ -7,6 +7,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use hotpair_shm::{LeaseExpired, LeaseWatch, Reaped, Reaper, Region, Sweeper};
+use serde_json::Value;
+
+use super::drops::Drops;
 
 /// How long the thread sleeps at most: newcomers are watched, and a stop is noticed, after this time.
 const NAP: Duration = Duration::from_millis(50);
@@ -14,6 +17,8 @@ const NAP: Duration = Duration::from_millis(50);
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
 /// Slots that are looked at in a row: a death must not wait for a look at a million of them.
 const SWEEP_SLOTS: u32 = 8_192;
+/// Time between two looks at what ports drop.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// Of all time at most one part in so many is spent on looking at slots.
 const SWEEP_SHARE: u32 = 100;
 
@@ -26,16 +31,17 @@ pub(super) struct Reaping {
 
 impl Reaping {
     /// Starts the thread; `tell` hears of every pass that found somebody dead, and `late` of each claim that has outlasted
-    /// its lease.
+    /// its lease; `dropping` gets the events of [`Drops`].
     pub(super) fn start(
         region: Region,
         tell: impl FnMut(Reaped) + Send + 'static,
         late: impl FnMut(LeaseExpired) + Send + 'static,
+        dropping: impl FnMut(&'static str, Value) + Send + 'static,
     ) -> io::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
         let thread = thread::Builder::new().name("reaper".to_owned()).spawn({
             let stopping = Arc::clone(&stopping);
-            move || run(&region, &stopping, tell, late)
+            move || run(&region, &stopping, tell, late, dropping)
         })?;
         Ok(Self { stopping, thread: Some(thread) })
     }
@@ -55,7 +61,9 @@ fn run(
     stopping: &AtomicBool,
     mut tell: impl FnMut(Reaped),
     mut late: impl FnMut(LeaseExpired),
+    mut dropping: impl FnMut(&'static str, Value),
 ) {
+    let (mut drops, mut count_at) = (Drops::default(), Instant::now());
     let mut leases = LeaseWatch::new(region.clone());
     let mut look_at = Instant::now();
     let mut reaper = Reaper::new(region.clone());
@@ -74,6 +82,13 @@ fn run(
         if let Some(period) = period.filter(|_| began >= look_at) {
             leases.run_once().into_iter().for_each(&mut late);
             look_at = began + period;
+        }
+        if began >= count_at {
+            drops
+                .look(&region.participants())
+                .into_iter()
+                .for_each(|(name, of)| dropping(name, of));
+            count_at = began + COUNT_EVERY;
         }
         if began >= sweep_at {
             sweeper.run_some(SWEEP_SLOTS);

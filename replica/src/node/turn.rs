@@ -612,6 +612,11 @@ impl Turns {
         self.reported = tick;
         let status: Status = self.parts.core.status();
         let digest = self.digest(&status);
+        let unacked = self.parts.core.unacked();
+        // Of an older epoch's commits nothing is waited for.
+        let acked =
+            if status.acked.epoch() == status.watermark.epoch() { status.acked.count() } else { 0 };
+        let behind = unacked.since.map(|_| status.watermark.count().saturating_sub(acked));
         self.parts.table.region().set_report(NodeReport {
             protected: status.protected,
             table_seq: status.table_no,
@@ -621,6 +626,9 @@ impl Turns {
             view: status.view.map_or(0, |view| view.number),
             acked: status.acked.raw(),
             connected: status.connected,
+            unacked_commits: behind.unwrap_or(0),
+            unacked_bytes: unacked.bytes,
+            unacked_since: unacked.since.map_or(0, Tick::as_nanos),
         });
         modes::report(self.parts.table.region(), &self.parts.core);
     }

@@ -1,0 +1,329 @@
+//! Looking at a region that nobody lives in: every command's output, compared whole, and its exit code.
+
+mod support;
+
+use hotpair_shm::{Geometry, Note, Region, Source};
+use snapbox::{Data, IntoData, assert_data_eq, str};
+
+use support::{Ended, RegionName, Running, bound, eventually, hotpair};
+
+fn region(name: &RegionName) -> Region {
+    let mut geometry = Geometry::for_objects(100);
+    geometry.participants = 4;
+    Region::create(&name.path(), &geometry).expect("there is room")
+}
+
+/// Runs `line` with the region's name behind it; output is compared with the name replaced, and times left out.
+#[track_caller]
+fn shows(name: &RegionName, line: &str, code: i32, output: impl IntoData) {
+    let ended = run(name, line);
+    ended.exits(code);
+    let text = ended.stdout.replace(&name.0, "REGION");
+    let text = text.replace(&std::process::id().to_string(), "PID");
+    assert_data_eq!(text, output.into_data());
+}
+
+fn run(name: &RegionName, line: &str) -> Ended {
+    hotpair(line.split(' ').chain(["--region", &name.0]))
+}
+
+#[test]
+fn events_and_errors_outlive_everybody() {
+    let name = RegionName::new("look-events");
+    for line in ["events", "events -f", "errors"] {
+        run(&name, line).exits(3).one_error();
+    }
+    let region = region(&name);
+    shows(&name, "events", 0, Data::new());
+    region.note(Source::Node, &Note::new("primary").number("epoch", 3));
+    let died = Note::new("died").text("name", "node").number("pid", 77).text("how", "SIGKILL");
+    region.note(Source::Supervisor, &died);
+    for _ in 0..3 {
+        region.note_error(Source::Port, "cannot send: no route");
+    }
+    drop(region);
+    shows(
+        &name,
+        "events",
+        0,
+        str![[r#"
+[..]Z node PID [..] primary, epoch 3
+[..]Z supervisor PID [..] died, how SIGKILL, name node, pid 77
+[..]Z port PID [..] error, error cannot send: no route
+
+"#]],
+    );
+    let last = run(&name, "events -n 2 --json");
+    let lines: Vec<serde_json::Value> = last
+        .exits(0)
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!((&lines[0]["v"], &lines[0]["number"]), (&1.into(), &2.into()), "{lines:?}");
+    assert_eq!((&lines[0]["event"], &lines[0]["how"]), (&"died".into(), &"SIGKILL".into()));
+    assert_eq!(lines[0]["source"], "supervisor");
+    shows(
+        &name,
+        "errors",
+        0,
+        str![[r#"
+      3 times, first [..]Z, last [..]Z, port: cannot send: no route
+
+"#]],
+    );
+    let errors = run(&name, "errors --json").exits(0).json();
+    assert_eq!((&errors["errors"][0]["count"], &errors["others"]), (&3.into(), &0.into()));
+}
+
+/// Goal: who follows sees what happens afterwards, and an end when the region goes.
+#[test]
+fn events_are_followed_until_the_region_is_gone() {
+    use std::io::{BufRead, BufReader};
+    let name = RegionName::new("look-follow");
+    let region = region(&name);
+    region.note(Source::Node, &Note::new("before"));
+    let mut command = bound();
+    command.args(["events", "-f", "-n", "0", "--region", &name.0]);
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
+    let mut follower = Running::start(&mut command);
+    let mut lines = BufReader::new(follower.0.stdout.take().expect("piped")).lines();
+    // It has printed nothing of what was there when it began to look; so it must have looked before the next one.
+    let mut number = 0;
+    let (heard, news) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        for line in lines.by_ref().map_while(Result::ok) {
+            let _ = heard.send(line);
+        }
+    });
+    let mut first = None;
+    eventually("it tells of an event", || {
+        region.note(Source::Node, &Note::new("after").number("number", number));
+        number += 1;
+        first = news.try_recv().ok();
+        first.is_some()
+    });
+    let first = first.expect("just seen");
+    assert!(first.contains("after, number "), "{first}");
+    Region::remove(&name.path()).expect("it is there");
+    assert_eq!(follower.wait().code(), Some(3));
+    reader.join().expect("it ends with its pipe");
+}
+
+/// Three objects: one with a value, one that waits for a worker with a message, one that failed too often.
+fn furnish(region: &Region) {
+    use hotpair_shm::{Delivery, Endpoint, Kind};
+    let queue = region.queue("default").expect("in the geometry");
+    region.become_primary(1);
+    let mut worker = region.join(Kind::Worker, "worker-1").expect("a seat");
+    let send = |worker: &mut hotpair_shm::Participant, key: &[u8]| {
+        let packet = worker.packet_of(b"hello", Endpoint::NONE).expect("a block");
+        worker.deliver(Delivery { queue, key: Some(key), priority: 0 }, packet).expect("room");
+    };
+    send(&mut worker, b"done");
+    let mut claim = worker.claim(queue).expect("ready");
+    claim.set_value(b"{\"n\":1}").expect("a block");
+    claim.commit().expect("nobody is in the way");
+    send(&mut worker, b"bad");
+    for _ in 0..region.geometry().max_attempts {
+        worker.claim(queue).expect("ready").fail();
+    }
+    send(&mut worker, b"waits");
+}
+
+/// Goal: every look at a region without a living process: its rows, one of them, and what is not there.
+#[test]
+fn rows_of_a_region_nobody_lives_in() {
+    let name = RegionName::new("look-rows");
+    furnish(&region(&name));
+    shows(
+        &name,
+        "queues list",
+        0,
+        str![[r#"
+NAME     OBJECTS  READY  CLAIMED  PARKED  WAITING  OLDEST_MS  LANES
+default        3      1        0       1[..]
+
+"#]],
+    );
+    shows(
+        &name,
+        "objects list",
+        0,
+        str![[r#"
+SLOT     QUEUE            STATE    ATTEMPTS  WAITING  CHANGED         KEY
+[..] default          idle            0        0  [..] done
+[..] default          parked          5[..] bad
+[..] default          ready           0        1[..] waits
+
+"#]],
+    );
+    shows(
+        &name,
+        "objects list --state parked -n 1",
+        0,
+        str![[r#"
+SLOT     QUEUE            STATE    ATTEMPTS  WAITING  CHANGED         KEY
+[..] default          parked   [..] bad
+
+"#]],
+    );
+    shows(
+        &name,
+        "objects show --queue default done",
+        0,
+        str![[r#"
+attempts                 0
+incarnation              [..]
+key                      done
+key_hex                  0x646f6e65
+letter                   false
+priority                 0
+queue                    default
+seq                      [..]
+slot                     [..]
+state                    idle
+timer                    false
+value.n                  1
+value_hex                0x7b226e223a317d
+waiting                  0
+
+"#]],
+    );
+    run(&name, "objects show --queue default nobody").exits(1).one_error().says("no such object");
+    shows(
+        &name,
+        "workers list",
+        0,
+        "NAME  PID  ALIVE  CLAIMS  COMMITS  GIVEN_BACK  DEADLINE_MISSED  PARKED\n",
+    );
+    run(&name, "workers show worker-1").exits(1).one_error().says("it has: none");
+    run(&name, "ports show service").exits(1).one_error().says("no such port");
+    let queue = run(&name, "queues show default --json").exits(0).json();
+    assert_eq!(
+        (&queue["v"], &queue["parked"], &queue["waiting"]),
+        (&1.into(), &1.into(), &2.into()),
+        "{queue}"
+    );
+    let parked = run(&name, "events --json").exits(0).stdout.clone();
+    assert!(
+        parked.contains(r#""event":"parked""#) && parked.contains(r#""key":"bad""#),
+        "{parked}"
+    );
+    let errors = run(&name, "errors").exits(0).stdout.clone();
+    assert!(errors.contains("an object of queue default was parked"), "{errors}");
+}
+
+/// Goal: a monitoring system gets one line and its own exit codes; whoever is alive is looked at as well.
+#[test]
+fn the_check_says_how_it_stands() {
+    use hotpair_shm::{Kind, NodeReport};
+    let name = RegionName::new("look-check");
+    shows(
+        &name,
+        "status --check",
+        2,
+        "HOTPAIR CRITICAL - region REGION: no region at /dev/shm/hotpair.REGION\n",
+    );
+    let region = region(&name);
+    furnish(&region);
+    shows(
+        &name,
+        "status --check",
+        2,
+        "HOTPAIR CRITICAL - no node runs; 1 objects of queue default are parked; primary, epoch 1, not protected | objects=3 waiting=2 oldest=[..]s parked=1;0 lag=0c lag_bytes=0B packets=0\n",
+    );
+    let node = region.join(Kind::Node, "node-a").expect("a seat");
+    shows(
+        &name,
+        "status --check",
+        1,
+        "HOTPAIR WARNING - the other node is not in step; 1 objects of queue default are parked; primary, epoch 1, not protected | [..]\n",
+    );
+    let report = NodeReport {
+        protected: true,
+        connected: true,
+        unacked_commits: 7,
+        unacked_bytes: 900,
+        unacked_since: 1,
+        ..NodeReport::default()
+    };
+    region.set_report(report);
+    let drops = Note::new("drops_begun").text("port", "service").text("reason", "rejected");
+    region.note(Source::Node, &drops);
+    shows(
+        &name,
+        "status --check",
+        1,
+        "HOTPAIR WARNING - 1 objects of queue default are parked; port service drops: rejected; primary, epoch 1, protected | [..] lag=7c lag_bytes=900B packets=0\n",
+    );
+    let status = run(&name, "status");
+    assert!(
+        status.exits(0).stdout.contains("\n7 commits unacknowledged, 900 bytes, for "),
+        "{status:#?}"
+    );
+    let json = run(&name, "status --json").json();
+    assert_eq!((&json["unacked"]["commits"], &json["unacked"]["bytes"]), (&7.into(), &900.into()));
+    assert!(json["last_promotion"].is_null(), "nothing was noted: {json}");
+    drop(node);
+    run(&name, "status").exits(3);
+
+    let calm = RegionName::new("look-calm");
+    let quiet = self::region(&calm);
+    quiet.become_primary(1);
+    let _node = quiet.join(Kind::Node, "node-a").expect("a seat");
+    quiet.set_report(report);
+    shows(
+        &calm,
+        "status --check",
+        0,
+        "HOTPAIR OK - primary, epoch 1, protected | objects=0 [..]\n",
+    );
+    // A file that is no region says nothing about any service.
+    let broken = RegionName::new("look-broken");
+    std::fs::write(broken.path(), [b'x'; 8192]).expect("room");
+    shows(
+        &broken,
+        "status --check",
+        3,
+        "HOTPAIR UNKNOWN - region REGION: [..] is not a region[..]\n",
+    );
+}
+
+/// Goal: regions that hold the same are equal; an object that one of them has not, or has otherwise, is named, with code 7.
+#[test]
+fn two_regions_are_compared() {
+    let (a, b) = (RegionName::new("look-diff-a"), RegionName::new("look-diff-b"));
+    let here = region(&a);
+    furnish(&here);
+    drop(here);
+    std::fs::copy(a.path(), b.path()).expect("room");
+    let diff = |name: &RegionName, peer: &str| run(name, &format!("diff --peer {peer}"));
+    let same = diff(&a, &b.0);
+    assert!(same.exits(0).stdout.starts_with("3 objects, 0 different; here up to "), "{same:#?}");
+    let there = Region::attach(&b.path()).expect("it is there");
+    let queue = there.queue("default").expect("in the geometry");
+    let mut worker = there.join(hotpair_shm::Kind::Worker, "worker").expect("a seat");
+    let mut claim = worker.claim(queue).expect("one waits");
+    claim.set_value(b"changed").expect("a block");
+    claim.create(queue, Some(b"new"), b"x", false).expect("room");
+    claim.commit().expect("nobody is in the way");
+    drop((worker, there));
+    let seen = diff(&a, &b.path().to_string_lossy());
+    let text = &seen.exits(7).stdout;
+    assert!(
+        text.contains("missing here: default new in slot ")
+            && text.contains("here nothing, there 1."),
+        "{text}"
+    );
+    assert!(text.contains("older here: default waits in slot "), "{text}");
+    assert!(
+        text.contains("\n3 objects, 2 different; ") || text.contains("\n4 objects, 2 different; "),
+        "{text}"
+    );
+    assert!(diff(&b, &a.0).exits(7).stdout.contains("missing there: default new in slot "));
+    let other = RegionName::new("look-diff-c");
+    drop(Region::create(&other.path(), &Geometry::for_objects(5_000)).expect("room"));
+    diff(&a, &other.0).exits(1).one_error().says("they are of no one pair");
+}
