@@ -40,6 +40,7 @@ struct Shared {
     // Reasons are few and known to the programmer; the lock is taken only when something is lost.
     dropped: Mutex<BTreeMap<&'static str, u64>>,
     send_failed: Mutex<BTreeMap<&'static str, u64>>,
+    kernel_dropped_by: Mutex<BTreeMap<&'static str, u64>>,
     disconnected: Mutex<BTreeMap<&'static str, u64>>,
 }
 
@@ -60,6 +61,8 @@ pub struct Snapshot {
     pub send_waited: u64,
     /// Packets that the kernel dropped because the socket's buffer was full.
     pub kernel_dropped: u64,
+    /// Of those, by reason, where the kernel tells.
+    pub kernel_dropped_by: BTreeMap<&'static str, u64>,
     /// Times that the port went to sleep.
     pub sleeps: u64,
     /// Times that the port attached to a region.
@@ -98,6 +101,7 @@ impl Counters {
             connected: read(&shared.connected),
             ends_told: read(&shared.ends_told),
             disconnected: lock(&shared.disconnected).clone(),
+            kernel_dropped_by: lock(&shared.kernel_dropped_by).clone(),
             dropped: lock(&shared.dropped).clone(),
             send_failed: lock(&shared.send_failed).clone(),
         }
@@ -140,8 +144,12 @@ impl Counters {
     }
 
     /// The kernel counts from the socket's birth: its figure replaces ours.
-    pub(crate) fn kernel_dropped(&self, total: u64) {
+    pub(crate) fn kernel_dropped(&self, total: u64, by_reason: Vec<(&'static str, u64)>) {
         self.shared.kernel_dropped.store(total, Ordering::Relaxed);
+        if by_reason.iter().any(|(_, count)| *count > 0) {
+            let counted = by_reason.into_iter().filter(|(_, count)| *count > 0);
+            *lock(&self.shared.kernel_dropped_by) = counted.collect();
+        }
     }
 
     pub(crate) fn connected(&self) {
@@ -192,6 +200,9 @@ impl fmt::Display for Snapshot {
             self.resent,
             self.kernel_dropped
         )?;
+        for (reason, count) in &self.kernel_dropped_by {
+            write!(f, " kernel_dropped[{reason}] {count}")?;
+        }
         for (reason, count) in &self.dropped {
             write!(f, " dropped[{reason}] {count}")?;
         }

@@ -85,6 +85,11 @@ pub trait PacketSource {
         None
     }
 
+    /// Of those, how many for which reason, where that is known.
+    fn lost_by_reason(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+
     /// From now on this host serves.
     ///
     /// # Errors

@@ -50,7 +50,7 @@ use crate::classify::Classifier;
 use crate::counters::Counters;
 use crate::kind::{PacketSink, PacketSource};
 use crate::stop::Stop;
-pub use config::{PortConfig, PortKind, Wait};
+pub use config::{Attach, HAS_XDP, PortConfig, PortKind, Wait};
 #[cfg(feature = "remote")]
 pub(crate) use egress::reason_of;
 use egress::{Egress, Held};
@@ -300,7 +300,7 @@ impl<K: PacketSource + PacketSink> Port<'_, K> {
 
     fn ask_for_lost(&mut self) {
         if let Some(total) = self.kind.lost_before() {
-            self.counters.kernel_dropped(total);
+            self.counters.kernel_dropped(total, self.kind.lost_by_reason());
         }
     }
 

@@ -219,7 +219,7 @@ impl Far<'_> {
     /// Sleeps until there may be something to do: a packet, news of a gateway, a request to stop.
     fn sleep(&mut self, reads: bool, stop: &Stop) -> Result<(), RunError> {
         if let Some(total) = self.udp.lost_before() {
-            self.counters.kernel_dropped(total);
+            self.counters.kernel_dropped(total, self.udp.lost_by_reason());
         }
         let mut events = PollFlags::empty();
         events.set(PollFlags::POLLIN, reads);

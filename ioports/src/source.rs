@@ -246,6 +246,16 @@ pub enum OpenError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// An interface whose frames cannot be had by AF_XDP.
+    #[error("AF_XDP at interface `{interface}`: cannot {action}")]
+    Xdp {
+        /// Its name.
+        interface: String,
+        /// What is needed of it.
+        action: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// A capture file that cannot be used.
     #[error("cannot use {from}")]
     Capture {
@@ -294,6 +304,21 @@ impl OpenError {
                 Some(libc::EPERM) => Some("frames need CAP_NET_RAW".to_owned()),
                 Some(libc::ENODEV | libc::ENXIO) => {
                     Some("see `ip link` for those there are".to_owned())
+                }
+                _ => None,
+            },
+            OpenError::Xdp { interface, source, .. } => match source.raw_os_error() {
+                Some(libc::EPERM) => {
+                    Some("AF_XDP needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF".to_owned())
+                }
+                Some(libc::EBUSY | libc::EEXIST) => Some(format!(
+                    "another program has it: see `ip link show dev {interface}`; one port of kind xdp has an interface"
+                )),
+                Some(libc::ENODEV | libc::ENXIO) => {
+                    Some("see `ip link` for those there are".to_owned())
+                }
+                Some(libc::EAFNOSUPPORT | libc::ENOSYS) => {
+                    Some("it takes Linux 5.9 or later, with CONFIG_XDP_SOCKETS".to_owned())
                 }
                 _ => None,
             },

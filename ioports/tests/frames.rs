@@ -9,33 +9,15 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Running, Space, serve_one, unique, until};
+use common::{Running, Space, ip, serve_one, turned, unique, until};
 use hotpair_ioports::{AllKeyless, ByFlow, PortConfig, SocketSource, Speed};
 use hotpair_shm::Gatherer;
-use nix::sched::{CloneFlags, unshare};
 
-/// A cable whose end `hp0` is the port's, and `hp1`, with an address and, where the kernel has them, a VLAN, the host's: how
-/// many networks that makes. None where it is not allowed.
+/// A [`common::cable`], and on its far end a VLAN where the kernel has them: how many networks that makes. None where it is not
+/// allowed.
 fn cable() -> Option<usize> {
-    let may = unshare(CloneFlags::CLONE_NEWNET).is_ok();
-    let ip = |line: &str| {
-        let output = Command::new("ip").args(line.split(' ')).output();
-        output.is_ok_and(|output| output.status.success())
-    };
-    let there = may && ip("link add hp0 type veth peer name hp1");
-    if !there {
-        assert!(std::env::var("CI").is_err(), "the namespaces need root and iproute2");
-        eprintln!("skipped: no right to make network namespaces, or no `ip`");
+    if !common::cable() {
         return None;
-    }
-    let lines = [
-        "link set hp0 up",
-        "link set hp1 up",
-        "address add 10.9.0.1/24 dev hp1",
-        "neighbour add 10.9.0.2 lladdr 02:00:00:00:00:02 dev hp1",
-    ];
-    for line in lines {
-        assert!(ip(line), "ip {line}");
     }
     if !ip("link add link hp1 name hp1.5 type vlan id 5") {
         eprintln!("skipped in part: this kernel has no VLANs");
@@ -50,22 +32,6 @@ fn cable() -> Option<usize> {
         assert!(ip(line), "ip {line}");
     }
     Some(2)
-}
-
-/// Turns a UDP packet round: both addresses of all layers, and no checksum, as IPv4 permits.
-fn turned(frame: &[u8]) -> Vec<u8> {
-    let mut frame = frame.to_vec();
-    let swap = |frame: &mut Vec<u8>, at: usize, len: usize| {
-        for index in at..at + len {
-            frame.swap(index, index + len);
-        }
-    };
-    swap(&mut frame, 0, 6);
-    let tag = if frame[12..14] == [0x81, 0x00] { 4 } else { 0 };
-    swap(&mut frame, 14 + tag + 12, 4);
-    swap(&mut frame, 14 + tag + 20, 2);
-    frame[14 + tag + 26..14 + tag + 28].fill(0);
-    frame
 }
 
 /// Goal: whole frames come in, tags included, and go out by the interface; while the host does not serve none is kept.

@@ -7,14 +7,14 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use common::{Peer, Running, Space, echo, geometry, serve_one, unique, until};
+use common::{Peer, Running, Space, geometry, serve_one, unique, until};
 use hotpair_ioports::{
-    AllKeyless, ByConnection, ByPeer, Classifier, Framing, HeldAddress, Holder, PortConfig,
-    PortKind, Serving, SocketSource, StreamConfig, UdpConfig,
+    AllKeyless, Attach, ByConnection, ByFlow, ByPeer, Classifier, Framing, HAS_XDP, HeldAddress,
+    Holder, PortConfig, PortKind, Serving, SocketSource, StreamConfig, UdpConfig,
 };
-use hotpair_shm::{Counter, Gatherer, Geometry, Overload, Reaper, Region};
+use hotpair_shm::{Counter, Gatherer, Geometry, Overload, Participant, Reaper, Region, Seq};
 
-/// A kind of port, its source kept by a holder so that ports can follow each other.
+/// A kind of port; its socket, if it is one that can be, kept by a holder so that ports can follow each other.
 struct Rig {
     name: &'static str,
     config: PortConfig,
@@ -23,30 +23,72 @@ struct Rig {
     by_peer: fn() -> Box<dyn Classifier + Send>,
     /// Its peers can be made to wait.
     pushes_back: bool,
-    _holder: Serving,
+    /// Bytes of a packet before what a peer has sent.
+    header_bytes: usize,
+    _holder: Option<Serving>,
 }
 
+#[derive(Clone)]
 enum Address {
     Udp(SocketAddr),
     Tcp(SocketAddr),
     Unix(PathBuf),
+    /// At the other end of a cable.
+    Cable,
 }
 
 impl Rig {
-    fn all() -> Vec<Rig> {
+    /// Each kind in turn, and last those of whole frames, in a network of their own.
+    fn each(check: impl Fn(&Rig) + Sync) {
+        Rig::each_of_sockets(&check);
+        let mut kinds = vec![PortConfig::frames("service", "calls", "hp0")];
+        if HAS_XDP {
+            let by = |attach| PortConfig::xdp("service", "calls", "hp0", attach);
+            kinds.extend([by(Attach::Driver), by(Attach::Generic)]);
+        }
+        for config in kinds {
+            // A network is a thread's.
+            std::thread::scope(|scope| {
+                let check = || {
+                    if !common::cable() {
+                        return;
+                    }
+                    let name = match config.kind {
+                        PortKind::Xdp(Attach::Driver) => "xdp",
+                        PortKind::Xdp(_) => "xdp, by the kernel",
+                        _ => "packet",
+                    };
+                    check(&Rig {
+                        name,
+                        config,
+                        address: Address::Cable,
+                        by_peer: || Box::new(ByFlow { both_ways: true }),
+                        pushes_back: false,
+                        header_bytes: common::HEADER_BYTES,
+                        _holder: None,
+                    });
+                };
+                scope.spawn(check).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            });
+        }
+    }
+
+    /// Each kind whose port has a socket that a successor can have.
+    fn each_of_sockets(check: impl Fn(&Rig)) {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let any6: SocketAddr = "[::1]:0".parse().expect("an address");
         let path = std::env::temp_dir().join(unique("unix"));
         let mut together = Rig::new("udp with GRO", HeldAddress::Udp(any));
         together.config.kind = PortKind::Udp(UdpConfig { gro: true, ..UdpConfig::default() });
-        vec![
+        let rigs = [
             together,
             Rig::new("udp over IPv4", HeldAddress::Udp(any)),
             Rig::new("udp over IPv6", HeldAddress::Udp(any6)),
             Rig::new("tcp over IPv4", HeldAddress::Tcp(any)),
             Rig::new("tcp over IPv6", HeldAddress::Tcp(any6)),
             Rig::new("unix", HeldAddress::Unix(path)),
-        ]
+        ];
+        rigs.iter().for_each(check);
     }
 
     fn new(name: &'static str, held: HeldAddress) -> Rig {
@@ -74,7 +116,15 @@ impl Rig {
             true => || Box::new(ByPeer),
             false => || Box::new(ByConnection::new("service")),
         };
-        Rig { name, config, address, by_peer, pushes_back: !datagrams, _holder: holder }
+        Rig {
+            name,
+            config,
+            address,
+            by_peer,
+            pushes_back: !datagrams,
+            header_bytes: 0,
+            _holder: Some(holder),
+        }
     }
 
     fn peer(&self) -> Peer {
@@ -91,11 +141,32 @@ impl Rig {
             Address::Unix(path) => {
                 Peer::Stream(Box::new(UnixStream::connect(path).expect("it listens")))
             }
+            Address::Cable => Peer::Datagrams(common::far_end()),
         }
     }
 
+    /// What goes back to whoever sent `packet`.
+    fn echo(&self, packet: &[u8]) -> Vec<u8> {
+        if self.header_bytes == 0 { packet.to_vec() } else { common::turned(packet) }
+    }
+
+    /// As [`serve_one`], and the messages are what peers have sent.
+    fn serve(&self, space: &Space, worker: &mut Participant) -> (Seq, Vec<Vec<u8>>) {
+        let (seq, packets) = serve_one(space, worker, |packet| self.echo(packet));
+        (seq, packets.iter().map(|packet| packet[self.header_bytes..].to_vec()).collect())
+    }
+
     fn start(&self, space: &Space) -> Running {
-        Running::start(&space.path, self.config.clone(), Boxed((self.by_peer)())).attached()
+        self.start_with(space, (self.by_peer)())
+    }
+
+    fn start_with(&self, space: &Space, classifier: Box<dyn Classifier + Send>) -> Running {
+        let port = Running::start(&space.path, self.config.clone(), Boxed(classifier)).attached();
+        if matches!(self.address, Address::Cable) {
+            // Frames that come before it lets them in are not kept for it.
+            until("it has slept", || port.counters.snapshot().sleeps > 0);
+        }
+        port
     }
 }
 
@@ -120,7 +191,7 @@ fn assert_accounted(rig: &Rig, port: &Running) {
 /// Goal: what comes in goes out again, through an object, in order, to whoever sent it, and is counted.
 #[test]
 fn packets_become_messages_and_emits_become_packets() {
-    for rig in Rig::all() {
+    Rig::each(|rig| {
         let space = Space::primary("kinds-echo");
         let mut port = rig.start(&space);
         let mut worker = space.worker();
@@ -129,7 +200,7 @@ fn packets_become_messages_and_emits_become_packets() {
             for (number, peer) in peers.iter_mut().enumerate() {
                 let payload = [round.to_le_bytes(), (number as u32).to_le_bytes()].concat();
                 peer.send(&payload);
-                let (seq, messages) = serve_one(&space, &mut worker, echo);
+                let (seq, messages) = rig.serve(&space, &mut worker);
                 assert_eq!(messages, std::slice::from_ref(&payload), "{}", rig.name);
                 space.region.raise_released(seq);
                 assert_eq!(peer.receive(), payload, "{}", rig.name);
@@ -139,14 +210,14 @@ fn packets_become_messages_and_emits_become_packets() {
         let seen = port.counters.snapshot();
         let figures = (seen.received, seen.delivered, seen.created, seen.sent);
         assert_eq!(figures, (60, 60, 3, 60), "{}", rig.name);
-        assert_accounted(&rig, &port);
-    }
+        assert_accounted(rig, &port);
+    });
 }
 
 /// Goal: many at once: batches in, batches out, in order.
 #[test]
 fn a_burst_is_served_in_order() {
-    for rig in Rig::all() {
+    Rig::each(|rig| {
         let space = Space::primary("kinds-burst");
         let port = rig.start(&space);
         let mut worker = space.worker();
@@ -157,7 +228,7 @@ fn a_burst_is_served_in_order() {
         let mut served = 0;
         let mut last = space.region.released();
         while served < 100 {
-            let (seq, messages) = serve_one(&space, &mut worker, echo);
+            let (seq, messages) = rig.serve(&space, &mut worker);
             served += messages.len();
             last = seq;
         }
@@ -167,36 +238,36 @@ fn a_burst_is_served_in_order() {
             assert_eq!(peer.receive(), payload(number), "{}", rig.name);
         }
         until("all is counted", || port.counters.snapshot().sent == 100);
-        assert_accounted(&rig, &port);
-    }
+        assert_accounted(rig, &port);
+    });
 }
 
 /// Goal: nothing leaves before its commit is released.
 #[test]
 fn an_emitted_packet_waits_for_its_release() {
-    for rig in Rig::all() {
+    Rig::each(|rig| {
         let space = Space::primary("kinds-gate");
         let port = rig.start(&space);
         let mut worker = space.worker();
         let mut peer = rig.peer();
         peer.send(b"held");
-        let (held, _) = serve_one(&space, &mut worker, echo);
+        let (held, _) = rig.serve(&space, &mut worker);
         // The port has gone around since: it has delivered more.
         peer.send(b"another");
-        let _ = serve_one(&space, &mut worker, echo);
+        let _ = rig.serve(&space, &mut worker);
         assert_eq!(port.counters.snapshot().sent, 0, "{}", rig.name);
         assert!(peer.is_silent(), "{}: nothing is released", rig.name);
         space.region.raise_released(held);
         assert_eq!(peer.receive(), b"held", "{}", rig.name);
         assert!(peer.is_silent(), "{}: what comes after it is not", rig.name);
-    }
+    });
 }
 
 /// Goal: whatever the policy, what was received and has no room is counted under a reason, or waits and is not lost.
 #[test]
 fn overload_loses_nothing_without_a_number() {
     for overload in [Overload::Reject, Overload::DropNewest, Overload::DropOldest, Overload::Hold] {
-        for rig in Rig::all() {
+        Rig::each(|rig| {
             let small = Geometry { inbox_limit: 8, ..geometry(1024) };
             let path = Region::path_for(&unique("kinds-overload"));
             let space = Space::with(&path, &small);
@@ -231,7 +302,7 @@ fn overload_loses_nothing_without_a_number() {
             let mut served = Vec::new();
             if held {
                 while served.len() < 40 {
-                    let (_, messages) = serve_one(&space, &mut worker, echo);
+                    let (_, messages) = rig.serve(&space, &mut worker);
                     served.extend(messages);
                 }
                 let all: Vec<Vec<u8>> = (0..40).map(|number| vec![number]).collect();
@@ -249,17 +320,17 @@ fn overload_loses_nothing_without_a_number() {
             // Who is refused drops out of the stream: it has no hole that nobody knows of.
             if rig.pushes_back && overload == Overload::Reject {
                 // Its object is told once there is room.
-                let _ = serve_one(&space, &mut worker, echo);
+                let _ = rig.serve(&space, &mut worker);
                 until("it is disconnected", || port.counters.snapshot().connections() == 0);
             }
-        }
+        });
     }
 }
 
 /// Goal: no memory: datagrams are counted and dropped, streams wait; when there is some again all go on.
 #[test]
 fn without_memory_datagrams_are_counted_and_streams_wait() {
-    for rig in Rig::all() {
+    Rig::each(|rig| {
         let path = Region::path_for(&unique("kinds-memory"));
         let space = Space::with(&path, &Geometry { inbox_limit: 1000, ..geometry(64) });
         space.region.become_primary(1);
@@ -292,14 +363,14 @@ fn without_memory_datagrams_are_counted_and_streams_wait() {
         }
         let seen = port.counters.snapshot();
         assert_eq!(seen.delivered, served, "{}: {seen}", rig.name);
-        assert_accounted(&rig, &port);
-    }
+        assert_accounted(rig, &port);
+    });
 }
 
 /// Goal: a port reads only as primary, and its successor goes on with the same socket: what waits there is not lost.
 #[test]
 fn roles_and_successors() {
-    for rig in Rig::all() {
+    Rig::each_of_sockets(|rig| {
         let (a, b) = (Space::new("kinds-role-a"), Space::new("kinds-role-b"));
         let received = |port: &Running| port.counters.snapshot().received;
         let port_a = rig.start(&a);
@@ -328,32 +399,31 @@ fn roles_and_successors() {
         // Its process ends, and another one takes its place.
         let mut port_b = port_b;
         port_b.end().expect("asked to stop");
-        assert_accounted(&rig, &port_b);
+        assert_accounted(rig, &port_b);
         let mut peer = rig.peer();
         peer.send(b"for the successor");
         let successor = rig.start(&b);
         until("the successor reads", || received(&successor) == 1);
-    }
+    });
 }
 
 /// Goal: a port that stops, or is stopped for good, leaves no block behind.
 #[test]
 fn a_port_that_ends_leaves_nothing() {
-    for rig in Rig::all() {
+    Rig::each(|rig| {
         let space = Space::primary("kinds-leaves");
-        let keyless = rig.config.clone();
-        let mut port = Running::start(&space.path, keyless, AllKeyless).attached();
+        let mut port = rig.start_with(&space, Box::new(AllKeyless));
         let mut worker = space.worker();
         let mut peer = rig.peer();
         for _ in 0..10 {
             peer.send(b"work");
-            let (seq, _) = serve_one(&space, &mut worker, echo);
+            let (seq, _) = rig.serve(&space, &mut worker);
             space.region.raise_released(seq);
             assert_eq!(peer.receive(), b"work", "{}", rig.name);
         }
         drop(worker);
         port.end().expect("asked to stop");
-        assert_accounted(&rig, &port);
+        assert_accounted(rig, &port);
         let mut gatherer = Gatherer::new(space.region.clone());
         let mut reaper = Reaper::new(space.region.clone());
         until("no block is anybody's", || {
@@ -362,26 +432,30 @@ fn a_port_that_ends_leaves_nothing() {
             gatherer.collect_sent(|_, _| {});
             space.region.status().classes.iter().all(|class| class.free == class.total)
         });
-    }
+    });
 }
 
 /// Goal: packets that a port does not take are counted under their reason, and those behind them come through.
 #[test]
 fn packets_that_are_too_long_are_counted() {
-    for rig in Rig::all() {
+    Rig::each(|rig| {
         let space = Space::primary("kinds-long");
-        let config = PortConfig { packet_bytes_max: 100, ..rig.config.clone() };
-        let port = Running::start(&space.path, config, Boxed((rig.by_peer)())).attached();
+        // It keeps room for a tag, which frames here have not.
+        let tag_bytes = if rig.name == "packet" { 4 } else { 0 };
+        let packet_bytes_max = rig.header_bytes + 100 + tag_bytes;
+        let config = PortConfig { packet_bytes_max, ..rig.config.clone() };
+        let rig = &Rig { config, _holder: None, address: rig.address.clone(), ..*rig };
+        let port = rig.start(&space);
         let mut bad = rig.peer();
         bad.send(&[7; 101]);
         until("it is counted", || port.counters.snapshot().dropped.get("too long") == Some(&1));
         assert_eq!(space.counted(Counter::DroppedTooLarge), 1, "{}", rig.name);
         let mut good = rig.peer();
         good.send(&[8; 100]);
-        let (_, messages) = serve_one(&space, &mut space.worker(), echo);
+        let (_, messages) = rig.serve(&space, &mut space.worker());
         assert_eq!(messages, [vec![8; 100]], "{}", rig.name);
-        assert_accounted(&rig, &port);
-    }
+        assert_accounted(rig, &port);
+    });
 }
 
 /// Goal: the time that packets waited in the kernel is known where the kernel tells.

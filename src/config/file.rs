@@ -332,8 +332,10 @@ pub(crate) struct Port {
     pub(crate) holder: Option<PathBuf>,
     /// Of kind `unix`.
     pub(crate) path: Option<Spanned<PathBuf>>,
-    /// Of kind `packet`.
+    /// Of kinds `packet` and `xdp`.
     pub(crate) interface: Option<Spanned<String>>,
+    /// Of kind `xdp`.
+    pub(crate) attach: Option<Spanned<Attach>>,
     /// Of kind `pcap`, as the next two.
     pub(crate) replay: Option<Spanned<PathBuf>>,
     pub(crate) capture: Option<Spanned<PathBuf>>,
@@ -376,7 +378,17 @@ pub(crate) enum PortKind {
     Tcp,
     Unix,
     Packet,
+    Xdp,
     Pcap,
+}
+
+/// Who runs the program that hands frames to a port of kind `xdp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Attach {
+    Any,
+    Driver,
+    Generic,
 }
 
 /// What names the object that a packet is for.

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use hotpair_ioports::{
-    Framing as Cutting, Group, PortConfig, PortKind as Told, SocketSource, Speed as Pace,
-    StreamConfig, UdpConfig,
+    Attach as Attached, Framing as Cutting, Group, HAS_XDP, PortConfig, PortKind as Told,
+    SocketSource, Speed as Pace, StreamConfig, UdpConfig,
 };
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::Wrong;
-use super::file::{Key, Port, PortKind};
+use super::file::{Attach, Key, Port, PortKind};
 
 /// How a stream is cut into messages.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -43,6 +43,7 @@ impl PortKind {
             PortKind::Tcp => "tcp",
             PortKind::Unix => "unix",
             PortKind::Packet => "packet",
+            PortKind::Xdp => "xdp",
             PortKind::Pcap => "pcap",
         }
     }
@@ -59,7 +60,7 @@ impl Port {
             (Some(key), _) => *key.get_ref(),
             (None, PortKind::Udp) => Key::Peer,
             (None, PortKind::Tcp | PortKind::Unix) => Key::Connection,
-            (None, PortKind::Packet | PortKind::Pcap) => Key::None,
+            (None, PortKind::Packet | PortKind::Xdp | PortKind::Pcap) => Key::None,
         }
     }
 
@@ -80,7 +81,9 @@ impl Port {
         let path =
             |path: &Option<Spanned<PathBuf>>| path.as_ref().map(|path| path.get_ref().clone());
         let source = match self.kind {
-            PortKind::Packet => SocketSource::Interface(self.interface.as_ref()?.get_ref().clone()),
+            PortKind::Packet | PortKind::Xdp => {
+                SocketSource::Interface(self.interface.as_ref()?.get_ref().clone())
+            }
             PortKind::Pcap => {
                 SocketSource::Capture { replay: path(&self.replay), write: path(&self.capture) }
             }
@@ -100,6 +103,11 @@ impl Port {
             PortKind::Udp => Told::Udp(self.udp()),
             PortKind::Tcp | PortKind::Unix => Told::Stream(self.stream()?),
             PortKind::Packet => Told::Frames,
+            PortKind::Xdp => Told::Xdp(match self.attach.as_ref().map(Spanned::get_ref) {
+                None | Some(Attach::Any) => Attached::Any,
+                Some(Attach::Driver) => Attached::Driver,
+                Some(Attach::Generic) => Attached::Generic,
+            }),
             PortKind::Pcap => Told::Capture(match self.speed.as_ref().map(Spanned::get_ref) {
                 None | Some(Speed::Own) => Pace::Own,
                 Some(Speed::Max) => Pace::Max,
@@ -194,7 +202,8 @@ fn foreign_keys(port: &Port) -> Result<(), Wrong> {
     let streams = &[PortKind::Tcp, PortKind::Unix][..];
     let keys = [
         ("path", span(&port.path), &[PortKind::Unix][..]),
-        ("interface", span(&port.interface), &[PortKind::Packet]),
+        ("interface", span(&port.interface), &[PortKind::Packet, PortKind::Xdp]),
+        ("attach", span(&port.attach), &[PortKind::Xdp]),
         ("replay", span(&port.replay), &[PortKind::Pcap]),
         ("capture", span(&port.capture), &[PortKind::Pcap]),
         ("speed", span(&port.speed), &[PortKind::Pcap]),
@@ -240,9 +249,10 @@ fn place(port: &Port) -> Result<(), Wrong> {
                 return wrong("a port of kind unix has either `path` or `holder` (both are paths)");
             }
         }
-        PortKind::Packet => {
+        PortKind::Packet | PortKind::Xdp => {
             if bind || holder || port.interface.is_none() {
-                return wrong("a port of kind packet has an `interface`, and no address");
+                let own = port.kind.name();
+                return wrong(&format!("a port of kind {own} has an `interface`, and no address"));
             }
         }
         PortKind::Pcap => {
@@ -252,6 +262,9 @@ fn place(port: &Port) -> Result<(), Wrong> {
                 );
             }
         }
+    }
+    if port.kind == PortKind::Xdp && !HAS_XDP {
+        return wrong("this program was built without AF_XDP: build it with `--features xdp`");
     }
     if port.remote && port.kind != PortKind::Udp {
         return wrong("ports of other hosts are of kind udp");
@@ -271,7 +284,9 @@ fn key(port: &Port) -> Result<(), Wrong> {
         Key::Bytes(_) | Key::None => return Ok(()),
         Key::Peer => ("peer", matches!(port.kind, PortKind::Udp | PortKind::Tcp)),
         Key::Connection => ("connection", port.kind.has_connections()),
-        Key::Flow => ("flow", matches!(port.kind, PortKind::Packet | PortKind::Pcap)),
+        Key::Flow => {
+            ("flow", matches!(port.kind, PortKind::Packet | PortKind::Xdp | PortKind::Pcap))
+        }
     };
     match fits {
         true => Ok(()),
@@ -320,6 +335,21 @@ mod tests {
             let told = port.told(false).expect(lines);
             assert_eq!(told.socket.to_string(), source);
             assert_eq!(port.key_or_usual(), key, "{lines}");
+        }
+    }
+
+    /// Goal: a program that cannot is not told to, and one that can is.
+    #[test]
+    fn af_xdp_is_a_feature() {
+        let port = port("kind = \"xdp\"\ninterface = \"eth1\"\nattach = \"generic\"");
+        if HAS_XDP {
+            check(&port).map_err(|wrong| wrong.why).expect("it is built in");
+            let told = port.told(false).expect("of this host");
+            assert!(matches!(told.kind, Told::Xdp(Attached::Generic)));
+            assert_eq!(told.socket.to_string(), "interface:eth1");
+        } else {
+            let wrong = check(&port).expect_err("it is not built in");
+            assert!(wrong.why.contains("--features xdp"), "{}", wrong.why);
         }
     }
 

@@ -18,7 +18,7 @@ fn all_keys() -> String {
         // `bind` and `holder` exclude each other, and so do `endpoints`, `store` and [witness]. The rest is of other kinds of ports.
         #[rustfmt::skip]
         let others = [
-            "bind", "endpoints", "store", "path", "interface", "replay", "capture", "speed", "framing", "connections", "unsent_max",
+            "bind", "endpoints", "store", "path", "interface", "attach", "replay", "capture", "speed", "framing", "connections", "unsent_max",
             "frame_wait", "idle", "linger",
         ];
         let other = |rest: &&str| others.iter().any(|other| rest.starts_with(other));

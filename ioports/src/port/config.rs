@@ -17,6 +17,21 @@ pub enum Wait {
     BusyPoll,
 }
 
+/// Whether ports of kind `xdp` are built in: the feature `xdp`.
+pub const HAS_XDP: bool = cfg!(feature = "xdp");
+
+/// Who runs the program that hands frames to a port of kind `xdp`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Attach {
+    /// The card's driver if it can, else the kernel.
+    #[default]
+    Any,
+    /// The card's driver, before the kernel has made packets of its frames.
+    Driver,
+    /// The kernel, for any card: later, and so slower.
+    Generic,
+}
+
 /// What kind a port is, and what it is told beyond what all are.
 #[derive(Clone, Debug)]
 pub enum PortKind {
@@ -26,6 +41,8 @@ pub enum PortKind {
     Stream(StreamConfig),
     /// Whole Ethernet frames: the source is an interface.
     Frames,
+    /// The same by AF_XDP: frames are this port's alone. Needs the feature `xdp`.
+    Xdp(Attach),
     /// A capture file, replayed at this speed, and one that is written: the source names them.
     Capture(Speed),
 }
@@ -36,6 +53,7 @@ impl PortKind {
             PortKind::Udp(_) => "udp",
             PortKind::Stream(_) => "tcp or unix",
             PortKind::Frames => "packet",
+            PortKind::Xdp(_) => "xdp",
             PortKind::Capture(_) => "pcap",
         }
     }
@@ -95,6 +113,11 @@ impl PortConfig {
         PortConfig { kind: PortKind::Frames, ..PortConfig::new(port, queue, socket) }
     }
 
+    /// The same by AF_XDP.
+    pub fn xdp(port: &str, queue: &str, interface: &str, attach: Attach) -> Self {
+        PortConfig { kind: PortKind::Xdp(attach), ..PortConfig::frames(port, queue, interface) }
+    }
+
     /// Port `port` of capture files.
     pub fn capture(port: &str, queue: &str, files: SocketSource, speed: Speed) -> Self {
         PortConfig { kind: PortKind::Capture(speed), ..PortConfig::new(port, queue, files) }
@@ -140,7 +163,12 @@ impl PortConfig {
             PortKind::Capture(Speed::Rate(0)) => {
                 return Err(wrong("a rate of 0 packets a second never ends".to_owned()));
             }
-            PortKind::Frames | PortKind::Capture(_) => {}
+            PortKind::Xdp(_) if self.send_only => {
+                let why = "only one port of kind xdp has an interface: one that only sends is of \
+                    kind packet";
+                return Err(wrong(why.to_owned()));
+            }
+            PortKind::Frames | PortKind::Xdp(_) | PortKind::Capture(_) => {}
         }
         Ok(())
     }

@@ -12,6 +12,8 @@ use crate::source::{OpenError, SocketSource};
 use crate::stop::Stop;
 use crate::stream::StreamPort;
 use crate::udp::UdpPort;
+#[cfg(feature = "xdp")]
+use crate::xdp::XdpPort;
 
 /// An open port. [`run`](super::run) is [`open`](Self::open) and [`run`](Self::run) in one; who gives up rights of the process in
 /// between ([`Confinement`](crate::Confinement)) does both by himself.
@@ -26,6 +28,8 @@ enum Kind {
     Udp(Box<UdpPort>),
     Stream(Box<StreamPort>),
     Frames(Box<FramePort>),
+    #[cfg(feature = "xdp")]
+    Xdp(Box<XdpPort>),
     Capture(Box<CapturePort>),
 }
 
@@ -60,6 +64,20 @@ impl OpenPort {
                 })?;
                 tell(config, interface);
                 Kind::Frames(Box::new(port))
+            }
+            #[cfg(feature = "xdp")]
+            PortKind::Xdp(attach) => {
+                let SocketSource::Interface(interface) = &config.socket else {
+                    return Err(config.not_of_this_kind());
+                };
+                let port = XdpPort::open(interface, *attach, config).map_err(failed)?;
+                tell(config, interface);
+                Kind::Xdp(Box::new(port))
+            }
+            #[cfg(not(feature = "xdp"))]
+            PortKind::Xdp(_) => {
+                let why = "this program was built without AF_XDP, which is its feature `xdp`";
+                return Err(RunError::Config { port: config.port.clone(), why: why.to_owned() });
             }
             PortKind::Capture(speed) => {
                 let SocketSource::Capture { replay, write } = &config.socket else {
@@ -101,6 +119,10 @@ impl OpenPort {
                 drive(path, &config, &mut *port, presence, classifier, &counters, stop)
             }
             Kind::Frames(mut port) => {
+                drive(path, &config, &mut *port, presence, classifier, &counters, stop)
+            }
+            #[cfg(feature = "xdp")]
+            Kind::Xdp(mut port) => {
                 drive(path, &config, &mut *port, presence, classifier, &counters, stop)
             }
             Kind::Capture(mut port) => {

@@ -4,6 +4,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use hotpair_shm::{
     Counter, Geometry, Kind, Overload, Participant, PortId, QueueId, QueuePolicy, QueueSpec,
     Region, Shares, SizeClass,
 };
+use nix::sched::{CloneFlags, unshare};
 
 /// Far beyond anything that works: reached only by what hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -307,4 +309,60 @@ impl Peer {
         };
         heard.is_err()
     }
+}
+
+/// `ip` with these words; false if there is no such program, or it fails.
+pub(crate) fn ip(words: &str) -> bool {
+    let output = Command::new("ip").args(words.split(' ')).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+/// This thread goes into a network of its own, with a cable: its end `hp0` is for a port, and `hp1` has an address and a neighbour
+/// at the port's. Nobody else says anything there. False where that is not allowed.
+pub(crate) fn cable() -> bool {
+    let may = unshare(CloneFlags::CLONE_NEWNET).is_ok();
+    // Where it is missing there is no IPv6 to switch off.
+    let _ = may.then(|| std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"));
+    if !may || !ip("link add hp0 type veth peer name hp1") {
+        assert!(std::env::var("CI").is_err(), "the namespaces need root and iproute2");
+        eprintln!("skipped: no right to make network namespaces, or no `ip`");
+        return false;
+    }
+    let lines = [
+        "link set hp0 up",
+        "link set hp1 up",
+        "address add 10.9.0.1/24 dev hp1",
+        "neighbour add 10.9.0.2 lladdr 02:00:00:00:00:02 dev hp1",
+    ];
+    for line in lines {
+        assert!(ip(line), "ip {line}");
+    }
+    true
+}
+
+/// Bytes of a frame before what the [far end](far_end) sends: Ethernet, IPv4, UDP.
+pub(crate) const HEADER_BYTES: usize = 42;
+
+/// A socket at the far end of the cable.
+pub(crate) fn far_end() -> UdpSocket {
+    let socket = UdpSocket::bind("10.9.0.1:0").expect("an address of the cable");
+    socket.connect("10.9.0.2:9").expect("a neighbour");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+    socket
+}
+
+/// Turns a UDP packet round: both addresses of all layers, and no checksum, as IPv4 permits.
+pub(crate) fn turned(frame: &[u8]) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    let swap = |frame: &mut Vec<u8>, at: usize, len: usize| {
+        for index in at..at + len {
+            frame.swap(index, index + len);
+        }
+    };
+    swap(&mut frame, 0, 6);
+    let tag = if frame[12..14] == [0x81, 0x00] { 4 } else { 0 };
+    swap(&mut frame, 14 + tag + 12, 4);
+    swap(&mut frame, 14 + tag + 20, 2);
+    frame[14 + tag + 26..14 + tag + 28].fill(0);
+    frame
 }
