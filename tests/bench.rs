@@ -3,6 +3,9 @@
 //! They need two cores, since both processes look without pause; with one they say so and pass, except
 //! where `CI=true` promises that there are two.
 
+#[path = "service/processes.rs"]
+#[allow(dead_code, reason = "each test file uses its own part of this")]
+mod processes;
 mod support;
 
 use std::process::{Command, Stdio};
@@ -212,6 +215,75 @@ fn packets_go_through_a_port_and_a_worker() {
     }
 }
 
+/// Whether a program is there; in CI its absence is a failure.
+fn is_installed(program: &str) -> bool {
+    let there = Command::new(program).arg("--version").output().is_ok();
+    assert!(there || std::env::var_os("CI").is_none(), "{program} is not installed");
+    if !there {
+        eprintln!("skipped: {program} is not installed");
+    }
+    there
+}
+
+/// Goal: the store is measured by each command, with pipelines as well, and beside Redis where that is installed.
+#[test]
+fn a_store_is_measured_beside_redis() {
+    if !is_installed("redis-benchmark") {
+        return;
+    }
+    let beside = is_installed("redis-server");
+    processes::example("resp");
+    for line in ["resp --seconds 10ms", "resp --inflight 16 --seconds 10ms"] {
+        let json = bench(line);
+        let documented = ["v", "bench", "unit", "n", "per_s", "limit", "ratio", "peer", "sheets"];
+        keys(&json, &documented);
+        let rows = json["sheets"][0]["rows"].as_array().expect("rows");
+        let labels: Vec<&str> = rows.iter().filter_map(|row| row["label"].as_str()).collect();
+        let costs = json["sheets"][1]["rows"].as_array().expect("rows");
+        let costs: Vec<&str> = costs.iter().filter_map(|row| row["label"].as_str()).collect();
+        for party in ["node a", "port a", "worker a", "node b"] {
+            assert!(costs.contains(&party), "{party}: {json}");
+        }
+        assert_eq!(costs.contains(&"Redis"), beside, "{json}");
+        if beside {
+            assert_eq!(labels, ["SET", "GET", "SET; Redis: and WAIT 1"], "{json}");
+            figure(&json["ratio"]);
+            figure(&json["limit"]["per_s"]);
+            figure(&json["peer"]["ratio"]);
+        } else {
+            assert_eq!(labels, ["SET", "GET"], "{json}");
+            assert!(json["limit"].is_null() && json["peer"].is_null(), "{json}");
+        }
+        for row in rows {
+            row["values"].as_array().expect("figures").iter().for_each(|value| {
+                figure(value);
+            });
+        }
+    }
+}
+
+/// Goal: without its load generator, or without the store, the bench says what is missing, and leaves nothing.
+#[test]
+fn what_a_store_is_measured_with_is_asked_for() {
+    let bench = |change: &dyn Fn(&mut Command)| {
+        let mut command = Command::new(HOTPAIR);
+        command.args(["bench", "resp", "--seconds", "10ms"]).stdin(Stdio::null());
+        change(&mut command);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let child = child.expect("the program was built");
+        let pid = child.id();
+        let ended = Ended::of(child.wait_with_output().expect("our own child"));
+        assert_eq!(regions_of(pid), [""; 0]);
+        ended
+    };
+    let nowhere = tempfile::tempdir().expect("a temporary directory");
+    let ended = bench(&|command| {
+        command.env("PATH", nowhere.path());
+    });
+    let said = ended.exits(1).stderr.clone();
+    assert!(said.contains("redis-benchmark") && said.contains("redis-tools"), "{said}");
+}
+
 /// Goal: each process of a pair that nobody uses is looked at, and is gone afterwards.
 #[test]
 fn a_sleeping_pair_costs_little() {
@@ -299,6 +371,40 @@ fn nothing_is_left_of_a_stopped_bench() {
         assert_eq!(regions_of(bench.0.id()), [""; 0]);
         eventually("the helper ends with it", || !runs(helper));
     }
+}
+
+/// Goal: a bench of whole pairs and other programs' servers that is stopped takes all of them with it.
+#[test]
+fn nothing_is_left_of_a_stopped_store() {
+    if !is_installed("redis-benchmark") {
+        return;
+    }
+    processes::example("resp");
+    let mut command = bound();
+    command.args(["bench", "resp", "--seconds", "60m"]).stdout(Stdio::null());
+    let mut bench = Running::start(&mut command);
+    let pid = bench.pid();
+    let name = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/comm"));
+    let mut all = Vec::new();
+    // It is asked for its version before anything else is there: two sides, each a supervisor and its four children.
+    eventually("both sides and the load generator run", || {
+        all = family(pid);
+        let loads = |pid| name(pid).is_ok_and(|name| name.trim() == "redis-benchmark");
+        all.len() > 10 && all.iter().any(loads)
+    });
+    kill(Pid::from_raw(pid), Signal::SIGINT).expect("it runs");
+    assert_eq!(bench.wait().code(), Some(130));
+    for child in &all[1..] {
+        eventually("everybody ends with it", || !runs(*child));
+    }
+    assert_eq!(regions_of(bench.0.id()), [""; 0]);
+    let directories = std::fs::read_dir(std::env::temp_dir()).expect("it is there").flatten();
+    let own = format!("-{}.", bench.0.id());
+    let left: Vec<_> = directories
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("hotpair.bench-") && name.contains(&own))
+        .collect();
+    assert_eq!(left, [""; 0]);
 }
 
 /// Goal: the hidden command does no harm to whom finds it.

@@ -25,6 +25,7 @@ fn all_benches_are_listed() {
     let documented = [
         "claim", "claim-cold", "handoff", "handoff-rate", "contend", "wake", "reap", "memory", "delta", "commit-ack", "replicate",
         "resync", "failover", "wire", "cost", "scale", "udp-echo", "udp-rate", "replay", "remote", "queue-wait", "status",
+        "resp",
     ];
     for name in documented {
         assert!(names.contains(&name), "{name}: {names:?}");

@@ -30,6 +30,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use hotpair_ioports::SocketSource;
+use tracing_subscriber::EnvFilter;
 
 /// A store with the protocol of Redis, on a hotpair region.
 #[derive(Parser)]
@@ -101,7 +102,10 @@ struct PortArguments {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    // As the nodes say it: HOTPAIR_LOG, `info` without it.
+    let filter = EnvFilter::try_from_env("HOTPAIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    log.with_writer(std::io::stderr).with_ansi(false).init();
     match run(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

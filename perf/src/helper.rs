@@ -16,7 +16,7 @@ use nix::unistd::{Pid, getppid};
 use crate::options::Options;
 use crate::page::{Page, SharedPage};
 use crate::registry::BenchError;
-use crate::{contend, cost, handoff, queue_wait, reap, replay, udp};
+use crate::{contend, cost, handoff, processes, queue_wait, reap, replay, udp};
 
 /// The hidden command of the program.
 const COMMAND: &str = "bench-helper";
@@ -35,7 +35,7 @@ const PARTS: &[(&str, Part)] = &[
     ("arrive", queue_wait::arrive),
     ("hold", reap::hold),
     ("map", reap::map),
-    ("program", cost::become_program),
+    ("program", processes::become_program),
     ("sleeper", cost::sleep),
     ("replay-work", replay::work),
     ("udp-port", udp::port),

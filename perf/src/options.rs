@@ -25,7 +25,7 @@ pub struct Options {
     pub by: Option<By>,
     /// `wire` changes few cache lines of large values.
     pub few: bool,
-    /// Commits of `remote` that are unanswered at once; 1 without.
+    /// Commits of `remote`, or commands of a connection of `resp`, that are unanswered at once; 1 without.
     pub inflight: Option<u16>,
     /// Whom `failover` and `remote-outage` kill.
     pub victim: Victim,

@@ -25,7 +25,7 @@ const HOW: &[(&str, &str)] = &[
     ),
     (
         "Redis",
-        "no snapshots, no append-only file, one replica synchronised without a disk; SET and WAIT 1 in one write, one connection, TCP_NODELAY",
+        "no snapshots, no append-only file, one replica synchronised without a disk; SET and WAIT 1 in one write of each connection, TCP_NODELAY",
     ),
 ];
 

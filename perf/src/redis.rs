@@ -1,4 +1,4 @@
-//! What `commit-ack` is measured beside: Redis with a replica, and a client that waits for it.
+//! What `commit-ack` and `resp` are measured beside: Redis with a replica, and a client that waits for it.
 //!
 //! ```text
 //!   this thread            server, same core        replica, the other core
@@ -23,6 +23,7 @@ use nix::sys::signal::Signal;
 use crate::helper::Core;
 use crate::objects::VALUE_BYTES;
 use crate::registry::BenchError;
+use crate::scratch::Scratch;
 
 const PROGRAM: &str = "redis-server";
 
@@ -39,8 +40,8 @@ const WAIT_MS: &str = "5000";
 pub(crate) struct Redis {
     // Before the processes: it ends first.
     client: Client,
-    _server: Server,
-    _replica: Server,
+    server: Server,
+    replica: Server,
     version: String,
     set_and_wait: Vec<u8>,
 }
@@ -55,7 +56,7 @@ impl Redis {
         let mut set_and_wait = command(&[b"SET", b"object", &[7; VALUE_BYTES]]);
         set_and_wait.extend(command(&[b"WAIT", b"1", WAIT_MS.as_bytes()]));
         let client = Client::connect(server.address)?;
-        let mut redis = Redis { client, _server: server, _replica: replica, version, set_and_wait };
+        let mut redis = Redis { client, server, replica, version, set_and_wait };
         redis.wait_for_replica()?;
         Ok(Some(redis))
     }
@@ -71,9 +72,25 @@ impl Redis {
         }
     }
 
-    /// What it is, for the report.
+    /// What it is, for the report, where each value is waited for.
     pub(crate) fn name(&self) -> String {
         format!("Redis {} SET {VALUE_BYTES} B + WAIT 1, one replica", self.version)
+    }
+
+    /// The same where nobody waits.
+    pub(crate) fn name_without_wait(&self) -> String {
+        format!("Redis {} SET {VALUE_BYTES} B, one replica", self.version)
+    }
+
+    /// Where the server is.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server.address
+    }
+
+    /// Process ids and names.
+    pub(crate) fn parties(&self) -> [(u32, String); 2] {
+        [(&self.server, "Redis"), (&self.replica, "Redis, replica")]
+            .map(|(server, name)| (server.child.id(), name.to_owned()))
     }
 
     fn wait_for_replica(&mut self) -> Result<(), BenchError> {
@@ -104,34 +121,27 @@ fn version() -> Option<String> {
 struct Server {
     child: Child,
     address: SocketAddr,
-    _directory: tempfile::TempDir,
+    _directory: Scratch,
 }
 
 impl Server {
     fn start(core: Option<Core>, more: &[&str]) -> Result<Self, BenchError> {
-        let directory = tempfile::tempdir().map_err(BenchError::setup(START))?;
+        let directory = Scratch::directory("redis").map_err(BenchError::setup(START))?;
         let address = free_address().map_err(BenchError::setup(START))?;
         // A child begins on the core of the thread that starts it.
         let pinned = core.map(Core::hold).transpose()?;
         let mut server = Command::new(PROGRAM);
         server
             .args(["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--dir"])
-            .arg(directory.path())
+            .arg(&directory.path)
             .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
             .args(["--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0"])
             .args(["--repl-diskless-load", "swapdb"])
             .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            // A Ctrl-C is for us alone; the server ends with us.
-            .process_group(0);
-        // SAFETY: between fork and exec the child calls prctl(2) alone, which is async-signal-safe.
-        unsafe {
-            server.pre_exec(|| {
-                nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from)
-            });
-        }
+            .stderr(Stdio::null());
+        end_with_us(&mut server);
         let child = server.spawn().map_err(BenchError::setup(START))?;
         drop(pinned);
         let mut server = Server { child, address, _directory: directory };
@@ -160,6 +170,15 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A Ctrl-C is for us alone; the child is killed with the thread that starts it.
+pub(crate) fn end_with_us(child: &mut Command) {
+    child.process_group(0);
+    // SAFETY: between fork and exec the child calls prctl(2) alone, which is async-signal-safe.
+    unsafe {
+        child.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from));
     }
 }
 
@@ -233,7 +252,7 @@ mod tests {
         for _ in 0..10 {
             redis.set_and_wait().expect("the replica is in step");
         }
-        let mut replica = Client::connect(redis._replica.address).expect("it listens");
+        let mut replica = Client::connect(redis.replica.address).expect("it listens");
         let both = [command(&[b"STRLEN", b"object"]), command(&[b"DBSIZE"])].concat();
         let answers = replica.ask_twice(&both).expect("it answers");
         assert_eq!(answers, (format!(":{VALUE_BYTES}"), ":1".to_owned()));

@@ -93,6 +93,7 @@ impl Report {
         match self {
             Report::Sheet(report) => report.sheets(),
             Report::Latency(report) => report.sheets(),
+            Report::Rate(report) => report.sheets(),
             _ => &[],
         }
     }

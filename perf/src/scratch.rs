@@ -1,5 +1,8 @@
 //! Files for the length of a bench, and their removal however it ends.
 
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,7 +12,7 @@ use hotpair_shm::Region;
 /// What [`abandon`] has to remove.
 static KEPT: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// A region's path under a name of our own; whatever is there is removed at the end.
+/// A path under a name of our own, of a region or a directory; whatever is there is removed at the end.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     pub(crate) path: PathBuf,
@@ -17,15 +20,29 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     pub(crate) fn new(bench: &str) -> Self {
-        // Several at once in one process, as in tests.
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = Region::path_for(&format!("bench-{bench}-{}.{number}", std::process::id()));
+        Scratch::at(Region::path_for(&name(bench)))
+    }
+
+    /// A directory that nobody else may look into.
+    pub(crate) fn directory(bench: &str) -> io::Result<Self> {
+        let scratch = Scratch::at(std::env::temp_dir().join(format!("hotpair.{}", name(bench))));
+        DirBuilder::new().mode(0o700).create(&scratch.path)?;
+        Ok(scratch)
+    }
+
+    fn at(path: PathBuf) -> Self {
         // Left by a process of the same pid that was killed.
         remove(&path);
         kept().push(path.clone());
         Scratch { path }
     }
+}
+
+fn name(bench: &str) -> String {
+    // Several at once in one process, as in tests.
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("bench-{bench}-{}.{number}", std::process::id())
 }
 
 impl Drop for Scratch {
@@ -69,6 +86,15 @@ fn remove(path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_goes_with_what_is_in_it() {
+        let scratch = Scratch::directory("scratch-test").expect("a temporary directory");
+        std::fs::write(scratch.path.join("file"), "text").expect("it is ours");
+        let path = scratch.path.clone();
+        drop(scratch);
+        assert!(!path.exists());
+    }
 
     /// Goal: everything of ours goes, whoever named the rest of it, and nothing of a neighbour's.
     #[test]

@@ -61,7 +61,10 @@ impl Middle {
     pub(crate) fn reaches(&self, bar: Bar) -> Option<bool> {
         let (value, bar) = match bar {
             Bar::Figure(bar) => (self.figures.figure, bar),
-            Bar::Limit(bar) => (self.median, bar),
+            Bar::Limit(bar) => {
+                self.figures.limit.as_ref()?;
+                (self.median, bar)
+            }
             Bar::Peer(bar) => (
                 self.figures.figure / self.figures.peers.first()?.figure.max(f64::MIN_POSITIVE),
                 bar,

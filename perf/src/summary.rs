@@ -51,7 +51,7 @@ fn bar(bar: Option<Bar>, middle: &Middle) -> String {
     let verdict = match middle.reaches(bar) {
         Some(true) => "met",
         Some(false) => "MISSED",
-        None => "no peer",
+        None => "not installed",
     };
     format!("{} {verdict}", middle.meant(bar))
 }

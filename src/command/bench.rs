@@ -60,7 +60,7 @@ pub(crate) struct Options {
     /// `wire` changes few cache lines of large values
     #[arg(long)]
     few: bool,
-    /// Commits of `remote` that are unanswered at once
+    /// Commits of `remote`, or commands of a connection of `resp`, that are unanswered at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     inflight: Option<u16>,
     /// Whom `failover` and `remote-outage` kill: primary or node

@@ -74,7 +74,7 @@ pub(super) fn bar(middle: &Middle, bar: Option<Bar>) -> String {
     let verdict = match middle.reaches(bar) {
         Some(true) => "<span class=\"good\">met</span>",
         Some(false) => "<span class=\"bad\">missed</span>",
-        None => "<span class=\"faint\">no peer</span>",
+        None => "<span class=\"faint\">not installed</span>",
     };
     format!(
         "<span class=\"whole\">{}</span> <span class=\"whole\">{verdict}</span>",

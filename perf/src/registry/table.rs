@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Bar, Bench, Form};
 use crate::{
     claim, commit_ack, contend, cost, delta, failover, handoff, memory, queue_wait, reap, remote,
-    replay, replicate, resync, scale, status, udp, wire,
+    replay, replicate, resp, resync, scale, status, udp, wire,
 };
 
 /// A form without flags of its own.
@@ -238,6 +238,19 @@ pub(super) const BENCHES: &[Bench] = &[
             form("--inflight 64", "--seconds 1s", 4_500, Some(Bar::Limit(0.6))),
         ],
         run: remote::run,
+    },
+    Bench {
+        name: "resp",
+        question: "`SET` and `GET` of 256 B a second by the store `examples/resp`, losing nothing: 50 connections of redis-benchmark; --inflight N: pipelines of N",
+        method: "a pair of processes in mode sync, and Redis with a replica, in turn in slices of 250 ms, servers on one core, the other side and redis-benchmark on the other; 10,000 keys; the figure is `SET`; for Redis that waits as many connections of our own send `SET` and `WAIT 1` in one write, which redis-benchmark cannot; the pair has to be protected still after each slice",
+        limit: "Redis with one replica, `SET`, nobody waiting for it",
+        peer: Some("Redis with one replica, `SET` + `WAIT 1`"),
+        unit: "per_s",
+        forms: &[
+            once(quick("--seconds 500ms", 4_000, Some(Bar::Limit(0.7)))),
+            once(form("--inflight 16", "--seconds 500ms", 4_000, Some(Bar::Limit(0.7)))),
+        ],
+        run: resp::run,
     },
     Bench {
         name: "remote-outage",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Course, Grouped, Stages, VERSION, hundredths, maybe_hundredths, whole};
+use super::{Course, Grouped, Sheet, Stages, VERSION, hundredths, maybe_hundredths, whole};
 use crate::peers;
 use crate::slices::Collected;
 
@@ -20,7 +20,8 @@ pub struct RateReport {
     n: u64,
     #[serde(serialize_with = "whole")]
     per_s: f64,
-    limit: RateLimit,
+    /// None where it is another program that is not there.
+    limit: Option<RateLimit>,
     /// None where it is against a peer that is not there.
     #[serde(serialize_with = "maybe_hundredths")]
     ratio: Option<f64>,
@@ -30,6 +31,9 @@ pub struct RateReport {
     /// Where the time of a request went, if that was seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     stages: Option<Stages>,
+    /// What else was counted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sheets: Vec<Sheet>,
     /// The thing, its limit, its peer.
     #[serde(skip)]
     courses: Vec<Course>,
@@ -117,6 +121,15 @@ impl RateReport {
         limit_is: &str,
         limited: &Tally,
     ) -> Self {
+        let mut report = RateReport::alone(bench, question, thing);
+        report.limit = Some(limit(limit_is, limited));
+        report.ratio = Some(ratio(thing, limited));
+        report.courses.push(limited.course(limit_is));
+        report
+    }
+
+    /// Beside nothing.
+    pub(crate) fn alone(bench: &'static str, question: &'static str, thing: &Tally) -> Self {
         RateReport {
             v: VERSION,
             bench,
@@ -124,25 +137,42 @@ impl RateReport {
             unit: "per_s",
             n: thing.count,
             per_s: thing.per_s(),
-            limit: limit(limit_is, limited),
-            ratio: Some(ratio(thing, limited)),
+            limit: None,
+            ratio: None,
             peer: None,
             without_work: None,
             stages: None,
-            courses: vec![thing.course("hotpair"), limited.course(limit_is)],
+            sheets: Vec::new(),
+            courses: vec![thing.course("hotpair")],
         }
     }
 
-    /// Makes the ratio one against `peer`, or none without it.
-    pub(crate) fn against_peer(mut self, thing: &Tally, peer: Option<(&str, &Tally)>) -> Self {
-        self.courses.extend(peer.map(|(what, peer)| peer.course(what)));
-        self.peer = peer.map(|(what, peer)| RatePeer {
-            what: what.to_owned(),
-            per_s: peer.per_s(),
-            ratio: ratio(thing, peer),
-        });
-        self.ratio = self.peer.as_ref().map(|peer| peer.ratio);
+    /// Adds another program at the same thing.
+    pub(crate) fn with_peer(mut self, thing: &Tally, what: &str, peer: &Tally) -> Self {
+        self.courses.push(peer.course(what));
+        let (per_s, ratio) = (peer.per_s(), ratio(thing, peer));
+        self.peer = Some(RatePeer { what: what.to_owned(), per_s, ratio });
         self
+    }
+
+    /// Adds what else was counted.
+    pub(crate) fn with_sheets(mut self, sheets: Vec<Sheet>) -> Self {
+        self.sheets = sheets;
+        self
+    }
+
+    pub(super) fn sheets(&self) -> &[Sheet] {
+        &self.sheets
+    }
+
+    /// Makes the ratio one against `peer`, or none without it.
+    pub(crate) fn against_peer(self, thing: &Tally, peer: Option<(&str, &Tally)>) -> Self {
+        let mut report = match peer {
+            Some((what, peer)) => self.with_peer(thing, what, peer),
+            None => self,
+        };
+        report.ratio = report.peer.as_ref().map(|peer| peer.ratio);
+        report
     }
 
     /// Adds where the time of a request went, if it was seen.
@@ -163,7 +193,7 @@ impl RateReport {
     pub(crate) fn with_bare(mut self, thing: &Tally, limited: &Tally) -> Self {
         self.without_work = Some(Bare {
             per_s: thing.per_s(),
-            limit: limit(&self.limit.what, limited),
+            limit: limit(self.limit.as_ref().map_or("", |limit| &limit.what), limited),
             ratio: ratio(thing, limited),
         });
         self
@@ -174,9 +204,18 @@ impl fmt::Display for RateReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}: {}", self.bench, self.question)?;
         writeln!(f, "  {} per second   ({} counted)", Grouped(self.per_s), self.n)?;
-        write!(f, "  limit: {}, {} per second", self.limit.what, Grouped(self.limit.per_s))?;
+        match &self.limit {
+            Some(limit) => {
+                write!(f, "  limit: {}, {} per second", limit.what, Grouped(limit.per_s))?;
+            }
+            None => f.write_str("  limit: not installed")?,
+        }
         match (&self.peer, self.ratio) {
-            (Some(RatePeer { what, per_s, ratio }), _) => {
+            (Some(RatePeer { what, per_s, ratio }), whole) => {
+                // Against the limit, unless the report's ratio is the peer's.
+                if let Some(whole) = whole.filter(|whole| whole != ratio) {
+                    write!(f, "; ratio {whole:.2}")?;
+                }
                 let per_s = Grouped(*per_s);
                 write!(f, "\n  peer: {what}, {per_s} per second; ratio {ratio:.2}")?;
                 if let Some(how) = peers::how(what) {
@@ -184,6 +223,7 @@ impl fmt::Display for RateReport {
                 }
             }
             (None, Some(ratio)) => write!(f, "; ratio {ratio:.2}")?,
+            (None, None) if self.limit.is_none() => f.write_str("\n  peer: not installed")?,
             (None, None) => f.write_str("\n  peer: not built in (`--features peers`)")?,
         }
         if let Some(bare) = &self.without_work {
@@ -195,6 +235,7 @@ impl fmt::Display for RateReport {
                 bare.ratio
             )?;
         }
+        self.sheets.iter().try_for_each(|sheet| write!(f, "\n{sheet}"))?;
         self.stages.iter().try_for_each(|stages| write!(f, "\n{stages}"))
     }
 }
@@ -228,6 +269,22 @@ mod tests {
         let json = serde_json::to_value(&with).expect("plain data");
         let peer = serde_json::json!({"what": "another", "per_s": 1000, "ratio": 4.0});
         assert_eq!((&json["ratio"], &json["peer"]), (&4.0.into(), &peer));
+    }
+
+    #[test]
+    fn what_is_not_installed_is_null() {
+        let thing = tally(4_000.0);
+        let alone = RateReport::alone("resp", "how many", &thing);
+        let json = serde_json::to_value(&alone).expect("plain data");
+        assert!(json["limit"].is_null() && json["ratio"].is_null() && json["peer"].is_null());
+        assert!(alone.to_string().contains("limit: not installed"), "{alone}");
+
+        let (limited, peer) = (tally(8_000.0), tally(2_000.0));
+        let both = RateReport::new("resp", "how many", &thing, "Redis", &limited);
+        let both = both.with_peer(&thing, "Redis that waits", &peer);
+        let json = serde_json::to_value(&both).expect("plain data");
+        assert_eq!((&json["ratio"], &json["peer"]["ratio"]), (&0.5.into(), &2.0.into()));
+        assert!(both.to_string().contains("8,000 per second; ratio 0.50"), "{both}");
     }
 
     #[test]
