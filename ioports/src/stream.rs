@@ -125,7 +125,10 @@ impl StreamPort {
             if event.events().contains(EpollFlags::EPOLLOUT) {
                 peer.flush();
             }
-            peer.readable = true;
+            let heard = event.events() - EpollFlags::EPOLLOUT;
+            if !heard.is_empty() {
+                peer.hear(heard == EpollFlags::EPOLLIN);
+            }
             self.enqueue(number);
         }
         if self.knocking && self.serving {
@@ -189,6 +192,7 @@ impl StreamPort {
         let events = EpollFlags::EPOLLIN
             | EpollFlags::EPOLLOUT
             | EpollFlags::EPOLLRDHUP
+            | EpollFlags::EPOLLPRI
             | EpollFlags::EPOLLET;
         let prepared = peer::prepare(&accepted.socket, self.listener.is_tcp()).and_then(|()| {
             let event = EpollEvent::new(events, number.into());
@@ -200,7 +204,7 @@ impl StreamPort {
         if let Some(ip) = ip {
             *self.sources.entry(ip).or_default() += 1;
         }
-        self.peers.insert(number, Peer::new(name, accepted.socket));
+        self.peers.insert(number, Peer::new(name, accepted.socket, self.listener.is_tcp()));
         self.enqueue(number);
     }
 

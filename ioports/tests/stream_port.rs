@@ -4,6 +4,7 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use common::{Peer, Running, Space, echo, geometry, serve_one, unique, until};
@@ -12,6 +13,7 @@ use hotpair_ioports::{
     SocketSource, StreamConfig,
 };
 use hotpair_shm::{Endpoint, Geometry, Overload, Participant, Region};
+use nix::sys::socket::MsgFlags;
 
 /// A TCP port behind a holder.
 struct Service {
@@ -185,6 +187,36 @@ fn frames_come_in_any_pieces() {
     until("it is counted", || port.counters.snapshot().dropped.get("cut off") == Some(&1));
     let seen = port.counters.snapshot();
     assert_eq!(seen.received, seen.delivered + seen.dropped_total(), "{seen}");
+}
+
+/// Goal: what has come is read to its end although a read that was not filled is the last: the end of the connection, and what stands
+/// behind urgent bytes, at which a read stops. All of it is there before the port looks, so no later event tells of it.
+#[test]
+fn what_stands_behind_a_short_read_is_read() {
+    let service = Service::new();
+    let (mut ended, urgent) = (service.connect(), service.connect());
+    ended.write_all(b"\0\x05first").expect("connected");
+    ended.shutdown(Shutdown::Write).expect("connected");
+    let send = |bytes: &[u8], flags| {
+        let sent = nix::sys::socket::send(urgent.as_raw_fd(), bytes, flags);
+        assert_eq!(sent, Ok(bytes.len()));
+    };
+    send(b"\0\x03a", MsgFlags::empty());
+    send(b"!", MsgFlags::MSG_OOB);
+    send(b"bc", MsgFlags::empty());
+
+    let space = Space::primary("stream-short");
+    let port = service.start(&space, |_| {});
+    let mut worker = space.worker();
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        seen.extend(
+            serve(&space, &mut worker).into_iter().map(|(payload, of)| (payload, of.is_end())),
+        );
+    }
+    seen.sort();
+    assert_eq!(seen, [(b"".to_vec(), true), (b"abc".to_vec(), false), (b"first".to_vec(), false)]);
+    drop(port);
 }
 
 /// Goal: who reads nothing is disconnected when so much waits for it; who reads is served meanwhile.

@@ -58,7 +58,11 @@ pub(super) struct Peer {
     sizes: VecDeque<usize>,
     output: Vec<u8>,
     written: usize,
-    pub(super) readable: bool,
+    /// There may be something to read.
+    readable: bool,
+    /// A read that did not fill its buffer has emptied the socket: whatever comes then is an event of its own. Not once
+    /// anything but bytes has been announced, and not of unix sockets: there a read ends before a descriptor that is sent.
+    short_is_all: bool,
     /// In the queue of those that may have something.
     pub(super) queued: bool,
     pub(super) paused_until: Option<Instant>,
@@ -80,7 +84,8 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(name: Connection, socket: OwnedFd) -> Peer {
+    /// One of TCP, or of a unix socket.
+    pub(super) fn new(name: Connection, socket: OwnedFd, tcp: bool) -> Peer {
         Peer {
             name,
             socket,
@@ -91,6 +96,7 @@ impl Peer {
             output: Vec::new(),
             written: 0,
             readable: true,
+            short_is_all: tcp,
             queued: false,
             paused_until: None,
             partial_since: None,
@@ -103,6 +109,12 @@ impl Peer {
             rubbish: None,
             end: End::Open,
         }
+    }
+
+    /// The kernel has announced something: bytes to read, or an end or urgent bytes besides, which are met by reading on.
+    pub(super) fn hear(&mut self, only_bytes: bool) {
+        self.readable = true;
+        self.short_is_all &= only_bytes;
     }
 
     /// What comes next, read from the peer if need be.
@@ -212,6 +224,7 @@ impl Peer {
             }
             Ok(count) => {
                 self.last_heard = Instant::now();
+                self.readable = count == scratch.len() || !self.short_is_all;
                 if self.sizes.is_empty() && self.done > 0 {
                     self.input.drain(..self.done);
                     (self.given, self.done) = (0, 0);
