@@ -297,6 +297,7 @@ fn check(file: &File) -> Result<(), Wrong> {
         }
     }
     port::check_users(&file.port)?;
+    file.port.iter().try_for_each(|port| port::check_ingest(port, &file.queue))?;
     for worker in &file.worker {
         check_queue(file, &worker.queue)?;
         if worker.command.get_ref().is_empty() {

@@ -97,7 +97,9 @@ pub use holder::{
 pub use kind::{PacketSink, PacketSource, Settled};
 pub use mmsg::{BATCH_MAX, Datagram, Outgoing, Receiver, SendError, Sender};
 pub use owner::{Owner, owner_of};
-pub use port::{Attach, HAS_XDP, OpenPort, PortConfig, PortKind, RunError, SeatError, Wait, run};
+pub use port::{
+    Attach, HAS_XDP, Ingest, OpenPort, PortConfig, PortKind, RunError, SeatError, Wait, run,
+};
 #[cfg(feature = "remote")]
 pub use remote::{RemoteRunError, run_remote};
 pub use sockaddr::{Family, WrongFamily};

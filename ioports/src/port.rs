@@ -50,7 +50,7 @@ use crate::classify::Classifier;
 use crate::counters::Counters;
 use crate::kind::{PacketSink, PacketSource};
 use crate::stop::Stop;
-pub use config::{Attach, HAS_XDP, PortConfig, PortKind, Wait};
+pub use config::{Attach, HAS_XDP, Ingest, PortConfig, PortKind, Wait};
 #[cfg(feature = "remote")]
 pub(crate) use egress::reason_of;
 use egress::{Egress, Held};
@@ -181,6 +181,9 @@ impl<K: PacketSource + PacketSink> Port<'_, K> {
                     self.counters,
                 );
             }
+            if self.config.ingest == Ingest::Replicated {
+                self.seat.participant.offer_letters();
+            }
             if self.is_here() {
                 worked |= self.egress.step(&mut self.seat, self.kind, self.counters);
             } else {
@@ -257,6 +260,10 @@ impl<K: PacketSource + PacketSink> Port<'_, K> {
                 millis.min(u16::try_from(due).unwrap_or(u16::MAX))
             }
             _ => millis,
+        };
+        let millis = match self.seat.participant.next_offer() {
+            Some(due) => millis.min(u16::try_from(due.as_millis() + 1).unwrap_or(u16::MAX)),
+            None => millis,
         };
         // While packets are held the bell cannot be armed: it would announce, without end, those
         // behind them. A change of role, which waits for what we hold, is seen by waking often.

@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 
 use common::{Running, Space, Wire, echo, geometry, serve_one, unique, until};
 use hotpair_ioports::{
-    AllKeyless, ByBytes, ByPeer, Classified, Holder, PortConfig, RunError, SocketSource, Wait,
+    AllKeyless, ByBytes, ByPeer, Classified, Holder, Ingest, PortConfig, RunError, SocketSource,
+    Wait,
 };
-use hotpair_shm::{Counter, Gatherer, Geometry, Kind, LeftToDo, Overload, Reaper, Region};
+use hotpair_shm::{
+    Counter, ENDPOINT_BYTES, Gatherer, Geometry, Kind, LeftToDo, Overload, Reaper, Region,
+};
 
 /// Goal: what comes in goes out again, through an object, in order, and is counted.
 #[test]
@@ -31,6 +34,47 @@ fn packets_become_messages_and_emits_become_packets() {
         assert_eq!((seen.received, seen.delivered, seen.created, seen.sent), (50, 50, 1, 50));
         assert_eq!(seen.dropped_total(), 0, "{seen}");
     }
+}
+
+/// Goal: a port that commits what it takes in has each packet read once, in order, and keeps to the inbox's limit; what was read
+/// leaves no letter. A packet that no letter can hold is too long.
+#[test]
+fn a_port_may_commit_what_it_hands_in() {
+    const ROUNDS: u32 = 3;
+    let geometry = Geometry { inbox_limit: 16, ..geometry(1024) };
+    let space = Space::with(&Region::path_for(&unique("replicated")), &geometry);
+    space.region.become_primary(1);
+    space.policy(Overload::Hold);
+    let wire = Wire::new();
+    let config = PortConfig { ingest: Ingest::Replicated, ..wire.config() };
+    let mut port = Running::start(&space.path, config, ByPeer);
+    let mut worker = space.worker();
+    let letters = || space.region.objects().filter(|object| object.letter).count();
+    let limit = u32::from(geometry.inbox_limit);
+    for round in 0..ROUNDS {
+        // More than may wait: the port holds the rest.
+        let first = round * 2 * limit;
+        (first..first + 2 * limit).for_each(|number| wire.send(&number.to_le_bytes()));
+        until("as many wait as may", || letters() == limit as usize);
+        let mut read = Vec::new();
+        while read.len() < 2 * limit as usize {
+            let (seq, messages) = serve_one(&space, &mut worker, echo);
+            space.region.raise_released(seq);
+            read.extend(messages);
+        }
+        let sent: Vec<_> = (first..first + 2 * limit).map(|at| at.to_le_bytes().to_vec()).collect();
+        assert_eq!(read, sent);
+        assert_eq!(letters(), 0, "read and gone");
+        sent.iter().for_each(|packet| assert_eq!(&wire.receive(), packet));
+    }
+    let count = u64::from(ROUNDS * 2 * limit);
+    assert_eq!(space.counted(Counter::TakenIn), count);
+    let largest = space.region.geometry().classes.iter().map(|class| class.payload_bytes).max();
+    wire.send(&vec![0; largest.expect("it has classes") as usize - ENDPOINT_BYTES]);
+    until("it is counted", || port.counters.snapshot().dropped.get("too long") == Some(&1));
+    port.end().expect("asked to stop");
+    let seen = port.counters.snapshot();
+    assert_eq!((seen.received, seen.delivered, seen.sent), (count + 1, count, count), "{seen}");
 }
 
 /// Goal: nothing leaves before its commit is released, however often the port looks.

@@ -62,6 +62,8 @@ pub enum Counter {
     Held,
     /// Claims given back because there was no free block or slot for what they asked.
     OutOfRoom,
+    /// Packets committed by a port, so that they are not lost with this server.
+    TakenIn,
 }
 
 impl Counter {
@@ -71,7 +73,7 @@ impl Counter {
     }
 
     /// Every counter with the name it has in reports.
-    pub const ALL: [(Counter, &'static str); 29] = [
+    pub const ALL: [(Counter, &'static str); 30] = [
         (Counter::Claims, "claims"),
         (Counter::Commits, "commits"),
         (Counter::GivenBack, "given_back"),
@@ -101,5 +103,6 @@ impl Counter {
         (Counter::DroppedOldest, "dropped_oldest"),
         (Counter::Held, "held"),
         (Counter::OutOfRoom, "out_of_room"),
+        (Counter::TakenIn, "taken_in"),
     ];
 }

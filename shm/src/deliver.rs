@@ -73,7 +73,12 @@ impl InboundPacket {
 
     /// The bytes that arrived.
     pub fn data(&self) -> &[u8] {
-        self.region.map.held(self.block).map_or(&[], |(_, data)| data)
+        self.parts().1
+    }
+
+    /// Where they came from, and the bytes.
+    pub(crate) fn parts(&self) -> (&[u8], &[u8]) {
+        self.region.map.held(self.block).unwrap_or((&[], &[]))
     }
 }
 
@@ -206,7 +211,7 @@ impl Participant {
     }
 
     #[cold]
-    fn overloaded(
+    pub(crate) fn overloaded(
         &mut self,
         queue: QueueId,
         error: DeliverError,

@@ -78,8 +78,11 @@ pub(crate) struct Letter {
 }
 
 impl Letter {
+    /// What stands behind the payload, at most.
+    pub(crate) const AROUND_BYTES_MAX: usize = KEY_BYTES_MAX + Endpoint::BYTES + 1;
+
     /// The key is of 1 to [`KEY_BYTES_MAX`] bytes.
-    fn write(key: &[u8], payload: &[u8], source: Endpoint) -> Vec<u8> {
+    pub(crate) fn write(key: &[u8], payload: &[u8], source: Endpoint) -> Vec<u8> {
         const { assert!(KEY_BYTES_MAX <= HAS_SOURCE as usize) };
         let last = (key.len() - 1) as u8;
         match source {

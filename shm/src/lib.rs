@@ -88,6 +88,7 @@ mod shares;
 mod stages;
 mod suspend;
 mod sync;
+mod taken_in;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod testing;
@@ -139,6 +140,7 @@ pub use role::Holdout;
 pub use shares::Shares;
 pub use stages::Stage;
 pub use suspend::SuspendedClaim;
+pub use taken_in::TAKEN_IN_BYTES;
 pub use together::NeverStill;
 pub use usage::{Level, Usage};
 pub use value::ENDPOINT_BYTES;

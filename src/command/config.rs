@@ -72,7 +72,7 @@ fn show(config: &Config) -> Result<serde_json::Value, Failure> {
                 "kind": port.kind.name(), "sandbox": port.sandbox,
                 "user": port.user.as_ref().map(|user| user.get_ref()),
                 "bind": port.bind.map(|address| address.to_string()), "holder": port.holder,
-                "remote": port.remote,
+                "remote": port.remote, "ingest": port.ingest().name(),
                 "mode": port.mode.get_ref().to_json(), "busy_poll": port.busy_poll, "packet_bytes_max": port.packet_bytes_max,
             })
         })

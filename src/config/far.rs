@@ -130,6 +130,10 @@ fn check(file: &File) -> Result<(), Wrong> {
             let why = "there are no shares here: what there is no room for waits in the socket, whoever sent it";
             return Err(Wrong::at(fair.span(), why));
         }
+        if let Some(ingest) = &port.ingest {
+            let why = "what a port takes in here is committed by the gateway: it is always \"replicated\"";
+            return Err(Wrong::at(ingest.span(), why));
+        }
         if let Some(user) = &port.user {
             let why = "nobody changes users here: start the port as the user that it is to be";
             return Err(Wrong::at(user.span(), why));
@@ -187,6 +191,7 @@ queue = "calls"
         assert!(with("mode = \"local\"").contains("mode = \"local\""));
         assert!(with("command = [\"x\"]").contains("start it yourself"));
         assert!(with("fair_shares = true").contains("waits in the socket"));
+        assert!(with("ingest = \"volatile\"").contains("committed by the gateway"));
         assert!(with("user = \"nobody\"").contains("nobody changes users here"));
         let groups = format!("{GOOD}multicast = [\"239.1.2.3\"]\nreuse_port = true\ngro = true\n");
         assert!(FarConfig::parse(Path::new("/etc/far.toml"), &groups).is_ok());

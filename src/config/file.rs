@@ -345,6 +345,8 @@ pub(crate) struct Port {
     pub(crate) reuse_port: Option<Spanned<bool>>,
     pub(crate) gro: Option<Spanned<bool>>,
     pub(crate) fair_shares: Option<Spanned<bool>>,
+    /// Volatile without it.
+    pub(crate) ingest: Option<Spanned<Ingest>>,
     /// Of kinds `tcp` and `unix`, as all up to `linger`.
     pub(crate) framing: Option<Spanned<Framing>>,
     pub(crate) connections: Option<Spanned<usize>>,
@@ -389,6 +391,24 @@ pub(crate) enum Attach {
     Any,
     Driver,
     Generic,
+}
+
+/// What becomes of packets that were handed in when the primary dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Ingest {
+    Volatile,
+    Replicated,
+}
+
+impl Ingest {
+    /// As in the file.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Ingest::Volatile => "volatile",
+            Ingest::Replicated => "replicated",
+        }
+    }
 }
 
 /// What names the object that a packet is for.

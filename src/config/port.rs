@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use hotpair_ioports::{
-    Attach as Attached, Framing as Cutting, Group, HAS_XDP, PortConfig, PortKind as Told,
-    SocketSource, Speed as Pace, StreamConfig, UdpConfig,
+    Attach as Attached, Framing as Cutting, Group, HAS_XDP, Ingest as HandedIn, PortConfig,
+    PortKind as Told, SocketSource, Speed as Pace, StreamConfig, UdpConfig,
 };
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::Wrong;
-use super::file::{Attach, Key, Port, PortKind};
+use super::file::{Attach, Ingest, Key, Overload, Port, PortKind, Queue};
 
 /// How a stream is cut into messages.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -117,7 +117,17 @@ impl Port {
         let packet_bytes_max = self.packet_bytes_max;
         let config = PortConfig::new(name, self.queue.get_ref(), source);
         let fair_shares = self.fair_shares.as_ref().is_none_or(|fair| *fair.get_ref());
-        Some(PortConfig { kind, packet_bytes_max, fair_shares, ..config })
+        let ingest = match self.ingest() {
+            Ingest::Volatile => HandedIn::Volatile,
+            Ingest::Replicated => HandedIn::Replicated,
+        };
+        Some(PortConfig { kind, packet_bytes_max, fair_shares, ingest, ..config })
+    }
+
+    /// What becomes of what it has handed in. A port of another host commits it whenever it takes something in.
+    pub(crate) fn ingest(&self) -> Ingest {
+        let usual = if self.remote { Ingest::Replicated } else { Ingest::Volatile };
+        self.ingest.as_ref().map_or(usual, |ingest| *ingest.get_ref())
     }
 
     fn udp(&self) -> UdpConfig {
@@ -191,6 +201,33 @@ pub(super) fn check(port: &Port) -> Result<(), Wrong> {
     match &port.user {
         Some(user) if user.get_ref().is_empty() => Err(Wrong::at(user.span(), "no user")),
         _ => Ok(()),
+    }
+}
+
+/// Whether what it hands in can be kept as it says.
+pub(super) fn check_ingest(port: &Port, queues: &[Queue]) -> Result<(), Wrong> {
+    let Some(ingest) = &port.ingest else { return Ok(()) };
+    let wrong = |why: String| Err(Wrong::at(ingest.span(), why));
+    match *ingest.get_ref() {
+        Ingest::Volatile if port.remote => {
+            wrong("a port of another host commits what it takes in: it is \"replicated\"".to_owned())
+        }
+        Ingest::Volatile => Ok(()),
+        Ingest::Replicated if port.command.is_some() => wrong(
+            "the program in `command` hands packets in itself: it is told there (`PortConfig::ingest`)"
+                .to_owned(),
+        ),
+        Ingest::Replicated => {
+            let of = |queue: &&Queue| queue.name.get_ref() == port.queue.get_ref();
+            match queues.iter().find(of).map(|queue| queue.overload) {
+                Some(Overload::DropOldest) => wrong(format!(
+                    "what a replicated port has handed in is committed, and queue {} drops its oldest: \
+                     it needs another `overload`",
+                    port.queue.get_ref()
+                )),
+                _ => Ok(()),
+            }
+        }
     }
 }
 
@@ -350,6 +387,37 @@ mod tests {
         } else {
             let wrong = check(&port).expect_err("it is not built in");
             assert!(wrong.why.contains("--features xdp"), "{}", wrong.why);
+        }
+    }
+
+    #[test]
+    fn what_is_handed_in_is_kept_where_it_can_be() {
+        let queue = |overload: &str| -> Queue {
+            toml::from_str(&format!("name = \"calls\"\noverload = \"{overload}\"")).expect(overload)
+        };
+        let check = |lines: &str, overload| {
+            let port = port(&format!("kind = \"udp\"\n{lines}"));
+            check_ingest(&port, &[queue(overload)]).map(|()| port).map_err(|wrong| wrong.why)
+        };
+        let bound = "bind = \"0.0.0.0:5\"\n";
+        let replicated = format!("{bound}ingest = \"replicated\"\n");
+        for overload in ["reject", "drop-newest", "hold"] {
+            let port = check(&replicated, overload).expect(overload);
+            assert_eq!(port.told(false).expect("it is here").ingest, HandedIn::Replicated);
+        }
+        let port = check(bound, "drop-oldest").expect("volatile");
+        assert_eq!(port.told(false).expect("it is here").ingest, HandedIn::Volatile);
+        let remote = check("remote = true", "reject").expect("as it is");
+        assert_eq!(remote.ingest(), Ingest::Replicated);
+        #[rustfmt::skip]
+        let cases = [
+            (replicated.clone(), "drop-oldest", "queue calls drops its oldest"),
+            (format!("{replicated}command = [\"x\"]"), "reject", "is told there"),
+            ("remote = true\ningest = \"volatile\"".to_owned(), "reject", "it is \"replicated\""),
+        ];
+        for (lines, overload, expected) in cases {
+            let why = check(&lines, overload).expect_err(expected);
+            assert!(why.contains(expected), "{lines}: {why}");
         }
     }
 

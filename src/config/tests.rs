@@ -57,6 +57,10 @@ fn the_documented_defaults_are_the_defaults() {
     assert_eq!(port.gro.take().map(|gro| *gro.get_ref()), Some(false));
     assert_eq!(port.fair_shares.take().map(|fair| *fair.get_ref()), Some(true));
     documented.file.admin.group = None;
+    assert_eq!(
+        port.ingest.take().map(|ingest| *ingest.get_ref()),
+        Some(plain.file.port[0].ingest())
+    );
     documented.file.control.delay_acks = None;
     documented.file.replication.divergences = None;
     documented.file.replication.links = Vec::new();

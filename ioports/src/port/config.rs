@@ -32,6 +32,17 @@ pub enum Attach {
     Generic,
 }
 
+/// What becomes of a packet that was handed in and that no worker has committed yet, when the primary dies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ingest {
+    /// It is lost.
+    #[default]
+    Volatile,
+    /// It is a commit of the port, shipped as any other, and the survivor works it off, once. It needs a slot and a block more
+    /// until it is read.
+    Replicated,
+}
+
 /// What kind a port is, and what it is told beyond what all are.
 #[derive(Clone, Debug)]
 pub enum PortKind {
@@ -79,6 +90,8 @@ pub struct PortConfig {
     /// While there is not room for all, each source has its share: who floods does not crowd out who sends little. Of kind
     /// `udp`; streams make each peer wait for itself.
     pub fair_shares: bool,
+    /// What becomes of what was handed in. A port of a host without a region commits what it takes in, whatever this says.
+    pub ingest: Ingest,
     /// Nothing is read: another port reads there, and this one is there for what leaves, in a mode of its own.
     pub send_only: bool,
     /// What to do when there is nothing to do.
@@ -97,6 +110,7 @@ impl PortConfig {
             send_batch: 32,
             packet_bytes_max: 1984, // what a block of 2,048 has left behind the sender's address
             fair_shares: true,
+            ingest: Ingest::Volatile,
             send_only: false,
             wait: Wait::Sleep,
         }

@@ -335,7 +335,7 @@ impl Ingress {
         counters: &Counters,
     ) -> Result<Settled, InboundPacket> {
         let key = key.as_ref().map(PacketKey::as_bytes);
-        match seat.participant.deliver(Delivery { queue: seat.queue, key, priority: 0 }, block) {
+        match seat.hand_in(Delivery { queue: seat.queue, key, priority: 0 }, block) {
             Ok(Delivered::Dropped) => {
                 self.fair.iter_mut().for_each(|fair| fair.found_no_room(1));
                 counters.dropped("newest dropped", 1);

@@ -5,10 +5,11 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use hotpair_shm::{
-    AttachError, ENDPOINT_BYTES, JoinError, Kind, Participant, PortId, QueueId, Region, Role,
+    AttachError, DeliverError, Delivered, Delivery, ENDPOINT_BYTES, InboundPacket, JoinError, Kind,
+    Participant, PortId, QueueId, Region, Role, TAKEN_IN_BYTES,
 };
 
-use super::PortConfig;
+use super::{Ingest, PortConfig};
 use crate::descriptor;
 
 /// Everything that ends with the region that it is of.
@@ -19,6 +20,7 @@ pub(super) struct Seat {
     pub(super) queue: QueueId,
     /// Longest packet that a block can hold.
     pub(super) packet_room: usize,
+    ingest: Ingest,
 }
 
 /// Why there is no place for the port.
@@ -78,8 +80,25 @@ impl Seat {
         })?;
         let participant = region.join(Kind::Port, &config.port)?;
         let largest = region.geometry().classes.iter().map(|c| c.payload_bytes as usize).max();
-        let packet_room = largest.unwrap_or(0).saturating_sub(ENDPOINT_BYTES);
-        Ok(Seat { participant, region, port, queue, packet_room })
+        let ingest = config.ingest;
+        let around = match ingest {
+            Ingest::Volatile => ENDPOINT_BYTES,
+            Ingest::Replicated => TAKEN_IN_BYTES.max(ENDPOINT_BYTES),
+        };
+        let packet_room = largest.unwrap_or(0).saturating_sub(around);
+        Ok(Seat { participant, region, port, queue, packet_room, ingest })
+    }
+
+    /// Hands a packet in, so that it is lost with this server or not, as the port was told.
+    pub(super) fn hand_in(
+        &mut self,
+        to: Delivery<'_>,
+        packet: InboundPacket,
+    ) -> Result<Delivered, (DeliverError, InboundPacket)> {
+        match self.ingest {
+            Ingest::Volatile => self.participant.deliver(to, packet),
+            Ingest::Replicated => self.participant.take_in(to, packet),
+        }
     }
 
     /// Whether the shared socket is ours to read: now, not a moment ago.
