@@ -208,7 +208,11 @@ fn packets_go_through_a_port_and_a_worker() {
         let limit = json["limit"]["what"].as_str().expect("words");
         assert_eq!(limit.contains("quinn"), line.contains("--sync"), "{limit}");
     }
-    for line in ["udp-rate --seconds 300ms", "replay --seconds 100ms --objects 20000"] {
+    for line in [
+        "udp-rate --seconds 300ms",
+        "udp-rate --gso --seconds 300ms",
+        "replay --seconds 100ms --objects 20000",
+    ] {
         let json = bench(line);
         is_rate(&json, &[]);
         figure(&json["ratio"]);

@@ -21,6 +21,8 @@ pub struct Options {
     pub busy_poll: bool,
     /// A back-up has each commit of `udp-echo` before its output leaves.
     pub sync: bool,
+    /// Packets of `udp-rate` cross the kernel together (GSO, GRO), of whoever sends and receives.
+    pub gso: bool,
     /// What `scale` varies; everything in turn without.
     pub by: Option<By>,
     /// `wire` changes few cache lines of large values.

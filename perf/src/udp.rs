@@ -19,6 +19,7 @@ mod wakes;
 
 use std::time::Duration;
 
+use hotpair_ioports::{Family, Sender};
 use hotpair_shm::{ENDPOINT_BYTES, Geometry, QueueSpec, Shares, SizeClass};
 
 use crate::echo::{Echo, certificates};
@@ -32,6 +33,7 @@ use crate::proc::Spent;
 use crate::registry::{Bench, BenchError};
 use crate::report::{LatencyReport, RateReport, Report, Stages, Tally, Unit};
 use crate::slices::{Collected, Span, in_turn};
+use bare::BATCH;
 use client::Client;
 use wakes::Wakes;
 
@@ -66,7 +68,7 @@ const SECONDS: Duration = Duration::from_secs(5);
 const WARM_UP: Duration = Duration::from_millis(500);
 
 pub(crate) fn echo(bench: &Bench, options: &Options) -> Result<Report, BenchError> {
-    let scene = Scene::set(bench, options, "udp-answer")?;
+    let scene = Scene::set(bench, options, "udp-answer", Together::No)?;
     let _pinned = scene.far.map(Core::hold).transpose()?;
     let mut ours = Client::connect(scene.address)?;
     let mut bare = Client::connect(scene.bare)?;
@@ -126,20 +128,53 @@ impl Collected for Seen {
 }
 
 pub(crate) fn rate(bench: &Bench, options: &Options) -> Result<Report, BenchError> {
-    let scene = Scene::set(bench, options, "udp-turn-round")?;
+    let together = if options.gso { Together::Yes } else { Together::No };
+    let scene = Scene::set(bench, options, "udp-turn-round", together)?;
     let _pinned = scene.far.map(Core::hold).transpose()?;
     let mut ours = Client::connect(scene.address)?;
     let mut bare = Client::connect(scene.bare)?;
     let span = Span { warm_up: WARM_UP, measure: options.seconds.unwrap_or(SECONDS) };
     let sides = in_turn(2, span, |side, tally: &mut Tally| {
         let client = if side == 0 { &mut ours } else { &mut bare };
-        let (count, lasted) = client.flood(SESSIONS, WINDOW, RATE_SLICE)?;
+        let (count, lasted) = client.flood(SESSIONS, WINDOW, RATE_SLICE, together)?;
         tally.add(count, lasted.as_nanos() as u64);
         Ok(())
     })?;
     let [thing, limit] = &sides[..] else { unreachable!("as many as were asked for") };
-    let limit_is = format!("a bare loop that receives and sends in batches of {}", bare::BATCH);
+    let limit_is = match together {
+        Together::No => format!("a bare loop that receives and sends in batches of {BATCH}"),
+        Together::Yes => "a bare loop that receives and sends what came as one as one".to_owned(),
+    };
     Ok(Report::Rate(RateReport::new(bench.name, bench.question, thing, &limit_is, limit)))
+}
+
+/// Whether packets cross the kernel together: sent as one datagram that it cuts (GSO), received as one that it has put together,
+/// or not cut (GRO). The same for the service, the limit and the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Together {
+    Yes,
+    No,
+}
+
+impl Together {
+    fn as_argument(self) -> String {
+        match self {
+            Together::Yes => "together",
+            Together::No => "apart",
+        }
+        .to_owned()
+    }
+
+    fn from_argument(text: &str) -> Together {
+        if text == "together" { Together::Yes } else { Together::No }
+    }
+
+    fn sender(self, family: Family) -> Sender {
+        match self {
+            Together::Yes => Sender::segmenting(BATCH, family),
+            Together::No => Sender::new(BATCH, family),
+        }
+    }
 }
 
 /// Everything but the clients.
@@ -158,7 +193,12 @@ struct Scene {
 
 impl Scene {
     /// With a bare part of this name.
-    fn set(bench: &Bench, options: &Options, bare_part: &str) -> Result<Self, BenchError> {
+    fn set(
+        bench: &Bench,
+        options: &Options,
+        bare_part: &str,
+        together: Together,
+    ) -> Result<Self, BenchError> {
         let [near, far] = Core::for_hosts();
         let certificates = certificates(CLUSTER)?;
         let (path, geometry) = (certificates.path(), geometry());
@@ -175,8 +215,9 @@ impl Scene {
         let start =
             |part: &str, arguments: &[String]| Helper::start(options, there, part, arguments);
         let worker = start("udp-work", std::slice::from_ref(&region))?;
-        let port = start("udp-port", &[region, address.to_string()])?;
-        let _bare = start(bare_part, &[bare.to_string()])?;
+        let together = together.as_argument();
+        let port = start("udp-port", &[region, address.to_string(), together.clone()])?;
+        let _bare = start(bare_part, &[bare.to_string(), together])?;
         Ok(Scene { service: [port, worker], _bare, pair, certificates, address, bare, near, far })
     }
 }

@@ -59,6 +59,14 @@ impl InboundPacket {
     /// # Panics
     /// If `len` is more than the buffer holds.
     pub fn fill(&mut self, len: usize, source: Endpoint) {
+        self.fill_at(len, source, monotonic_ns());
+    }
+
+    /// The same of a packet that came at `now`, in monotonic nanoseconds: those of one batch came at once.
+    ///
+    /// # Panics
+    /// As [`fill`](Self::fill).
+    pub fn fill_at(&mut self, len: usize, source: Endpoint, now: u64) {
         assert!(len <= self.buffer_mut().len(), "{len} bytes do not fit into the packet");
         let map = &self.region.map;
         let (Some(block), Some(payload)) = (map.block(self.block), map.private_mut(self.block))
@@ -68,7 +76,7 @@ impl InboundPacket {
         payload[..Endpoint::BYTES].copy_from_slice(&source.to_bytes());
         block.row.shape.store(Endpoint::BYTES as u32, Ordering::Relaxed);
         block.row.len.store(len as u32, Ordering::Relaxed);
-        block.row.stamp.store(monotonic_ns(), Ordering::Relaxed);
+        block.row.stamp.store(now, Ordering::Relaxed);
     }
 
     /// The bytes that arrived.

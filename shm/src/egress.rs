@@ -114,15 +114,35 @@ impl Participant {
     /// The next released packet of `port`, in the order of commits; `None` if there is none, or if this
     /// region is not primary.
     pub fn take_emitted(&mut self, port: PortId) -> Option<EmittedPacket> {
+        let mut taken = None;
+        self.take_emitted_batch(port, 1, |packet| taken = Some(packet));
+        taken
+    }
+
+    /// The next released packets of `port`, at most `count`, handed to `take` in the order of commits.
+    pub fn take_emitted_batch(
+        &mut self,
+        port: PortId,
+        count: usize,
+        mut take: impl FnMut(EmittedPacket),
+    ) {
         self.outbox.fill(&self.region, port);
-        // The gates are read before the packet is taken, the role after it (see `may_send`).
-        self.region.way_out(port, self.outbox.next_seq()?)?;
-        let role = self.enter()?;
-        let packet = self.take_released(port, role);
-        if packet.is_none() {
+        // The gates are read before the packets are taken, the role after it (see `may_send`).
+        let next = self.outbox.next_seq();
+        if count == 0 || next.and_then(|seq| self.region.way_out(port, seq)).is_none() {
+            return;
+        }
+        let Some(role) = self.enter() else { return };
+        let mut taken = 0;
+        while taken < count
+            && let Some(packet) = self.take_released(port, role)
+        {
+            taken += 1;
+            take(packet);
+        }
+        if taken == 0 {
             self.leave();
         }
-        packet
     }
 
     fn take_released(&mut self, port: PortId, role: RoleEpoch) -> Option<EmittedPacket> {
@@ -183,7 +203,7 @@ impl Participant {
         if packet.taken != 0 {
             self.watch_send(packet.taken);
         }
-        let region = self.region.clone();
+        let region = &self.region;
         let Some(block) = region.map.block(packet.index) else {
             return;
         };
@@ -194,15 +214,14 @@ impl Participant {
             .compare_exchange(packet.word.0, sent.0, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
         {
-            hand_over_sent(&region, packet.index, sent);
+            hand_over_sent(region, packet.index, sent);
         }
         self.one_less();
     }
 
     /// The packet did not leave and shall be tried again, by whichever process serves the port.
     pub fn put_back(&mut self, packet: EmittedPacket) {
-        let region = self.region.clone();
-        let Some(block) = region.map.block(packet.index) else {
+        let Some(block) = self.region.map.block(packet.index) else {
             return;
         };
         let back = packet.word.next(BlockState::Emitted, 0, packet.word.home());

@@ -54,6 +54,9 @@ pub(crate) struct Options {
     /// A back-up has each commit of `udp-echo` before its output leaves
     #[arg(long)]
     sync: bool,
+    /// Packets of `udp-rate` cross the kernel together (GSO, GRO)
+    #[arg(long)]
+    gso: bool,
     /// What `scale` has more and more of: objects, value, workers, depth or period
     #[arg(long)]
     by: Option<By>,
@@ -179,6 +182,7 @@ impl Options {
             size: self.size,
             busy_poll: self.busy_poll,
             sync: self.sync,
+            gso: self.gso,
             by: self.by,
             few: self.few,
             inflight: self.inflight,
@@ -197,6 +201,7 @@ impl Options {
         flags.extend(self.size.map(|size| format!("--size {}", size.to_string().replace(' ', ""))));
         flags.extend(self.busy_poll.then(|| "--busy-poll".to_owned()));
         flags.extend(self.sync.then(|| "--sync".to_owned()));
+        flags.extend(self.gso.then(|| "--gso".to_owned()));
         flags.extend(self.by.map(|by| format!("--by {}", by.as_str())));
         flags.extend(self.few.then(|| "--few".to_owned()));
         flags.extend(self.inflight.map(|count| format!("--inflight {count}")));

@@ -40,6 +40,8 @@ pub(super) struct Egress {
     batch_max: usize,
     /// In our hands, oldest first.
     pending: VecDeque<(EmittedPacket, SocketAddr)>,
+    /// Taken, and of no destination. Empty between two steps.
+    aimless: Vec<EmittedPacket>,
     held: Option<Held>,
     /// The socket's address may be on another host.
     moves: bool,
@@ -52,6 +54,7 @@ impl Egress {
         Egress {
             batch_max: config.send_batch,
             pending: VecDeque::with_capacity(config.send_batch),
+            aimless: Vec::new(),
             held: None,
             moves: matches!(config.socket, SocketSource::Service(_)),
             second_try: false,
@@ -80,24 +83,27 @@ impl Egress {
         counters: &Counters,
     ) -> bool {
         self.held = None;
-        while self.pending.len() < self.batch_max {
-            let Some(packet) = seat.participant.take_emitted(seat.port) else { break };
+        let room = self.batch_max - self.pending.len();
+        let (pending, aimless) = (&mut self.pending, &mut self.aimless);
+        seat.participant.take_emitted_batch(seat.port, room, |packet| {
             match packet.endpoint().to_socket_addr() {
-                Some(to) => self.pending.push_back((packet, to)),
-                None if !K::ADDRESSED => self.pending.push_back((packet, NOWHERE)),
-                None => {
-                    counters.send_failed("no destination");
-                    seat.participant.count(Counter::SendErrors);
-                    seat.participant.sent(packet);
-                }
+                Some(to) => pending.push_back((packet, to)),
+                None if !K::ADDRESSED => pending.push_back((packet, NOWHERE)),
+                None => aimless.push(packet),
             }
+        });
+        let worked = !self.aimless.is_empty();
+        for packet in self.aimless.drain(..) {
+            counters.send_failed("no destination");
+            seat.participant.count(Counter::SendErrors);
+            seat.participant.sent(packet);
         }
         // Between taking a packet and this point we may have been stopped for an hour.
         if !self.pending.iter().all(|(packet, _)| seat.participant.may_send(packet)) {
             self.give_back(seat);
         }
         if self.pending.is_empty() {
-            return false;
+            return worked;
         }
         let packets = self.pending.iter().map(|(packet, to)| (packet.payload(), *to));
         match sink.send(packets) {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use hotpair_shm::{
     Counter, DeliverError, Delivered, Delivery, Endpoint, InboundPacket, Overload, Stage,
+    monotonic_ns,
 };
 
 use super::PortConfig;
@@ -46,6 +47,8 @@ pub(super) struct Ingress {
     leaves_held: bool,
     /// Since when nothing could be delivered or read.
     held_since: Option<Instant>,
+    /// When the batch came that is being handed on, in monotonic nanoseconds.
+    now: u64,
 }
 
 impl Ingress {
@@ -60,6 +63,7 @@ impl Ingress {
             fair: (config.fair_shares && !leaves_held).then(FairShares::new),
             leaves_held,
             held_since: None,
+            now: 0,
         }
     }
 
@@ -161,6 +165,7 @@ impl Ingress {
         if let Err(error) = source.receive(buffers, &mut self.batch) {
             return passing(error);
         }
+        self.now = monotonic_ns();
         counters.waited_in_kernel(&self.batch);
         if let Some(fair) = &mut self.fair {
             fair.turn(Instant::now());
@@ -215,7 +220,7 @@ impl Ingress {
                 Some(source) => {
                     let payload = &block.buffer_mut()[..datagram.len];
                     let classified = contained(classifier, payload, source);
-                    block.fill(datagram.len, Endpoint::from(source));
+                    block.fill_at(datagram.len, Endpoint::from(source), self.now);
                     classified
                 }
                 None => Classified::Drop("no source address"),

@@ -165,12 +165,15 @@ pub(super) const BENCHES: &[Bench] = &[
     },
     Bench {
         name: "udp-rate",
-        question: "packets of 64 B a second in by a port, through a worker, out by a port",
-        method: "a client keeps 128 packets in flight, and counts what comes back; slices of 100 ms; port and worker on the node's core",
-        limit: "a bare loop that receives and sends the same with as large batches",
+        question: "packets of 64 B a second in by a port, through a worker, out by a port; --gso: with GSO and GRO",
+        method: "a client keeps 128 packets in flight, and counts what comes back; slices of 100 ms; port and worker on the node's core; without --gso nobody sends or receives several as one",
+        limit: "a bare loop that receives and sends the same with as large batches; --gso: with one receive and one send for all that came as one",
         peer: None,
         unit: "per_s",
-        forms: &[quick("--seconds 1s", 4_000, Some(Bar::Limit(0.7)))],
+        forms: &[
+            quick("--seconds 1s", 4_000, Some(Bar::Limit(0.7))),
+            form("--gso", "--seconds 1s", 4_000, Some(Bar::Limit(0.7))),
+        ],
         run: udp::rate,
     },
     Bench {

@@ -1,13 +1,17 @@
 //! The limits: the plainest services that answer the same packets.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use hotpair_ioports::{Family, Receiver, Sender};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
+    sockopt,
+};
 
-use super::PACKET_BYTES;
+use super::{PACKET_BYTES, Together};
 use crate::helper::obey_asleep;
 use crate::page::Page;
 use crate::registry::BenchError;
@@ -18,9 +22,9 @@ pub(super) const BATCH: usize = 32;
 /// What fails if there is no socket.
 const BIND: &str = "bind a UDP socket";
 
-/// A helper's part, `ADDRESS`: answers one packet after the other, and sleeps in the call that receives.
+/// A helper's part, `ADDRESS apart`: answers one packet after the other, and sleeps in the call that receives.
 pub(crate) fn answer(page: &Page, arguments: &[String]) -> Result<(), BenchError> {
-    let socket = bind(arguments)?;
+    let (socket, _) = bind(arguments)?;
     aside(move || {
         let mut buffer = [0; PACKET_BYTES];
         loop {
@@ -34,10 +38,16 @@ pub(crate) fn answer(page: &Page, arguments: &[String]) -> Result<(), BenchError
     obey_asleep(page)
 }
 
-/// A helper's part, `ADDRESS`: receives and sends as many as there are with one call each, and sleeps when there are none.
+/// A helper's part, `ADDRESS together|apart`: receives and sends as many as there are with one call each, and sleeps when there
+/// are none.
 pub(crate) fn turn_round(page: &Page, arguments: &[String]) -> Result<(), BenchError> {
-    let socket = bind(arguments)?;
+    let (socket, together) = bind(arguments)?;
     let address = socket.local_addr().map_err(BenchError::setup(BIND))?;
+    if together == Together::Yes {
+        setsockopt(&socket, sockopt::UdpGroSegment, &true).map_err(BenchError::setup(BIND))?;
+        aside(move || turn_round_together(&socket))?;
+        return obey_asleep(page);
+    }
     aside(move || {
         let (mut receiver, mut sender) =
             (Receiver::new(BATCH), Sender::new(BATCH, Family::of(&address)));
@@ -66,11 +76,37 @@ pub(crate) fn turn_round(page: &Page, arguments: &[String]) -> Result<(), BenchE
     obey_asleep(page)
 }
 
-fn bind(arguments: &[String]) -> Result<UdpSocket, BenchError> {
-    let [address] = arguments else {
-        return Err(BenchError::setup(BIND)("its address is not given"));
+/// What has come together goes back together, as it lies.
+fn turn_round_together(socket: &UdpSocket) -> io::Result<()> {
+    let mut buffer = vec![0; 1 << 16];
+    let mut control = nix::cmsg_space!(libc::c_int);
+    loop {
+        let mut room = [IoSliceMut::new(&mut buffer)];
+        let flags = MsgFlags::empty();
+        let got =
+            recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut room, Some(&mut control), flags);
+        let got = match got {
+            Ok(got) => got,
+            Err(nix::errno::Errno::EINTR) => continue,
+            Err(errno) => return Err(errno.into()),
+        };
+        let (bytes, from) = (got.bytes, got.address);
+        let segment = got.cmsgs()?.find_map(|message| match message {
+            ControlMessageOwned::UdpGroSegments(bytes) => u16::try_from(bytes).ok(),
+            _ => None,
+        });
+        let cut = segment.as_ref().map(ControlMessage::UdpGsoSegments);
+        let payload = [IoSlice::new(&buffer[..bytes])];
+        sendmsg(socket.as_raw_fd(), &payload, cut.as_slice(), flags, from.as_ref())?;
+    }
+}
+
+fn bind(arguments: &[String]) -> Result<(UdpSocket, Together), BenchError> {
+    let [address, together] = arguments else {
+        return Err(BenchError::setup(BIND)("its address and way are not given"));
     };
-    UdpSocket::bind(address).map_err(BenchError::setup(BIND))
+    let socket = UdpSocket::bind(address).map_err(BenchError::setup(BIND))?;
+    Ok((socket, Together::from_argument(together)))
 }
 
 /// Works in a thread that ends with the process. If it ends before, the client hears nothing more, and says so.

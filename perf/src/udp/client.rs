@@ -5,11 +5,12 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use hotpair_ioports::{Family, Receiver, Sender};
+use hotpair_ioports::{Family, Receiver};
 use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::socket::{setsockopt, sockopt};
 
-use super::PACKET_BYTES;
 use super::bare::BATCH;
+use super::{PACKET_BYTES, Together};
 use crate::registry::BenchError;
 
 /// A packet that is not answered by then is lost, as UDP may lose it; it is sent again, and its time runs on.
@@ -89,9 +90,13 @@ impl Client {
         sessions: u32,
         window: usize,
         time: Duration,
+        together: Together,
     ) -> Result<(u64, Duration), BenchError> {
-        let family = Family::of(&self.to);
-        let (mut sender, mut receiver) = (Sender::new(BATCH, family), Receiver::new(BATCH));
+        let failed = || BenchError::setup(EXCHANGE);
+        let is_together = together == Together::Yes;
+        setsockopt(&self.socket, sockopt::UdpGroSegment, &is_together).map_err(failed())?;
+        let mut sender = together.sender(Family::of(&self.to));
+        let mut receiver = Receiver::new(BATCH);
         let (mut under_way, mut back) = (0_usize, 0_u64);
         let begun = Instant::now();
         loop {
@@ -116,8 +121,10 @@ impl Client {
             let buffers = self.buffers.iter_mut().map(|buffer| &mut buffer[..]);
             match receiver.receive(self.socket.as_fd(), buffers) {
                 Ok(received) => {
-                    back += received.len() as u64;
-                    under_way = under_way.saturating_sub(received.len());
+                    // All are as long, whether they came together or not.
+                    let count = received.map(|one| one.len.div_ceil(PACKET_BYTES)).sum::<usize>();
+                    back += count as u64;
+                    under_way = under_way.saturating_sub(count);
                     continue;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -171,7 +178,8 @@ mod tests {
             seen
         });
         let mut client = Client::connect(to).expect("it answers");
-        let (count, lasted) = client.flood(8, 64, Duration::from_millis(20)).expect("it answers");
+        let (count, lasted) =
+            client.flood(8, 64, Duration::from_millis(20), Together::No).expect("it answers");
         client.round_trip().expect("nothing is left in the way");
         client.socket.send_to(b"end", to).expect("loopback");
         let seen = echo.join().expect("it ends");

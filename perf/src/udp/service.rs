@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::thread;
 
-use hotpair_ioports::{ByBytes, Counters, PortConfig, SocketSource, Stop};
+use hotpair_ioports::{ByBytes, Counters, PortConfig, PortKind, SocketSource, Stop, UdpConfig};
 use hotpair_shm::Region;
 use hotpair_worker::{Error, Job, Space, Wait};
 
+use super::Together;
 use crate::helper::obey_asleep;
 use crate::page::Page;
 use crate::registry::BenchError;
@@ -19,14 +20,17 @@ pub(super) const PORT: &str = "service";
 const RUN_PORT: &str = "run a port";
 const RUN_WORKER: &str = "run a worker";
 
-/// A helper's part, `REGION ADDRESS`: a port whose packets begin with four bytes that name their session.
+/// A helper's part, `REGION ADDRESS together|apart`: a port whose packets begin with four bytes that name their session.
 pub(crate) fn port(page: &Page, arguments: &[String]) -> Result<(), BenchError> {
-    let [region, address] = arguments else {
-        return Err(BenchError::setup(RUN_PORT)("region and address are not given"));
+    let [region, address, together] = arguments else {
+        return Err(BenchError::setup(RUN_PORT)("region, address and way are not given"));
     };
     let address: SocketAddr = address.parse().map_err(BenchError::setup(RUN_PORT))?;
     let stop = Stop::new().map_err(BenchError::setup(RUN_PORT))?;
-    let config = PortConfig::new(PORT, QUEUE, SocketSource::Bind(address));
+    let together = Together::from_argument(together) == Together::Yes;
+    let udp = UdpConfig { segment: together, gro: together, ..UdpConfig::default() };
+    let source = SocketSource::Bind(address);
+    let config = PortConfig { kind: PortKind::Udp(udp), ..PortConfig::new(PORT, QUEUE, source) };
     let path = Region::path_for(region);
     let mut classifier = ByBytes { range: 0..4 };
     until_told(
