@@ -172,7 +172,7 @@ pub(super) const BENCHES: &[Bench] = &[
         unit: "per_s",
         forms: &[
             quick("--seconds 1s", 4_000, Some(Bar::Limit(0.7))),
-            form("--gso", "--seconds 1s", 4_000, Some(Bar::Limit(0.7))),
+            once(form("--gso", "--seconds 1s", 4_000, Some(Bar::Limit(0.7)))),
         ],
         run: udp::rate,
     },
@@ -245,13 +245,13 @@ pub(super) const BENCHES: &[Bench] = &[
     Bench {
         name: "resp",
         question: "`SET` and `GET` of 256 B a second by the store `examples/resp`, losing nothing: 50 connections of redis-benchmark; --inflight N: pipelines of N",
-        method: "a pair of processes in mode sync, and Redis with a replica, in turn in slices of 250 ms, servers on one core, the other side and redis-benchmark on the other; 10,000 keys; the figure is `SET`; for Redis that waits as many connections of our own send `SET` and `WAIT 1` in one write, which redis-benchmark cannot; the pair has to be protected still after each slice",
+        method: "a pair of processes in mode sync, and Redis with a replica, in turn in slices of 250 ms, servers on one core, the other side and redis-benchmark on the other; 10,000 keys; the figure is `SET`; for Redis that waits as many connections of our own send `SET` and `WAIT 1` in one write, which redis-benchmark cannot, one pair at a time whatever N is; the pair has to be protected still after each slice",
         limit: "Redis with one replica, `SET`, nobody waiting for it",
         peer: Some("Redis with one replica, `SET` + `WAIT 1`"),
         unit: "per_s",
         forms: &[
-            once(quick("--seconds 500ms", 4_000, Some(Bar::Limit(0.7)))),
-            once(form("--inflight 16", "--seconds 500ms", 4_000, Some(Bar::Limit(0.7)))),
+            once(quick("--seconds 500ms", 5_500, Some(Bar::Limit(0.7)))),
+            once(form("--inflight 16", "--seconds 500ms", 5_500, Some(Bar::Limit(0.7)))),
         ],
         run: resp::run,
     },
@@ -262,7 +262,7 @@ pub(super) const BENCHES: &[Bench] = &[
         limit: "none",
         peer: None,
         unit: "us",
-        forms: &[quick("--runs 2 --gib 0", 8_000, Some(Bar::Figure(10_000.0)))],
+        forms: &[once(quick("--runs 2 --gib 0", 8_000, Some(Bar::Figure(10_000.0))))],
         run: failover::remote,
     },
     Bench {
