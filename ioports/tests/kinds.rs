@@ -361,9 +361,11 @@ fn without_memory_datagrams_are_counted_and_streams_wait() {
             space.region.raise_released(space.region.commit_seq());
             gatherer.collect_sent(|_, _| {});
         }
-        let seen = port.counters.snapshot();
-        assert_eq!(seen.delivered, served, "{}: {seen}", rig.name);
-        assert_accounted(rig, &port);
+        // What was delivered is counted after a worker may have it.
+        until("all is counted", || {
+            let seen = port.counters.snapshot();
+            seen.delivered == served && seen.received == served + seen.dropped_total()
+        });
     });
 }
 
