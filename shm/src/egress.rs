@@ -114,9 +114,15 @@ impl Participant {
     /// The next released packet of `port`, in the order of commits; `None` if there is none, or if this
     /// region is not primary.
     pub fn take_emitted(&mut self, port: PortId) -> Option<EmittedPacket> {
-        let mut taken = None;
-        self.take_emitted_batch(port, 1, |packet| taken = Some(packet));
-        taken
+        self.outbox.fill(&self.region, port);
+        // The gates are read before the packet is taken, the role after it (see `may_send`).
+        self.region.way_out(port, self.outbox.next_seq()?)?;
+        let role = self.enter()?;
+        let packet = self.take_released(port, role);
+        if packet.is_none() {
+            self.leave();
+        }
+        packet
     }
 
     /// The next released packets of `port`, at most `count`, handed to `take` in the order of commits.
@@ -127,7 +133,7 @@ impl Participant {
         mut take: impl FnMut(EmittedPacket),
     ) {
         self.outbox.fill(&self.region, port);
-        // The gates are read before the packets are taken, the role after it (see `may_send`).
+        // In the same order as one alone.
         let next = self.outbox.next_seq();
         if count == 0 || next.and_then(|seq| self.region.way_out(port, seq)).is_none() {
             return;
@@ -145,6 +151,7 @@ impl Participant {
         }
     }
 
+    #[inline]
     fn take_released(&mut self, port: PortId, role: RoleEpoch) -> Option<EmittedPacket> {
         loop {
             let way_out = self.region.way_out(port, self.outbox.next_seq()?)?;
