@@ -55,6 +55,11 @@ enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
+    /// Serve figures of a node for Prometheus (the node does this by itself)
+    Metrics {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
     /// Run the witness, which decides who is primary
     Witness(command::witness::Options),
     /// Open service sockets once and hand them to the ports of both nodes
@@ -168,11 +173,34 @@ enum Command {
     /// Show a node's journal, or make its region from it
     #[command(subcommand)]
     Journal(command::journal::Action),
+    /// Put the state of a node aside, check it, or make its region from it
+    #[command(subcommand)]
+    Snapshot(command::snapshot::Action),
+    /// Look whether this host is one on which a node does well, and say what to change; exit code 7 if there is something
+    Doctor {
+        /// Configuration file of the node that is to run here
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write what somebody else needs to see what is wrong into a tar file, without keys, passwords and objects
+    SupportBundle {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// The file, which must not exist; hotpair-REGION.tar without this
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Measure how fast it is here, and how far from what the machine can do
     Bench(command::bench::Options),
     /// Let hosts fail on purpose, and see what their clients see
     #[command(subcommand)]
     Lab(lab::Action),
+    /// Make manual pages and completions, for who packages them
+    #[command(subcommand, hide = true)]
+    Generate(command::generate::Action),
     #[command(hide = true)]
     NodeInner {
         #[command(flatten)]
@@ -231,6 +259,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
             command::port::run_far(&FarConfig::load(&config.config)?, &port)
         }
         Command::Gateway { config } => command::gateway::run(&config.load()?),
+        Command::Metrics { config } => crate::metrics::run(&config.load()?),
         Command::Witness(options) => command::witness::run(&options),
         Command::Hold { at, sockets } => command::hold::run(&at, &sockets),
         Command::Status { region, check: true, .. } => command::status::check(&region),
@@ -261,6 +290,12 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Config(action) => command::config::run(&action),
         Command::Region(action) => command::region::run(&action),
         Command::Journal(action) => command::journal::run(&action),
+        Command::Snapshot(action) => command::snapshot::run(&action),
+        Command::Doctor { config, json } => command::doctor::run(config.as_ref(), json),
+        Command::SupportBundle { config, out } => {
+            command::support_bundle::run(&config.config, out.as_ref())
+        }
+        Command::Generate(action) => command::generate::run(&action),
         Command::Bench(options) => command::bench::run(&options),
         Command::Lab(action) => lab::run(&action),
         Command::NodeInner { config } => command::node::run(&config.load()?),

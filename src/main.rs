@@ -9,6 +9,7 @@ mod credentials;
 mod demo;
 mod exit;
 mod lab;
+mod metrics;
 mod process;
 mod recording;
 mod region_file;

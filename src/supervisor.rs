@@ -17,6 +17,7 @@ mod events;
 mod hooks;
 mod notice;
 mod plan;
+mod service_manager;
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -30,6 +31,7 @@ pub(crate) use self::events::sentence;
 use self::hooks::Hooks;
 pub(crate) use self::notice::LAUNCH;
 use self::notice::Notice;
+use self::service_manager::ServiceManager;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::process::{Signals, wait};
@@ -53,7 +55,8 @@ pub(crate) fn run(config: &Config, json: bool) -> Outcome {
     children.extend(plan::others(config)?);
 
     let hooks = Hooks::of(config);
-    let mut supervisor = Supervisor { signals, events, notice, hooks, children };
+    let manager = ServiceManager::of_environment();
+    let mut supervisor = Supervisor { signals, events, notice, hooks, manager, children };
     let ended = supervisor.serve();
     supervisor.stop();
     supervisor.notice.ended();
@@ -68,6 +71,7 @@ struct Supervisor {
     events: Events,
     notice: Notice,
     hooks: Hooks,
+    manager: ServiceManager,
     children: Vec<Supervised>,
 }
 
@@ -89,6 +93,7 @@ impl Supervisor {
             self.kill_a_silent_node();
             self.hooks.turn(&self.events);
             self.events.record_what_waits();
+            self.manager.turned();
             self.sleep();
         }
     }
@@ -123,6 +128,7 @@ impl Supervisor {
             for line in child.child().map(|child| child.lines()).unwrap_or_default() {
                 self.events.forward(&line);
                 self.hooks.hear(&line);
+                self.manager.hear(&line);
             }
         }
     }
@@ -171,6 +177,7 @@ impl Supervisor {
 
     /// Users of the region first, its owner last; nobody is waited for without bound.
     fn stop(&mut self) {
+        self.manager.stopping();
         for child in &mut self.children {
             child.retire();
         }

@@ -93,7 +93,7 @@ fn fields(event: &Noted) -> Value {
     }
 }
 
-fn event_json(event: &Noted) -> Value {
+pub(super) fn event_json(event: &Noted) -> Value {
     let mut line = Map::new();
     line.insert("v".to_owned(), 1.into());
     line.insert("number".to_owned(), event.number.into());
@@ -114,7 +114,7 @@ fn text(error: &NotedError) -> String {
     }
 }
 
-fn error_json(error: &NotedError) -> Value {
+pub(super) fn error_json(error: &NotedError) -> Value {
     json!({
         "error": text(error), "source": error.first.source.to_string(), "count": error.count,
         "first": utc(error.first.wall), "last": utc(error.last_wall),

@@ -1,6 +1,6 @@
 //! `hotpair journal`: what a node's journal holds, and a region made from it.
 
-mod show;
+pub(super) mod show;
 
 use std::path::{Path, PathBuf};
 
@@ -49,7 +49,7 @@ pub(crate) fn run(action: &Action) -> Outcome {
     }
 }
 
-fn replay_into(config: &Config, from: Option<&Path>, as_json: bool) -> Outcome {
+pub(super) fn replay_into(config: &Config, from: Option<&Path>, as_json: bool) -> Outcome {
     let name = config.region_name();
     let failed = || Failure::new(format!("cannot make region {name} from a journal"));
     let Some(dir) = from.or(config.journal_dir()) else {

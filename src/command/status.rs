@@ -54,6 +54,11 @@ pub(crate) fn run(choice: &RegionChoice, as_json: bool) -> Outcome {
     })
 }
 
+/// All of it, for programs.
+pub(super) fn as_value(region: &Region) -> Value {
+    json(region, &region.status())
+}
+
 fn of_kind(status: &RegionStatus, kind: Kind) -> impl Iterator<Item = &ParticipantStatus> {
     let living = status.participants.iter().filter(|participant| participant.alive);
     living.filter(move |participant| participant.kind == Some(kind))

@@ -41,7 +41,17 @@ pub(crate) struct File {
     #[serde(default)]
     pub(crate) admin: Admin,
     #[serde(default)]
+    pub(crate) metrics: Metrics,
+    #[serde(default)]
     pub(crate) control: Control,
+}
+
+/// Where the node's figures are, for Prometheus.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Metrics {
+    /// None: nowhere.
+    pub(crate) listen: Option<SocketAddr>,
 }
 
 /// Who may ask the node for something, besides root and its own user.

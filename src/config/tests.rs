@@ -61,6 +61,7 @@ fn the_documented_defaults_are_the_defaults() {
         port.ingest.take().map(|ingest| *ingest.get_ref()),
         Some(plain.file.port[0].ingest())
     );
+    documented.file.metrics.listen = None;
     documented.file.control.delay_acks = None;
     documented.file.replication.divergences = None;
     documented.file.replication.links = Vec::new();

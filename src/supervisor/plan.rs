@@ -13,7 +13,7 @@ pub(crate) fn node(config: &Config) -> Result<Program, Failure> {
     Ok(Program::ours("node", ["node-inner".as_ref(), "--config".as_ref(), path])?.heard())
 }
 
-/// Ports, workers and the gateway.
+/// Ports, workers, the gateway and the metrics.
 pub(crate) fn others(config: &Config) -> Result<Vec<Supervised>, Failure> {
     let path = config.path.as_os_str();
     let dir = config.path.parent().unwrap_or(Path::new("/"));
@@ -47,6 +47,10 @@ pub(crate) fn others(config: &Config) -> Result<Vec<Supervised>, Failure> {
                 .env("HOTPAIR_QUEUE", worker.queue.get_ref());
             all.push(Supervised::new(Kind::Worker, program));
         }
+    }
+    if config.file.metrics.listen.is_some() {
+        let program = Program::ours("metrics", ["metrics".as_ref(), "--config".as_ref(), path])?;
+        all.push(Supervised::new(Kind::Port, program));
     }
     if config.has_gateway() {
         let program = Program::ours("gateway", ["gateway".as_ref(), "--config".as_ref(), path])?;

@@ -94,7 +94,7 @@ impl Journaling {
             identity: Identity { cluster, geometry },
             node: node.0,
         };
-        let copies = Copies { region: region.clone(), snapshot: None, digest: TableDigest::new(0) };
+        let copies = Copies::of(region.clone());
         let tell = {
             let events = events.clone();
             move |event: &str, fields| events.write(super::now().as_nanos(), event, fields)
@@ -357,11 +357,17 @@ impl Recorder<'_> {
 }
 
 /// Copies of the region, for checkpoints.
-struct Copies {
+pub(super) struct Copies {
     region: Region,
     snapshot: Option<Snapshot>,
     /// Of nothing: it is not read along the way.
     digest: TableDigest,
+}
+
+impl Copies {
+    pub(super) fn of(region: Region) -> Copies {
+        Copies { region, snapshot: None, digest: TableDigest::new(0) }
+    }
 }
 
 impl State for Copies {

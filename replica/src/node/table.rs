@@ -228,18 +228,7 @@ impl Table {
 
     /// What the state in the region is made of.
     pub(super) fn history(&self) -> History {
-        let region = &self.region;
-        let end = match region.role().role() {
-            Role::Backup => region.gathered(),
-            // Whoever was primary holds all that its workers have committed.
-            _ => region.commit_seq(),
-        };
-        let epochs = region.history().into_iter().map(|begin| EpochStart {
-            epoch: begin.epoch,
-            base: begin.base.to_bits(),
-            leader: begin.leader,
-        });
-        History { epochs: epochs.collect(), end: seq_of(end) }
+        history_of(&self.region)
     }
 
     /// Goes back to what the region had at `since`, or to nothing; it must be quiet. The slots that were changed
@@ -520,6 +509,21 @@ impl Table {
             self.region.timer_due(slot);
         }
     }
+}
+
+/// What the state in a region is made of.
+pub(super) fn history_of(region: &Region) -> History {
+    let end = match region.role().role() {
+        Role::Backup => region.gathered(),
+        // Whoever was primary holds all that its workers have committed.
+        _ => region.commit_seq(),
+    };
+    let epochs = region.history().into_iter().map(|begin| EpochStart {
+        epoch: begin.epoch,
+        base: begin.base.to_bits(),
+        leader: begin.leader,
+    });
+    History { epochs: epochs.collect(), end: seq_of(end) }
 }
 
 pub(super) fn seq_of(seq: RegionSeq) -> Seq {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::exit::Exit;
 use crate::report::{Failure, Outcome, print_data, print_json};
 
-pub(super) fn run(dir: &Path, as_json: bool) -> Outcome {
+pub(crate) fn run(dir: &Path, as_json: bool) -> Outcome {
     let failed = || Failure::new(format!("cannot show the journal in {}", dir.display()));
     let survey = Survey::of(dir).map_err(|error| failed().caused_by(&error))?;
     if survey.segments.is_empty() && survey.checkpoints.is_empty() {
