@@ -71,6 +71,35 @@ fn who_was_in_step_starts_alone_with_everything() {
     }
 }
 
+/// Goal: as `systemctl restart` does it: a node whose region is kept goes on with it, alone, with everything. The control: one
+/// whose region is not kept has nothing to start from.
+#[test]
+fn a_kept_region_survives_a_restart_of_its_node() {
+    for (purpose, keep) in [(28, true), (29, false)] {
+        let mut site = Site::new(purpose, plain);
+        site.keep = keep;
+        site.start(0);
+        site.serves(0);
+        let load = site.load(Account::default());
+        load.goes_on_for(300);
+        let account = load.end();
+        account.is_right();
+        site.stop(0);
+        assert_eq!(site.regions[0].path().exists(), keep);
+        site.start(0);
+        if keep {
+            site.serves(0);
+            let load = site.load(account);
+            load.goes_on_for(200);
+            load.end().is_right();
+        } else {
+            eventually("it says that it cannot", || {
+                !site.told(0, "nothing_to_start_from").is_empty()
+            });
+        }
+    }
+}
+
 /// The control: a side that the view leaves out does not start alone, and says what is the matter. The one that it names does.
 #[test]
 fn who_was_left_out_does_not_start_alone() {

@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::os::unix::net::UnixDatagram;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use support::{
     HOTPAIR, PATIENCE, RegionName, Running, bound_program, hotpair, loopback, write_config,
@@ -152,6 +152,34 @@ fn every_command_has_a_page_and_is_completed() {
         let text = read(at(&format!("completions/{file}")));
         for name in &commands {
             assert!(text.contains(name), "{file} does not know {name}");
+        }
+    }
+}
+
+/// Goal: systemd takes the units that are shipped, with every word of them.
+#[test]
+fn systemd_takes_the_units() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let units = format!("{}/packaging/systemd", env!("CARGO_MANIFEST_DIR"));
+    let mut paths = Vec::new();
+    for unit in ["hotpair@.service", "hotpair-witness.service"] {
+        let text = std::fs::read_to_string(format!("{units}/{unit}")).expect("it is shipped");
+        assert!(text.contains("ExecStart=/usr/bin/hotpair "), "{unit}");
+        std::fs::write(dir.path().join(unit), text.replace("/usr/bin/hotpair", HOTPAIR))
+            .expect("writable");
+        paths.push(dir.path().join(unit.replace('@', "@a")));
+    }
+    // Without manual pages, which are not installed here.
+    let verify = Command::new("systemd-analyze").args(["verify", "--man=no"]).args(paths).output();
+    match verify {
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success() && said.is_empty(), "{said}");
+        }
+        Err(error) => {
+            let advice = format!("no systemd-analyze: {error} (Debian: apt-get install systemd)");
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "{advice}");
+            eprintln!("skipped: {advice}");
         }
     }
 }

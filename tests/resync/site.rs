@@ -33,6 +33,8 @@ pub(crate) struct Site {
     pub(crate) regions: [RegionName; 2],
     /// Lines for the nodes' configuration, by side.
     more: fn(side: usize) -> String,
+    /// A clean stop leaves the regions.
+    pub(crate) keep: bool,
     nodes: [Option<Running>; 2],
     others: Vec<Running>,
     stopped: Vec<i32>,
@@ -49,6 +51,7 @@ impl Site {
             ip: loopback(purpose),
             regions: [name("a"), name("b")],
             more,
+            keep: false,
             nodes: [None, None],
             others: Vec::new(),
             stopped: Vec::new(),
@@ -92,6 +95,7 @@ witness = {{ address = "{ip}:7400" }}
 {more}
 [region]
 name = "{region}"
+keep = {keep}
 slots = 512
 participants = 16
 tx_entries = 512
@@ -117,6 +121,7 @@ peer = "{ip}:{peer}"
 divergences = "{divergent}"
 ack_wait = "60s"
 "#,
+            keep = self.keep,
             more = (self.more)(side),
             divergent = self.path("divergent").display(),
         );
@@ -219,6 +224,14 @@ ack_wait = "60s"
         }
         // They hold their addresses and the region until the kernel is done with them.
         eventually("all of them are gone", || !dying.iter().any(|pid| lives(*pid)));
+    }
+
+    /// Stops a side as a service manager does, and waits until it has.
+    pub(crate) fn stop(&mut self, side: usize) {
+        kill(Pid::from_raw(self.supervisor(side)), Signal::SIGTERM).expect("it runs");
+        if let Some(mut node) = self.nodes[side].take() {
+            assert!(node.wait().success(), "a clean stop");
+        }
     }
 
     pub(crate) fn remove_region(&self, side: usize) {
