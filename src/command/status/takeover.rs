@@ -35,7 +35,10 @@ pub(super) fn last(events: &[Noted]) -> Option<Takeover> {
     let begin = (0..end)
         .rev()
         .find(|&at| ["primary", "backup", "started", "heard"].iter().any(|name| named(at, name)));
-    let range = begin.map_or(0, |at| at + 1)..events.len();
+    let begin = begin.map_or(0, |at| at + 1);
+    // A back-up has seen views come in which it was no primary.
+    let asked = (begin..end).find(|&at| named(at, "detected") || named(at, "asking"));
+    let range = asked.unwrap_or(begin)..events.len();
     let mut phases: Vec<(&'static str, u64)> = Vec::new();
     let mut cause = None;
     let mut start: Option<&Noted> = None;
@@ -94,6 +97,7 @@ mod tests {
             event(2, r#""event":"promoted","epoch":1,"cause":"started""#),
             event(3, r#""event":"primary","epoch":1"#),
             event(4, r#""event":"backup","epoch":2"#),
+            event(5, r#""event":"view","epoch":2"#),
             event(10, r#""event":"detected","cause":"tripwire""#),
             event(11, r#""event":"asking","view":4,"cause":"tripwire""#),
             event(13, r#""event":"view","epoch":3"#),
