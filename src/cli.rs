@@ -82,6 +82,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Watch a region from moment to moment; q ends it
+    Top(command::top::Top),
     /// Compare the objects of a region with those of the other node's, on this host or in a copy of its file
     Diff(command::diff::Diff),
     /// List or show objects
@@ -264,6 +266,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Hold { at, sockets } => command::hold::run(&at, &sockets),
         Command::Status { region, check: true, .. } => command::status::check(&region),
         Command::Status { region, json, .. } => command::status::run(&region, json),
+        Command::Top(top) => command::top::run(&top),
         Command::Diff(diff) => command::diff::run(&diff),
         Command::Objects(objects) => command::rows::objects(&objects),
         Command::Workers(look) => command::rows::run(What::Workers, &look),

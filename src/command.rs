@@ -23,6 +23,7 @@ pub(crate) mod standstill;
 pub(crate) mod status;
 pub(crate) mod support_bundle;
 pub(crate) mod switch;
+pub(crate) mod top;
 pub(crate) mod witness;
 
 use std::path::PathBuf;

@@ -2,10 +2,10 @@
 
 mod support;
 
-use hotpair_shm::{Geometry, Note, Region, Source};
+use hotpair_shm::{Counter, Geometry, Kind, Note, Region, Source};
 use snapbox::{Data, IntoData, assert_data_eq, str};
 
-use support::{Ended, RegionName, Running, bound, eventually, hotpair};
+use support::{Ended, HOTPAIR, RegionName, Running, bound, eventually, hotpair};
 
 fn region(name: &RegionName) -> Region {
     let mut geometry = Geometry::for_objects(100);
@@ -113,7 +113,7 @@ fn events_are_followed_until_the_region_is_gone() {
 
 /// Three objects: one with a value, one that waits for a worker with a message, one that failed too often.
 fn furnish(region: &Region) {
-    use hotpair_shm::{Delivery, Endpoint, Kind};
+    use hotpair_shm::{Delivery, Endpoint};
     let queue = region.queue("default").expect("in the geometry");
     region.become_primary(1);
     let mut worker = region.join(Kind::Worker, "worker-1").expect("a seat");
@@ -218,7 +218,7 @@ waiting                  0
 /// Goal: a monitoring system gets one line and its own exit codes; whoever is alive is looked at as well.
 #[test]
 fn the_check_says_how_it_stands() {
-    use hotpair_shm::{Kind, NodeReport};
+    use hotpair_shm::NodeReport;
     let name = RegionName::new("look-check");
     shows(
         &name,
@@ -304,7 +304,7 @@ fn two_regions_are_compared() {
     assert!(same.exits(0).stdout.starts_with("3 objects, 0 different; here up to "), "{same:#?}");
     let there = Region::attach(&b.path()).expect("it is there");
     let queue = there.queue("default").expect("in the geometry");
-    let mut worker = there.join(hotpair_shm::Kind::Worker, "worker").expect("a seat");
+    let mut worker = there.join(Kind::Worker, "worker").expect("a seat");
     let mut claim = worker.claim(queue).expect("one waits");
     claim.set_value(b"changed").expect("a block");
     claim.create(queue, Some(b"new"), b"x", false).expect("room");
@@ -326,4 +326,200 @@ fn two_regions_are_compared() {
     let other = RegionName::new("look-diff-c");
     drop(Region::create(&other.path(), &Geometry::for_objects(5_000)).expect("room"));
     diff(&a, &other.0).exits(1).one_error().says("they are of no one pair");
+}
+
+/// Goal: two looks make rates, and a screen is text where it is wanted as text.
+#[test]
+fn top_prints_what_it_would_draw() {
+    let name = RegionName::new("look-top");
+    run(&name, "top --batch -n 1").exits(3).one_error();
+    let region = region(&name);
+    furnish(&region);
+    region.note(Source::Node, &Note::new("detected").text("cause", "tripwire"));
+    region.note(Source::Node, &Note::new("primary").number("epoch", 1));
+    let port = region.join(Kind::Port, "service").expect("a seat");
+    port.add(Counter::Received, 9);
+    port.add(Counter::DroppedInbox, 7);
+    run(&name, "top").exits(1).one_error().says("stdout is no terminal").says("--batch");
+    let top = run(&name, "top --batch -n2 --every 60ms");
+    let text = top.exits(0).stdout.replace(&name.0, "REGION");
+    let text = text.replace(&std::process::id().to_string(), "PID");
+    let screens: Vec<&str> = text.split("region REGION: ").skip(1).collect();
+    assert_eq!(screens.len(), 2, "{text}");
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let screen: Vec<String> = screens[1].lines().map(words).collect();
+    assert_data_eq!(
+        screen.join("\n"),
+        str![[r#"
+primary, epoch 1, no node runs [..]Z
+commits 0/s at 1.[..], claims 0/s, view 0
+deadlines missed 0/s, 0 in all; no message was taken
+nothing unacknowledged, 0 packets wait to leave
+
+last promotion [..]Z, epoch 1, cause tripwire
+detected primary
+0 ns [..]
+
+QUEUE OBJECTS READY CLAIMED PARKED WAITING OLDEST
+default 3 1 0 1 2 [..]
+
+PROCESS PID CLAIM/S COMMIT/S MISSED/S RECVD/S SENT/S DROP/S
+port service PID - - - 0 0 0
+
+DROPS IN ALL DROP/S
+service: inbox 7 0
+
+[..]Z worker PID parked, attempts 5[..]
+[..]Z worker PID error, error an object of queue default was parked
+[..]Z node PID detected, cause tripwire
+[..]Z node PID primary, epoch 1
+
+"#]]
+    );
+}
+
+/// Goal: what happens while somebody watches is seen as rates, by process and reason.
+#[test]
+fn top_shows_rates() {
+    use std::io::{BufRead, BufReader};
+    let name = RegionName::new("look-rates");
+    let region = region(&name);
+    region.become_primary(1);
+    let (port, worker) = (
+        region.join(Kind::Port, "service").expect("a seat"),
+        region.join(Kind::Worker, "worker-1").expect("a seat"),
+    );
+    let mut command = bound();
+    command.args(["top", "--batch", "--every", "50ms", "--region", &name.0]);
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
+    let mut top = Running::start(&mut command);
+    let lines = BufReader::new(top.0.stdout.take().expect("piped")).lines();
+    let mut seen = Vec::new();
+    for line in lines.map(|line| line.expect("text")) {
+        port.add(Counter::Received, 100);
+        port.add(Counter::Rejected, 100);
+        worker.add(Counter::Claims, 100);
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let counts = |at: usize| words[at].parse::<f64>().is_ok_and(|rate| rate > 0.0);
+        match words[..] {
+            ["port", "service", ..] if counts(6) && counts(8) => seen.push("port"),
+            ["worker", "worker-1", ..] if counts(3) && words[6..] == ["-"; 3] => {
+                seen.push("worker");
+            }
+            ["service:", "rejected", ..] if counts(2) && counts(3) => seen.push("reason"),
+            _ => {}
+        }
+        if ["port", "worker", "reason"].iter().all(|what| seen.contains(what)) {
+            return;
+        }
+    }
+    panic!("it ended after {seen:?}");
+}
+
+/// Goal: who watches a region sees that it is gone, and what comes in its place.
+#[test]
+fn top_follows_a_region_into_its_next_life() {
+    let name = RegionName::new("look-next");
+    let first = region(&name);
+    first.become_primary(7);
+    let Some(tmux) =
+        Tmux::run((80, 24), &format!("{HOTPAIR} top --every 50ms --region {}", name.0))
+    else {
+        return;
+    };
+    tmux.shows("primary, epoch 7, no node runs");
+    drop(first);
+    Region::remove(&name.path()).expect("it is there");
+    tmux.shows("primary, epoch 7, removed");
+    let _second = region(&name);
+    tmux.shows("empty, epoch 0, no node runs");
+}
+
+/// A session of a terminal multiplexer of its own, which ends with it.
+struct Tmux {
+    socket: std::path::PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Tmux {
+    /// Runs a line of a shell on a terminal of so many columns and lines; none if there is no such program.
+    fn run((columns, lines): (u16, u16), line: &str) -> Option<Tmux> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let tmux = Tmux { socket: dir.path().join("tmux"), _dir: dir };
+        let (columns, lines) = (columns.to_string(), lines.to_string());
+        let begun =
+            tmux.says(&["new-session", "-d", "-x", &columns, "-y", &lines, "sh", "-c", line]);
+        let Some((begun, text)) = begun else {
+            assert!(std::env::var_os("CI").is_none(), "tmux is missing");
+            eprintln!("skipped: tmux is missing");
+            return None;
+        };
+        assert!(begun, "{text}");
+        Some(tmux)
+    }
+
+    /// Whether it went well, and its output; none if there is no such program.
+    fn says(&self, arguments: &[&str]) -> Option<(bool, String)> {
+        let mut command = std::process::Command::new("tmux");
+        command.arg("-f").arg("/dev/null").arg("-S").arg(&self.socket).args(arguments);
+        match command.output() {
+            Ok(output) => {
+                let text = [output.stdout, output.stderr].concat();
+                Some((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => panic!("tmux: {error}"),
+        }
+    }
+
+    fn screen(&self) -> String {
+        self.says(&["capture-pane", "-p"]).expect("it was there").1
+    }
+
+    #[track_caller]
+    fn shows(&self, text: &str) {
+        eventually(&format!("the screen shows {text}"), || self.screen().contains(text));
+    }
+}
+
+impl Drop for Tmux {
+    fn drop(&mut self) {
+        let _ = self.says(&["kill-server"]);
+    }
+}
+
+/// Goal: in a terminal the screen follows the region, and q and Ctrl-C give the terminal back as it was.
+#[test]
+fn top_draws_on_a_terminal() {
+    let name = RegionName::new("look-tmux");
+    let region = region(&name);
+    region.become_primary(1);
+    let top = format!("{HOTPAIR} top --every 100ms --region {}", name.0);
+    let line = format!(
+        "before=$(stty -g); for key in q Ctrl-C; do {top}; echo $key ended it with $?; \
+         [ \"$before\" = \"$(stty -g)\" ] && echo as before $key; read next; done; cat"
+    );
+    let Some(tmux) = Tmux::run((90, 24), &line) else { return };
+    let modes = "#{alternate_on} #{cursor_flag}";
+    let modes = || tmux.says(&["display-message", "-p", modes]).expect("it was there").1;
+    tmux.shows("primary, epoch 1, no node runs");
+    assert_eq!(modes(), "1 0\n", "the other screen, without a cursor");
+    assert!(!tmux.screen().contains("parked, attempts"), "nothing was parked yet");
+    furnish(&region);
+    eventually("it is drawn anew", || {
+        let screen = tmux.screen();
+        let queue = screen.lines().find(|line| line.starts_with("default"));
+        let queue: Vec<&str> =
+            queue.map(|line| line.split_whitespace().collect()).unwrap_or_default();
+        queue.get(1) == Some(&"3") && screen.contains("parked, attempts 5")
+    });
+    for (key, name) in [("q", "q"), ("C-c", "Ctrl-C")] {
+        tmux.shows("q ends");
+        tmux.says(&["send-keys", key]).expect("it was there");
+        tmux.shows(&format!("{name} ended it with 0"));
+        tmux.shows(&format!("as before {name}"));
+        assert!(!tmux.screen().contains("QUEUE"), "{}", tmux.screen());
+        assert_eq!(modes(), "0 1\n", "its own screen, with a cursor");
+        tmux.says(&["send-keys", "Enter"]).expect("it was there");
+    }
 }

@@ -86,7 +86,7 @@ fn print(events: &[Noted], as_json: bool) -> Result<bool, Failure> {
 }
 
 /// What the writer wrote; as a text, should that not be the object it must be.
-fn fields(event: &Noted) -> Value {
+pub(crate) fn fields(event: &Noted) -> Value {
     match serde_json::from_str(&event.text) {
         Ok(fields @ Value::Object(_)) => fields,
         _ => json!({ "event": "unreadable", "text": event.text }),

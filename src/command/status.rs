@@ -3,7 +3,7 @@
 mod check;
 mod gates;
 mod links;
-mod takeover;
+pub(crate) mod takeover;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

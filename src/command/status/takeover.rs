@@ -13,17 +13,17 @@ const PHASES: [&str; 6] = ["detected", "asking", "view", "promoted", "primary", 
 
 /// A change of role that has come to its end.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Takeover {
+pub(crate) struct Takeover {
     /// By the clock of the host, nanoseconds since 1970.
-    wall: u64,
-    epoch: u64,
-    cause: Option<String>,
+    pub(crate) wall: u64,
+    pub(crate) epoch: u64,
+    pub(crate) cause: Option<String>,
     /// After its beginning, in nanoseconds.
-    phases: Vec<(&'static str, u64)>,
+    pub(crate) phases: Vec<(&'static str, u64)>,
 }
 
 /// The last one that is in the recorder.
-pub(super) fn last(events: &[Noted]) -> Option<Takeover> {
+pub(crate) fn last(events: &[Noted]) -> Option<Takeover> {
     let events: Vec<(&Noted, Value)> = events
         .iter()
         .filter(|event| event.source == Source::Node)

@@ -1,0 +1,103 @@
+//! `hotpair top`: a region from moment to moment, in a terminal; `--batch` prints the same for scripts.
+
+mod looks;
+mod screen;
+mod section;
+
+use std::io::{self, IsTerminal, stdout};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers, poll, read};
+
+use self::looks::{Looks, Sample, Watch};
+use crate::cli::RegionChoice;
+use crate::config::Span;
+use crate::exit::Exit;
+use crate::report::{Failure, Outcome, print_while_read};
+
+/// Columns of a printed screen.
+const BATCH_WIDTH: u16 = 120;
+/// No look is worth more than this much of a processor.
+const SHORTEST: Duration = Duration::from_millis(50);
+
+/// What is shown, and how often.
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    #[command(flatten)]
+    region: RegionChoice,
+    /// Time between two looks
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = Span::parse)]
+    every: Span,
+    /// Print each look as text instead of drawing on the terminal
+    #[arg(long)]
+    batch: bool,
+    /// So many looks, then end
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    looks: Option<u64>,
+}
+
+/// Shows the region until q is pressed, or so often as was asked for.
+pub(crate) fn run(top: &Top) -> Outcome {
+    let mut watch = Watch::begin(&top.region)?;
+    let every = top.every.0.max(SHORTEST);
+    let looks = top.looks.unwrap_or(u64::MAX);
+    if top.batch {
+        for _ in 0..looks {
+            std::thread::sleep(every);
+            watch.look();
+            if !print_while_read(&screen::text(&watch.looks(), BATCH_WIDTH))? {
+                break;
+            }
+        }
+        return Ok(Exit::Ok);
+    }
+    if !stdout().is_terminal() {
+        return Err(Failure::new("cannot draw")
+            .because("stdout is no terminal")
+            .help("`--batch` prints the same as text; with `-n 1`, once"));
+    }
+    let shown = ratatui::try_init().and_then(|mut terminal| {
+        let shown = show(&mut terminal, &mut watch, every, looks);
+        terminal.show_cursor().and(shown)
+    });
+    // Also where it has not quite begun.
+    let restored = ratatui::try_restore();
+    shown.and(restored).map_err(|error| Failure::new("cannot draw").caused_by(&error))?;
+    Ok(Exit::Ok)
+}
+
+fn show(
+    terminal: &mut DefaultTerminal,
+    watch: &mut Watch,
+    every: Duration,
+    looks: u64,
+) -> io::Result<()> {
+    for _ in 0..looks {
+        let until = Instant::now() + every;
+        loop {
+            terminal.draw(|frame| screen::draw(frame, &watch.looks()))?;
+            if !poll(until.saturating_duration_since(Instant::now()))? {
+                break;
+            }
+            // Whatever else it was, such as another size of the terminal, it is drawn anew.
+            if let Event::Key(key) = read()?
+                && is_end(key)
+            {
+                return Ok(());
+            }
+        }
+        watch.look();
+    }
+    Ok(())
+}
+
+fn is_end(key: KeyEvent) -> bool {
+    let control = key.modifiers.contains(KeyModifiers::CONTROL);
+    match key.code {
+        KeyCode::Char('q') | KeyCode::Esc => true,
+        KeyCode::Char('c') => control,
+        _ => false,
+    }
+}
