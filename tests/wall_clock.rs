@@ -8,14 +8,16 @@
 use std::path::{Path, PathBuf};
 
 /// Who asks for the wall clock, and what for.
-const KNOWN: [(&str, &str); 8] = [
+const KNOWN: [(&str, &str); 10] = [
     ("ioports/src/capture.rs", "times of packets in a capture file"),
     ("ioports/src/confine.rs", "nothing: it lists the system calls of a port"),
     ("ioports/src/waited.rs", "how long packets waited, by the kernel's stamps on them"),
     ("replica/src/journal/files.rs", "names of files"),
     ("replica/src/node/divergence.rs", "names of files"),
     ("replica/src/pki/identity.rs", "from when to when certificates are valid"),
+    ("shm/src/events.rs", "when what is noted happened, for people"),
     ("src/command/pki.rs", "how long certificates are still valid, for people"),
+    ("src/command/support_bundle.rs", "when the bundle was made"),
     ("src/lab/figures.rs", "the date in a log of figures"),
 ];
 /// And who compares it with the monotonic clock, to read the kernel's stamps on packets.

@@ -413,8 +413,7 @@ impl Supply {
         let granted = source.quota.grant(REFILL.min(*room as u32), marks, bitmap, total)?;
         source.turn.take(granted, marks, bitmap, total);
         // What was in use a moment ago is still in the cache.
-        let back = LOOK_BACK_WORDS.min(bitmap.len() / 2);
-        source.cursor = (source.cursor + bitmap.len() - back) % bitmap.len();
+        source.cursor = source.cursor.saturating_sub(LOOK_BACK_WORDS.min(bitmap.len() / 2));
         for _ in 0..granted {
             let Some(number) = take_bit(bitmap, &mut source.cursor) else {
                 break;
