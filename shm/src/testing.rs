@@ -3,6 +3,7 @@
 //! * [`declare_dead`] makes a *copy* of a region look as the kernel leaves it when a process dies.
 //! * [`advance`] lets time pass for timers.
 //! * [`waiting`] reads an inbox without claiming its object, [`letter_of`] an object that is a letter.
+//! * [`recorder_bytes`] says where in a region times are noted.
 //! * [`audit`] compares every word with every other: each block in exactly one place, each key found
 //!   exactly where it belongs, nothing in the name of a seat that nobody sits on.
 
@@ -82,6 +83,13 @@ pub fn deliver_letters(by: &mut Participant) {
         }
     }
     by.leave();
+}
+
+/// Where the flight recorder lies in a region.
+#[must_use]
+pub fn recorder_bytes() -> std::ops::Range<usize> {
+    let begin = crate::layout::EVENTS_AT as usize;
+    begin..begin + size_of::<crate::events::EventsRow>()
 }
 
 /// Whether a rebuild was begun and not finished.

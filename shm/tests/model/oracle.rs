@@ -56,8 +56,9 @@ pub(crate) struct Draft {
     pub(crate) emits: Vec<u64>,
     pub(crate) creates: Vec<Object>,
     pub(crate) lane: Option<u8>,
-    /// Somebody else had an object that was asked for.
-    pub(crate) conflict: bool,
+    /// Somebody else had an object that was asked for, or there was no room for another: given back, it comes again after a
+    /// pause, and no attempt is counted.
+    pub(crate) later: bool,
     pub(crate) epoch: u16,
 }
 
@@ -127,7 +128,7 @@ impl Oracle {
             emits: Vec::new(),
             creates: Vec::new(),
             lane: None,
-            conflict: false,
+            later: false,
             epoch: self.epoch,
         }
     }
@@ -155,7 +156,7 @@ impl Oracle {
             self.objects.get_mut(&held.id).expect("it exists").claimed = false;
         }
         self.reserved -= draft.creates.len();
-        if failed && !draft.conflict {
+        if failed && !draft.later {
             self.fail(draft.main.id, max_attempts);
         }
     }

@@ -62,7 +62,7 @@ pub(crate) struct World {
     oracle: Oracle,
     /// Ordinal of everything that has to be told apart: messages, values, packets.
     number: u64,
-    /// A hint may be owed: somebody died, or gave something back after a conflict.
+    /// A hint may be owed: somebody died, or gave something back that comes again later.
     owed: bool,
     /// What the dead have left.
     next: Option<(Region, PathBuf)>,
@@ -302,7 +302,7 @@ impl World {
         if self.frame(ops, at, Some((&mut claim, &mut draft))) == Flow::Crashed {
             return Flow::Crashed; // and the claim belongs to a region that nobody looks at any more
         }
-        self.owed |= draft.conflict;
+        self.owed |= draft.later;
         match ops.get(*at) {
             Some(Op::Commit) => self.commit(claim, draft),
             Some(Op::Fail) => {
@@ -406,6 +406,7 @@ impl World {
             None => Ok(()),
         };
         assert_eq!(created, expected, "creation of {key:?} in queue {queue}");
+        draft.later |= matches!(created, Err(CreateObjectError::OutOf(_)));
         if created.is_ok() {
             self.oracle.reserved += 1;
             draft.creates.push(Object { queue, key, value, ready, ..Object::default() });
@@ -432,7 +433,7 @@ impl World {
                 assert_eq!(claim.other(other).value(), self.oracle.objects[&id].value);
                 draft.others.push(held);
             }
-            _ => draft.conflict |= taken == Err(AlsoError::Conflict),
+            _ => draft.later |= taken == Err(AlsoError::Conflict),
         }
     }
 
