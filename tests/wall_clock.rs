@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 /// Who asks for the wall clock, and what for.
-const KNOWN: [(&str, &str); 10] = [
+const KNOWN: [(&str, &str); 11] = [
     ("ioports/src/capture.rs", "times of packets in a capture file"),
     ("ioports/src/confine.rs", "nothing: it lists the system calls of a port"),
     ("ioports/src/waited.rs", "how long packets waited, by the kernel's stamps on them"),
@@ -18,6 +18,10 @@ const KNOWN: [(&str, &str); 10] = [
     ("shm/src/events.rs", "when what is noted happened, for people"),
     ("src/command/pki.rs", "how long certificates are still valid, for people"),
     ("src/command/support_bundle.rs", "when the bundle was made"),
+    (
+        "src/command/top/looks.rs",
+        "when a screen was drawn, and how long ago what is noted happened, for people",
+    ),
     ("src/lab/figures.rs", "the date in a log of figures"),
 ];
 /// And who compares it with the monotonic clock, to read the kernel's stamps on packets.
