@@ -177,25 +177,43 @@ impl Participant {
         to: Delivery<'_>,
         packet: InboundPacket,
     ) -> Result<Delivered, (DeliverError, InboundPacket)> {
-        let key = to.key.unwrap_or(&[]);
-        if key.len() > KEY_BYTES_MAX {
-            return Err((DeliverError::KeyTooLong { bytes: key.len() }, packet));
+        self.hand_in(to, packet, |seat, role, packet| seat.deliver_copy(role, to, packet, 0))
+    }
+
+    /// Does so under the role of the moment, and again under the next one where that has changed meanwhile.
+    #[inline]
+    pub(crate) fn hand_in(
+        &mut self,
+        to: Delivery<'_>,
+        mut packet: InboundPacket,
+        how: impl Fn(
+            &mut Self,
+            RoleEpoch,
+            InboundPacket,
+        ) -> Result<Delivered, (DeliverError, InboundPacket)>,
+    ) -> Result<Delivered, (DeliverError, InboundPacket)> {
+        if let Some(bytes) = to.key.map(<[u8]>::len).filter(|&bytes| bytes > KEY_BYTES_MAX) {
+            return Err((DeliverError::KeyTooLong { bytes }, packet));
         }
-        let Some(role) = self.enter() else {
-            return Err((DeliverError::NotPrimary, packet));
-        };
-        let result = self.deliver_copy(role, to, packet, 0);
-        self.leave();
-        match result {
-            Err((error, packet)) if error.is_overload() => self.overloaded(to.queue, error, packet),
-            // What was read before the role changed may still be delivered. Under the same word it is refused for another
-            // reason, and would be again.
-            Err((DeliverError::NotPrimary, packet))
-                if self.region.role() != role && self.region.role().serves() =>
-            {
-                self.deliver(to, packet)
-            }
-            other => other,
+        loop {
+            let Some(role) = self.enter() else {
+                return Err((DeliverError::NotPrimary, packet));
+            };
+            let result = how(self, role, packet);
+            self.leave();
+            packet = match result {
+                Err((error, packet)) if error.is_overload() => {
+                    return self.overloaded(to.queue, error, packet);
+                }
+                // What was read before the role changed may still be handed in. Under the same word it is refused for another
+                // reason, and would be again.
+                Err((DeliverError::NotPrimary, packet))
+                    if self.region.role() != role && self.region.role().serves() =>
+                {
+                    packet
+                }
+                other => return other,
+            };
         }
     }
 
@@ -219,7 +237,7 @@ impl Participant {
     }
 
     #[cold]
-    pub(crate) fn overloaded(
+    fn overloaded(
         &mut self,
         queue: QueueId,
         error: DeliverError,

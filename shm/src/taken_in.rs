@@ -16,7 +16,6 @@
 use crate::counters::Counter;
 use crate::deliver::{DeliverError, Delivered, Delivery, InboundPacket};
 use crate::endpoint::Endpoint;
-use crate::geometry::KEY_BYTES_MAX;
 use crate::index::{self, Lookup};
 use crate::letter::{LETTER, Letter};
 use crate::map::Map;
@@ -44,29 +43,16 @@ impl Participant {
         to: Delivery<'_>,
         packet: InboundPacket,
     ) -> Result<Delivered, (DeliverError, InboundPacket)> {
-        let key = to.key.unwrap_or(&[]);
-        if key.len() > KEY_BYTES_MAX {
-            return Err((DeliverError::KeyTooLong { bytes: key.len() }, packet));
-        }
-        let Some(role) = self.enter() else {
-            return Err((DeliverError::NotPrimary, packet));
-        };
-        let result = self.take_in_under(role, to, key, &packet);
-        self.leave();
-        match result {
-            Ok(delivered) => {
-                self.discard(packet);
-                Ok(delivered)
+        self.hand_in(to, packet, |seat, role, packet| {
+            let key = to.key.unwrap_or(&[]);
+            match seat.take_in_under(role, to, key, &packet) {
+                Ok(delivered) => {
+                    seat.discard(packet);
+                    Ok(delivered)
+                }
+                Err(error) => Err((error, packet)),
             }
-            Err(error) if error.is_overload() => self.overloaded(to.queue, error, packet),
-            // As for `deliver`: what was read before the role changed may still be taken in.
-            Err(DeliverError::NotPrimary)
-                if self.region.role() != role && self.region.role().serves() =>
-            {
-                self.take_in(to, packet)
-            }
-            Err(error) => Err((error, packet)),
-        }
+        })
     }
 
     /// Offers letters again that found no room, as far as it is time: at the latest when
