@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use crate::counters::Counter;
 use crate::endpoint::Endpoint;
-use crate::events::Source;
 use crate::geometry::KEY_BYTES_MAX;
 use crate::held::{Held, Timer, deadline_after};
 use crate::inbox;
@@ -611,7 +610,7 @@ impl Claim<'_> {
             self.participant.count(Counter::OutOfRoom);
         }
         if parked {
-            self.participant.region.note_parked(Source::Worker, slot);
+            self.participant.region.note_parked(self.participant.source(), slot);
         }
         self.participant.count(if parked { Counter::Parked } else { Counter::GivenBack });
         self.participant.forget_claims(self.hint, others);

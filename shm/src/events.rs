@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::inspect::SlotImage;
 use crate::map::Front;
 use crate::note::{Note, TEXT_BYTES};
-use crate::participant::Kind;
+use crate::participant::{Kind, Participant};
 use crate::process::{self, Life, monotonic_ns};
 use crate::recorder::{Record, Written, append};
 use crate::region::{AttachError, Region, read_header};
@@ -255,6 +255,15 @@ impl Region {
             events: row.lost.load(Ordering::Relaxed),
             errors: row.other_errors.load(Ordering::Relaxed),
         }
+    }
+}
+
+impl Participant {
+    /// What this process is, for what it notes.
+    pub(crate) fn source(&self) -> Source {
+        let row = self.region.map.participant(self.seat);
+        let kind = row.and_then(|row| Kind::from_bits(row.kind.load(Ordering::Relaxed)));
+        kind.map_or(Source::Other, Source::from)
     }
 }
 
