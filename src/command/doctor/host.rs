@@ -26,7 +26,7 @@ pub(super) fn look(config: Option<&Config>) -> Vec<Finding> {
         kernel(&read("/proc/sys/kernel/osrelease")),
         clock(&read("/sys/devices/system/clocksource/clocksource0/current_clocksource")),
         governor(),
-        huge_pages(&read("/sys/kernel/mm/transparent_hugepage/enabled")),
+        huge_pages(&read("/sys/kernel/mm/transparent_hugepage/shmem_enabled")),
         swap(&read("/proc/swaps"), config),
         files(),
         locked(config),
@@ -107,16 +107,17 @@ fn governor() -> Finding {
     )
 }
 
+/// The region asks for them itself, which the kernel grants whatever is chosen here, but for `deny`.
 fn huge_pages(enabled: &Option<String>) -> Finding {
-    let what = "transparent huge pages";
+    let what = "huge pages of shared memory";
     let Some(enabled) = enabled else { return Finding::unknown(what, "not to be seen") };
     let chosen = enabled.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
     let chosen = chosen.map_or(enabled.as_str(), |(chosen, _)| chosen);
     Finding::of(
         what,
         chosen,
-        chosen != "never",
-        "`echo madvise > /sys/kernel/mm/transparent_hugepage/enabled`: the region asks for them",
+        chosen != "deny",
+        "a death takes longer without: `echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled`",
     )
 }
 
@@ -311,8 +312,8 @@ mod tests {
             ("one that says nothing", kernel(&None),                                         None),
             ("a fast clock",          clock(&text("tsc")),                                   Some(true)),
             ("a slow one",            clock(&text("hpet")),                                  Some(false)),
-            ("huge pages on demand",  huge_pages(&text("always [madvise] never")),           Some(true)),
-            ("no huge pages",         huge_pages(&text("always madvise [never]")),           Some(false)),
+            ("huge pages on request", huge_pages(&text("always within_size advise [never] deny force")), Some(true)),
+            ("no huge pages",         huge_pages(&text("always within_size advise never [deny] force")), Some(false)),
             ("no swap",               swap(&text("Filename Type Size"), None),               Some(true)),
             ("swap",                  swap(&text("Filename Type Size\n/dev/sda2 x 1"), None), Some(false)),
         ];
