@@ -1,14 +1,14 @@
 //! How a person asks a node for something, and how the answer ends the command.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use hotpair_replica::node::{self, AskError, Outcome as Answer, Reply, Request};
 use hotpair_shm::Region;
 use serde_json::{Value, json};
 
+use super::region_name;
 use crate::cli::RegionChoice;
-use crate::config::{Config, Span};
+use crate::config::Span;
 use crate::exit::Exit;
 use crate::report::{Failure, Outcome};
 
@@ -45,13 +45,7 @@ impl Asking {
 
 /// Asks the node of that region, and waits for its answer; `what` is what cannot be done where there is none.
 pub(super) fn ask(region: &RegionChoice, request: Request, what: &str) -> Result<Reply, Failure> {
-    let name = match (&region.region, &region.config) {
-        (Some(name), _) => name.clone(),
-        (None, Some(path)) => Config::load(path)?.region_name().to_owned(),
-        (None, None) => unreachable!("the command line requires one of them"),
-    };
-    let path: PathBuf = Region::path_for(&name);
-    node::ask(&path, request).map_err(|error| {
+    node::ask(&Region::path_for(&region_name(region)?), request).map_err(|error| {
         let failure = Failure::new(format!("cannot {what}")).caused_by(&error);
         match error {
             AskError::NotRunning { .. } => failure

@@ -45,7 +45,8 @@ pub(crate) fn last(events: &[Noted]) -> Option<Takeover> {
     for at in range {
         let (event, fields) = &events[at];
         let Some(phase) = PHASES.iter().find(|phase| fields["event"] == **phase) else { continue };
-        if phases.iter().any(|(seen, _)| seen == phase) || at > end && *phase != "address_added" {
+        let follows = ["promoted", "address_added"].contains(phase);
+        if phases.iter().any(|(seen, _)| seen == phase) || at > end && !follows {
             continue;
         }
         if let Some(text) = fields["cause"].as_str() {
@@ -116,6 +117,15 @@ mod tests {
         );
         assert_eq!(json(Some(&seen))["phases"][4]["after_ns"], 5_000_000);
         assert_eq!(last(&events[..1]), None);
+        // A node says who it is before it says that it was promoted.
+        let [mut one, mut other] = [events[8].clone(), events[9].clone()];
+        (one.text, other.text) = (other.text, one.text);
+        let told = [&events[..8], &[one, other], &events[10..]].concat();
+        let phases = last(&told).expect("the same").phases;
+        assert_eq!(
+            phases[3..],
+            [("primary", 4_000_000), ("promoted", 5_000_000), ("address_added", 6_000_000)]
+        );
         let first = last(&events[..4]).expect("the first one");
         assert_eq!((first.epoch, first.cause.as_deref()), (1, Some("started")));
     }
