@@ -3,6 +3,8 @@
 mod support;
 
 use hotpair_shm::{Counter, Geometry, Kind, Note, Region, Source};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use snapbox::{Data, IntoData, assert_data_eq, str};
 
 use support::{Ended, HOTPAIR, RegionName, Running, bound, eventually, hotpair};
@@ -488,7 +490,7 @@ impl Drop for Tmux {
     }
 }
 
-/// Goal: in a terminal the screen follows the region, and q and Ctrl-C give the terminal back as it was.
+/// Goal: in a terminal the screen follows the region, and q, Ctrl-C and SIGTERM give the terminal back as it was.
 #[test]
 fn top_draws_on_a_terminal() {
     let name = RegionName::new("look-tmux");
@@ -496,7 +498,7 @@ fn top_draws_on_a_terminal() {
     region.become_primary(1);
     let top = format!("{HOTPAIR} top --every 100ms --region {}", name.0);
     let line = format!(
-        "before=$(stty -g); for key in q Ctrl-C; do {top}; echo $key ended it with $?; \
+        "before=$(stty -g); for key in q Ctrl-C SIGTERM; do {top}; echo $key ended it with $?; \
          [ \"$before\" = \"$(stty -g)\" ] && echo as before $key; read next; done; cat"
     );
     let Some(tmux) = Tmux::run((90, 24), &line) else { return };
@@ -513,9 +515,19 @@ fn top_draws_on_a_terminal() {
             queue.map(|line| line.split_whitespace().collect()).unwrap_or_default();
         queue.get(1) == Some(&"3") && screen.contains("parked, attempts 5")
     });
-    for (key, name) in [("q", "q"), ("C-c", "Ctrl-C")] {
+    let send = |key: &str| drop(tmux.says(&["send-keys", key]).expect("it was there"));
+    let terminate = || {
+        let shell = tmux.says(&["display-message", "-p", "#{pane_pid}"]).expect("it was there").1;
+        let children = format!("/proc/{0}/task/{0}/children", shell.trim());
+        let children = std::fs::read_to_string(children).expect("the shell lives");
+        let top = children.trim().parse().expect("its only child");
+        kill(Pid::from_raw(top), Signal::SIGTERM).expect("it is ours");
+    };
+    let ends: [(&str, &dyn Fn()); 3] =
+        [("q", &|| send("q")), ("Ctrl-C", &|| send("C-c")), ("SIGTERM", &terminate)];
+    for (name, end) in ends {
         tmux.shows("q ends");
-        tmux.says(&["send-keys", key]).expect("it was there");
+        end();
         tmux.shows(&format!("{name} ended it with 0"));
         tmux.shows(&format!("as before {name}"));
         assert!(!tmux.screen().contains("QUEUE"), "{}", tmux.screen());

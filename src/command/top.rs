@@ -15,12 +15,16 @@ use self::looks::{Looks, Sample, Watch};
 use crate::cli::RegionChoice;
 use crate::config::Span;
 use crate::exit::Exit;
+use crate::process::Signals;
 use crate::report::{Failure, Outcome, print_while_read};
 
 /// Columns of a printed screen.
 const BATCH_WIDTH: u16 = 120;
 /// No look is worth more than this much of a processor.
 const SHORTEST: Duration = Duration::from_millis(50);
+
+/// The terminal wakes the wait, a signal does not.
+const SIGNALS_EVERY: Duration = Duration::from_millis(200);
 
 /// What is shown, and how often.
 #[derive(Debug, Args)]
@@ -58,8 +62,10 @@ pub(crate) fn run(top: &Top) -> Outcome {
             .because("stdout is no terminal")
             .help("`--batch` prints the same as text; with `-n 1`, once"));
     }
+    // Blocked before it is drawn, so that a terminal is given back also to who ends this from outside.
+    let signals = Signals::listen()?;
     let shown = ratatui::try_init().and_then(|mut terminal| {
-        let shown = show(&mut terminal, &mut watch, every, looks);
+        let shown = show(&mut terminal, &mut watch, &signals, every, looks);
         terminal.show_cursor().and(shown)
     });
     // Also where it has not quite begun.
@@ -71,6 +77,7 @@ pub(crate) fn run(top: &Top) -> Outcome {
 fn show(
     terminal: &mut DefaultTerminal,
     watch: &mut Watch,
+    signals: &Signals,
     every: Duration,
     looks: u64,
 ) -> io::Result<()> {
@@ -78,14 +85,20 @@ fn show(
         let until = Instant::now() + every;
         loop {
             terminal.draw(|frame| screen::draw(frame, &watch.looks()))?;
-            if !poll(until.saturating_duration_since(Instant::now()))? {
-                break;
+            let left = until.saturating_duration_since(Instant::now());
+            let pressed = poll(left.min(SIGNALS_EVERY))?;
+            if signals.stop_requested() {
+                return Ok(());
             }
             // Whatever else it was, such as another size of the terminal, it is drawn anew.
-            if let Event::Key(key) = read()?
+            if pressed
+                && let Event::Key(key) = read()?
                 && is_end(key)
             {
                 return Ok(());
+            }
+            if !pressed && left <= SIGNALS_EVERY {
+                break;
             }
         }
         watch.look();
