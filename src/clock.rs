@@ -1,6 +1,7 @@
 //! The one clock that all processes of a host share, and the time of day as people write it.
 
 use nix::time::{ClockId, clock_gettime};
+use time::OffsetDateTime;
 
 /// Nanoseconds on `CLOCK_MONOTONIC`: comparable between processes, not between hosts or boots.
 pub(crate) fn monotonic_ns() -> u64 {
@@ -10,20 +11,14 @@ pub(crate) fn monotonic_ns() -> u64 {
         + u64::try_from(now.tv_nsec()).unwrap_or(0)
 }
 
-/// `2026-11-27T19:04:05.123456Z`, of nanoseconds since 1970. By Hinnant's `civil_from_days`.
+/// `2026-11-27T19:04:05.123456Z`, of nanoseconds since 1970.
 pub(crate) fn utc(ns: u64) -> String {
-    let (seconds, micros) = (ns / 1_000_000_000, ns % 1_000_000_000 / 1_000);
-    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153; // from March on
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let (month, next_year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = era * 400 + year_of_era + next_year;
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+    let Ok(at) = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ns)) else {
+        return format!("{ns} ns"); // a u64 ends in the year 2554, long before the calendar does
+    };
+    let (hour, minute, second, micros) = at.to_hms_micro();
+    let (date, micros) = (at.date(), u64::from(micros));
+    format!("{date}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
 }
 
 #[cfg(test)]

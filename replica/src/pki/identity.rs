@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, UnixTime};
+use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 const SUFFIX: &str = "hotpair";
@@ -219,20 +220,12 @@ pub struct Date(pub Duration);
 
 impl fmt::Display for Date {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let days = i64::try_from(self.0.as_secs() / 86_400).unwrap_or(i64::MAX / 2);
-        let minutes = self.0.as_secs() % 86_400 / 60;
-        // Howard Hinnant's `civil_from_days`, for days that are never negative.
-        let shifted = days + 719_468;
-        let era = shifted / 146_097;
-        let day_of_era = shifted % 146_097;
-        let year_of_era =
-            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month_shifted = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
-        let month = if month_shifted < 10 { month_shifted + 3 } else { month_shifted - 9 };
-        let year = year_of_era + era * 400 + i64::from(month <= 2);
-        write!(f, "{year:04}-{month:02}-{day:02} {:02}:{:02} UTC", minutes / 60, minutes % 60)
+        let seconds = i64::try_from(self.0.as_secs()).unwrap_or(i64::MAX);
+        match OffsetDateTime::from_unix_timestamp(seconds) {
+            Ok(at) => write!(f, "{} {:02}:{:02} UTC", at.date(), at.hour(), at.minute()),
+            // The calendar ends with the year 9999, and no certificate is good for longer.
+            Err(_) => write!(f, "{seconds} s after 1970"),
+        }
     }
 }
 
