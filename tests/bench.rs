@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use processes::is_installed;
 use serde_json::Value;
 use support::{Ended, HOTPAIR, Running, bound, eventually, family, regions_with, runs};
 
@@ -217,16 +218,6 @@ fn packets_go_through_a_port_and_a_worker() {
         is_rate(&json, &[]);
         figure(&json["ratio"]);
     }
-}
-
-/// Whether a program is there; in CI its absence is a failure.
-fn is_installed(program: &str) -> bool {
-    let there = Command::new(program).arg("--version").output().is_ok();
-    assert!(there || std::env::var_os("CI").is_none(), "{program} is not installed");
-    if !there {
-        eprintln!("skipped: {program} is not installed");
-    }
-    there
 }
 
 /// Goal: the store is measured by each command, with pipelines as well, and beside Redis where that is installed.

@@ -29,19 +29,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use crowd::{Client, Crowd, Verdict, verdict};
-use processes::wait_for;
+use processes::{is_installed, wait_for};
 
 const CLIENTS: usize = 8;
-
-/// Whether a program is there; in CI its absence is a failure.
-fn is_installed(program: &str) -> bool {
-    let there = Command::new(program).arg("--version").output().is_ok();
-    assert!(there || std::env::var_os("CI").is_none(), "{program} is not installed");
-    if !there {
-        eprintln!("skipped: {program} is not installed");
-    }
-    there
-}
 
 /// Runs a client to its end; what it printed.
 fn run(program: &str, at: SocketAddr, arguments: &[&str]) -> String {

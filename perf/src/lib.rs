@@ -31,6 +31,7 @@ mod delta;
 mod echo;
 mod failover;
 mod figures;
+mod free_ports;
 mod handoff;
 mod helper;
 mod histogram;

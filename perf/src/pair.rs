@@ -3,7 +3,7 @@
 //! The same code runs as in processes of their own; what is left out is the supervisors, and with them
 //! every failover. Dropping it stops the nodes and removes both regions.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -16,6 +16,7 @@ use hotpair_replica::tls::Credentials;
 use hotpair_replica::witness::{Register, WitnessServer};
 use hotpair_shm::{Geometry, Pages, Region, Role};
 
+use crate::free_ports::FreePorts;
 use crate::helper::Core;
 use crate::proc::Watched;
 use crate::registry::BenchError;
@@ -274,7 +275,7 @@ fn launch(config: NodeConfig, core: Option<Core>) -> Result<RunningNode, BenchEr
     }
 }
 
-/// Ports that were free a moment ago; both ends of each conversation must know them beforehand.
+/// Both ends of each conversation must know them beforehand.
 struct Addresses {
     listen: [SocketAddr; 2],
     heartbeat: [SocketAddr; 2],
@@ -282,19 +283,8 @@ struct Addresses {
 
 impl Addresses {
     fn find() -> Result<Self, BenchError> {
-        let mut held = Vec::new();
-        let mut next = || -> std::io::Result<SocketAddr> {
-            loop {
-                // A node listens for its peer by UDP and for the peer's supervisor by TCP.
-                let tcp = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-                let address = tcp.local_addr()?;
-                if let Ok(udp) = UdpSocket::bind(address) {
-                    held.push((tcp, udp));
-                    return Ok(address);
-                }
-            }
-        };
-        let mut find = || next().map_err(BenchError::setup("find a free port"));
+        let mut free = FreePorts::default();
+        let mut find = || free.take();
         Ok(Addresses { listen: [find()?, find()?], heartbeat: [find()?, find()?] })
     }
 }

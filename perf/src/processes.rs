@@ -9,7 +9,7 @@
 //! All of them die with the bench, however it ends.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use hotpair_replica::pki;
 use hotpair_shm::{Region, Role};
 
+use crate::free_ports::FreePorts;
 use crate::helper::{Core, Helper, ready};
 use crate::options::Options;
 use crate::page::Page;
@@ -190,7 +191,6 @@ pub(crate) fn become_program(page: &Page, arguments: &[String]) -> Result<(), Be
     Err(BenchError::setup("become another program")(command.exec()))
 }
 
-/// Ports that were free a moment ago.
 struct Addresses {
     witness: SocketAddr,
     nodes: [SocketAddr; 2],
@@ -199,21 +199,8 @@ struct Addresses {
 
 impl Addresses {
     fn find() -> Result<Self, BenchError> {
-        let mut held = Vec::new();
-        let mut next = || -> std::io::Result<SocketAddr> {
-            loop {
-                let tcp = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-                let address = tcp.local_addr()?;
-                // Heartbeats have the port behind the node's.
-                let behind = SocketAddr::new(address.ip(), address.port().wrapping_add(1));
-                let udp = [UdpSocket::bind(address), UdpSocket::bind(behind)];
-                if let [Ok(one), Ok(other)] = udp {
-                    held.push((tcp, one, other));
-                    return Ok(address);
-                }
-            }
-        };
-        let mut find = || next().map_err(BenchError::setup("find a free port"));
+        let mut free = FreePorts::default();
+        let mut find = || free.take();
         Ok(Addresses { witness: find()?, nodes: [find()?, find()?], services: [find()?, find()?] })
     }
 

@@ -158,3 +158,13 @@ fn tree_below(root: u32) -> Vec<u32> {
     }
     tree
 }
+
+/// Whether a program is there; in CI its absence is a failure.
+pub(crate) fn is_installed(program: &str) -> bool {
+    let there = Command::new(program).arg("--version").output().is_ok();
+    assert!(there || std::env::var_os("CI").is_none(), "{program} is not installed");
+    if !there {
+        eprintln!("skipped: {program} is not installed");
+    }
+    there
+}
