@@ -104,8 +104,13 @@ impl Worker {
                 Some(limit) => limit - waited,
                 None => SLEEP_MAX,
             };
-            if !wait.sleep || waited < wait.spin {
+            if !wait.sleep {
                 std::hint::spin_loop();
+                continue;
+            }
+            if waited < wait.spin {
+                // Whoever shares the core goes first: perhaps the one whose message is awaited.
+                std::thread::yield_now();
                 continue;
             }
             self.participant.wait_ready(self.queue, left);

@@ -218,6 +218,13 @@ impl Turns {
         self.settle_doubt();
         let mut next = Next::Sleep;
         if self.gathers() {
+            let region = self.parts.table.region();
+            if self.parts.core.awaited_since().is_some() && region.commit_seq() > region.gathered()
+            {
+                // While a batch is under way the next one is not urgent: whoever shares the core commits first, and more goes
+                // with it.
+                std::thread::yield_now();
+            }
             let Parts { table, core, journal, .. } = &mut self.parts;
             let turn = table.gather(core, journal, now());
             if turn.gap && self.gathering_required {

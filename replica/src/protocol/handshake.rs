@@ -2,9 +2,6 @@
 //!
 //! Each side says hello when the connection is up, and again whenever its standing changes. A hello
 //! carries the newest confirmed view, so two nodes that meet agree on the newer one at once.
-//!
-//! Two nodes speak the newest version that both know. A hello and a refusal are said before that is known: their bytes are
-//! the same in every version (`wire/golden.txt`), and what a later version has to say besides follows in messages of its own.
 
 use std::time::Duration;
 
@@ -13,7 +10,7 @@ use rkyv::util::AlignedVec;
 use super::action::{Action, Body, Event, Fault, Refusal, Transmit};
 use super::core::{Core, Role};
 use super::ids::{ConnectionId, Seq, Tick};
-use crate::wire::{self, Hello, Message, Outgoing, Refuse, SharedFrame, Standing};
+use crate::wire::{self, Hello, Message, Outgoing, Refuse, SharedFrame, Standing, VERSIONS};
 
 /// Pause after a fault: long enough that a broken peer costs nothing, shorter than any primary
 /// waits for its back-up.
@@ -144,8 +141,8 @@ impl Core {
         let (transfer, table_no) = self.place();
         let history = self.history();
         Hello {
-            version_min: *self.config.versions.start(),
-            version_max: *self.config.versions.end(),
+            version_min: *VERSIONS.start(),
+            version_max: *VERSIONS.end(),
             cluster: self.config.cluster,
             node: self.config.node,
             geometry_hash: self.config.geometry_hash,
@@ -212,10 +209,9 @@ impl Core {
         };
         let first = session.peer.is_none();
         let (node, incarnation, modes) = (hello.node, hello.incarnation, hello.modes);
-        let version = hello.version_max.min(*self.config.versions.end());
         session.peer = Some(hello);
         if first {
-            self.event(Event::PeerConnected { node, incarnation, version });
+            self.event(Event::PeerConnected { node, incarnation });
             if modes != self.config.modes {
                 self.event(Event::ModesDiffer { theirs: modes, ours: self.config.modes });
             }
@@ -231,9 +227,8 @@ impl Core {
     /// In what the peer does not fit: reason, what it has, what this node has.
     fn misfit(&self, hello: &Hello) -> Option<(Refusal, u64, u64)> {
         let config = &self.config;
-        let (oldest, newest) = (*config.versions.start(), *config.versions.end());
-        if hello.version_min > newest || hello.version_max < oldest {
-            let (theirs, ours) = (hello.version_max, newest);
+        if hello.version_min > *VERSIONS.end() || hello.version_max < *VERSIONS.start() {
+            let (theirs, ours) = (hello.version_max, *VERSIONS.end());
             return Some((Refusal::Version, theirs.into(), ours.into()));
         }
         if hello.cluster != config.cluster {
