@@ -18,7 +18,7 @@ use crate::inbox;
 use crate::index::{self, Lookup};
 use crate::layout::{CLAIM_HINTS, OPERATIONS_MAX, SlotRow};
 use crate::letter::{self, is_letter, lane_of};
-use crate::map::Map;
+use crate::map::{Block, Map};
 use crate::object::{lane_within, placing_of, release_reserved, reserve_object};
 use crate::participant::Participant;
 use crate::pool::OutOf;
@@ -29,6 +29,9 @@ use crate::words::{BlockState, BlockWord, InboxWord, RoleEpoch, SlotState, SlotW
 
 /// Messages that one claim takes at most.
 pub const MESSAGES_PER_CLAIM: usize = 16;
+
+/// Of an entry: its head, and the steps of the object and its value.
+const ENTRY_LINES: usize = 2;
 
 /// Of so many claims of a worker one begins with another lane than the most urgent, each lane in its turn: so
 /// the first object of any lane waits for at most `TURNS_PER_LANE * lanes` claims of each worker.
@@ -177,6 +180,7 @@ impl Participant {
         // Before there is a `held`: one whose address is taken is built on the stack and copied from there.
         self.begin_watch(placing.unwrap_or(0) as u8, word);
         self.supply.short = false;
+        self.fetch_entry();
         let row = self.region.map.slot(slot).expect("a claimed slot exists");
         let mut held = Held::new(&self.region, row, slot, word, before.is(SlotState::Ready));
         held.look_at_timer();
@@ -188,6 +192,16 @@ impl Participant {
             failed: false,
             conflict: false,
             participant: self,
+        }
+    }
+
+    /// Asks for the entry of the claim's commit: it was last used when the ring came round, and read by the node since.
+    #[inline(always)]
+    fn fetch_entry(&self) {
+        let position = self.row().next_position.load(Ordering::Relaxed);
+        if let Some(entry) = self.region.map.entry(self.seat, position) {
+            // A step is half a line; a message is one, and its answer another.
+            entry.fetch(ENTRY_LINES + self.taken.len());
         }
     }
 
@@ -299,14 +313,27 @@ impl Participant {
         let owner = self.seat + 1;
         let mut letters = false;
         let mut dropped = false;
-        self.taken.extend(
-            inbox::Chain::of(map, head)
-                .inspect(|(_, word)| dropped |= word.is_dropped_from(slot))
-                .filter(|(_, word)| word.is_waiting_for(slot))
-                .map(|(index, _)| index),
-        );
-        self.taken.reverse();
-        self.taken.truncate(MESSAGES_PER_CLAIM);
+        inbox::noted(map, slot, MESSAGES_PER_CLAIM, &mut self.taken);
+        if self.taken.is_empty() {
+            let mut length = 0;
+            self.taken.extend(
+                inbox::Chain::to_take(map, head)
+                    .inspect(|(_, word)| {
+                        length += 1;
+                        dropped |= word.is_dropped_from(slot);
+                    })
+                    .filter(|(_, word)| word.is_waiting_for(slot))
+                    .map(|(index, _)| index),
+            );
+            self.taken.reverse();
+            if self.taken.len() > MESSAGES_PER_CLAIM && self.taken.len() == length {
+                inbox::note(map, slot, &self.taken);
+            }
+            self.taken.truncate(MESSAGES_PER_CLAIM);
+        }
+        for &index in &self.taken {
+            map.block(index).iter().for_each(Block::fetch_payload);
+        }
         self.taken.retain(|&index| {
             map.block(index).is_some_and(|block| {
                 // A pusher may be turning Linking into Linked right now: look until it stands still.

@@ -7,8 +7,7 @@
 //!                               └────────────────┘
 //! ```
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::VecDeque;
 
 use crate::counters::Counter;
 use crate::endpoint::Endpoint;
@@ -20,10 +19,17 @@ use crate::region::{PortId, Region};
 use crate::sync::Ordering;
 use crate::words::{BlockState, BlockWord, RoleEpoch, Seq};
 
-/// Packets of one port process: hints taken from the ring, ordered by seq, and how many it is sending.
+/// Hints taken out of the ring at once.
+const HINTS_AT_ONCE: usize = 16;
+
+/// Seq and ordinal of a packet, and its block.
+type Waiting = (u64, u64, u32);
+
+/// Packets of one port process: hints taken from the ring, and how many it is sending.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    waiting: BinaryHeap<Reverse<(u64, u64, u32)>>,
+    /// In the order of commits. They come almost in it: out of it are commits of several workers at once.
+    waiting: VecDeque<Waiting>,
     sending: usize,
 }
 
@@ -33,15 +39,43 @@ impl Outbox {
         let Some(ring) = region.map.port_ring(port.0.into()) else {
             return;
         };
+        let mut hints = [0; HINTS_AT_ONCE];
         while self.waiting.len() < region.map.block_count() as usize {
-            let Some(index) = ring.pop() else { return };
-            if let Some(block) = region.map.block(index)
-                && BlockWord(block.row.word.load(Ordering::Acquire)).is(BlockState::Emitted)
+            let mut count = 0;
+            while count < HINTS_AT_ONCE
+                && let Some(index) = ring.pop()
             {
-                let seq = block.row.seq.load(Ordering::Relaxed);
-                let ordinal = block.row.id.load(Ordering::Relaxed);
-                self.waiting.push(Reverse((seq, ordinal, index)));
+                // Its worker wrote it: the lines of all of them come at the same time.
+                if let Some(block) = region.map.block(index) {
+                    block.fetch_header();
+                    block.fetch_payload();
+                }
+                hints[count] = index;
+                count += 1;
             }
+            for &index in &hints[..count] {
+                if let Some(block) = region.map.block(index)
+                    && BlockWord(block.row.word.load(Ordering::Acquire)).is(BlockState::Emitted)
+                {
+                    let seq = block.row.seq.load(Ordering::Relaxed);
+                    let ordinal = block.row.id.load(Ordering::Relaxed);
+                    self.insert((seq, ordinal, index));
+                }
+            }
+            if count < HINTS_AT_ONCE {
+                return;
+            }
+        }
+    }
+
+    #[inline]
+    fn insert(&mut self, packet: Waiting) {
+        match self.waiting.back() {
+            Some(last) if *last > packet => {
+                let at = self.waiting.partition_point(|before| *before < packet);
+                self.waiting.insert(at, packet);
+            }
+            _ => self.waiting.push_back(packet),
         }
     }
 
@@ -52,12 +86,12 @@ impl Outbox {
     }
 
     pub(crate) fn next_seq(&self) -> Option<Seq> {
-        self.waiting.peek().map(|Reverse((seq, _, _))| Seq::from_bits(*seq))
+        self.waiting.front().map(|&(seq, _, _)| Seq::from_bits(seq))
     }
 
     /// Puts the hints back where another process of this port finds them.
     pub(crate) fn give_back_all(&mut self, region: &Region, _seat: u8) {
-        for Reverse((_, _, index)) in self.waiting.drain() {
+        for (_, _, index) in self.waiting.drain(..) {
             if let Some(block) = region.map.block(index) {
                 let word = BlockWord(block.row.word.load(Ordering::Relaxed));
                 if let Some(ring) = region.map.port_ring(word.home()) {
@@ -155,7 +189,7 @@ impl Participant {
     fn take_released(&mut self, port: PortId, role: RoleEpoch) -> Option<EmittedPacket> {
         loop {
             let way_out = self.region.way_out(port, self.outbox.next_seq()?)?;
-            let Reverse((seq, ordinal, index)) = self.outbox.waiting.pop()?;
+            let (seq, ordinal, index) = self.outbox.waiting.pop_front()?;
             let map: &Map = &self.region.map;
             let Some(block) = map.block(index) else {
                 continue;
@@ -238,8 +272,8 @@ impl Participant {
             .compare_exchange(packet.word.0, back.0, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
         {
-            let key = (packet.seq.to_bits(), u64::from(packet.ordinal), packet.index);
-            self.outbox.waiting.push(Reverse(key));
+            let packet = (packet.seq.to_bits(), u64::from(packet.ordinal), packet.index);
+            self.outbox.insert(packet);
         }
         self.one_less();
     }

@@ -15,6 +15,9 @@ use crate::tx::{COMMIT_STALL, Target, steps_of};
 use crate::value::EMPTY_SUM;
 use crate::words::{BlockState, BlockWord, EntryState, EntryWord, Role, Seq, SlotState, SlotWord};
 
+/// Of the next entry: its head, and the steps of a commit of a few messages.
+const LINES_AHEAD: usize = 6;
+
 /// The position up to which every commit is decided: nothing at or below it can still appear.
 pub(crate) fn watermark(region: &Region) -> Seq {
     let map: &Map = &region.map;
@@ -191,7 +194,12 @@ impl Gatherer {
             upto = Seq::from_bits(self.found.last().map_or(before.to_bits(), |last| last.0));
         }
         let mut commit = GatheredCommit::default();
-        for &(seq, seat, position) in &self.found {
+        for (at, &(seq, seat, position)) in self.found.iter().enumerate() {
+            if let Some(&(_, seat, position)) = self.found.get(at + 1)
+                && let Some(next) = region.map.entry(seat, position)
+            {
+                next.fetch_to_read(LINES_AHEAD);
+            }
             if let Some(entry) = region.map.entry(seat, position) {
                 commit.read(&region.map, Seq::from_bits(seq), entry, Before::IsThere);
                 sink(&commit);
@@ -376,6 +384,15 @@ impl<'r> GatheredCommit<'r> {
         self.changes.clear();
         self.emits.clear();
         let commit = self;
+        // The worker has just written them.
+        for operation in steps_of(entry) {
+            if let Target::Block(index) = operation.target
+                && BlockWord(operation.new).is(BlockState::Emitted)
+                && let Some(block) = map.block(index)
+            {
+                block.fetch_to_read();
+            }
+        }
         for operation in steps_of(entry) {
             match operation.target {
                 Target::Slot(slot) => {

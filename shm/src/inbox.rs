@@ -11,14 +11,28 @@
 //! A message that makes room for a newer one is marked (`Dropped`) and stays where it is: only a claimer may take it out
 //! and use its block again.
 //!
+//! # Long chains
+//! The oldest messages are taken first and stand at the far end. A claimer that finds more than it can take notes what it
+//! has walked over: in each message which one is the next newer, in the slot which one is the oldest. The next claimers go from
+//! there, and their commits cut off what they took, until all that was noted is used up: so each message is walked over
+//! once, and not once with every claim.
+//!
+//! A note is a hint. It counts where the messages themselves say so: the oldest leads to nothing, each newer one to the
+//! one before, and one that is `Linked` to the object is in its chain, and so is all that it leads to.
+//!
 //! With one remover a compare-and-swap of the head cannot be fooled: the block it names cannot have
 //! left and come back meanwhile.
 
+use crate::claim::MESSAGES_PER_CLAIM;
+use crate::layout::SlotRow;
 use crate::letter;
-use crate::map::Map;
+use crate::map::{Block, Map};
 use crate::policy::Overload;
 use crate::sync::Ordering;
 use crate::words::{BlockState, BlockWord, InboxWord};
+
+/// Chains that are longer are noted: of a shorter one a single claim takes all.
+const NOTED_MIN: u32 = MESSAGES_PER_CLAIM as u32;
 
 /// Why a message could not be linked.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -110,11 +124,18 @@ pub(crate) struct Chain<'m> {
     next: Option<u32>,
     /// A chain cannot be longer than there are blocks; a longer one was scribbled into a circle.
     left: u32,
+    /// The words are about to be swapped.
+    to_write: bool,
 }
 
 impl<'m> Chain<'m> {
     pub(crate) fn of(map: &'m Map, head: InboxWord) -> Self {
-        Self { map, next: head.newest(), left: map.block_count() }
+        Self { map, next: head.newest(), left: map.block_count(), to_write: false }
+    }
+
+    /// The same for somebody who is about to take what it finds.
+    pub(crate) fn to_take(map: &'m Map, head: InboxWord) -> Self {
+        Self { to_write: true, ..Self::of(map, head) }
     }
 }
 
@@ -125,8 +146,101 @@ impl Iterator for Chain<'_> {
         let index = self.next?;
         self.left = self.left.checked_sub(1)?;
         let block = self.map.block(index)?;
+        if self.to_write {
+            block.fetch_header();
+        }
         self.next = block.row.next.load(Ordering::Relaxed).checked_sub(1);
         Some((index, BlockWord(block.row.word.load(Ordering::Acquire))))
+    }
+}
+
+/// Notes a whole chain, oldest first: every message of it waits. By the claimer.
+pub(crate) fn note(map: &Map, slot: u32, messages: &[u32]) {
+    let (Some(row), Some(&oldest)) = (map.slot(slot), messages.first()) else { return };
+    let newer = messages[1..].iter().map(|&index| u64::from(index) + 1).chain([0]);
+    for (block, newer) in messages.iter().filter_map(|&index| map.block(index)).zip(newer) {
+        block.row.sum.store(newer, Ordering::Relaxed);
+    }
+    row.oldest.store(oldest + 1, Ordering::Relaxed);
+}
+
+/// The messages that were noted, oldest first, as long as each leads to the one before.
+struct Noted<'m> {
+    map: &'m Map,
+    /// Plus one.
+    next: u64,
+    /// The one before, plus one.
+    older: u32,
+    left: u32,
+}
+
+impl<'m> Noted<'m> {
+    #[inline]
+    fn of(map: &'m Map, row: &SlotRow) -> Self {
+        let oldest = row.oldest.load(Ordering::Relaxed);
+        Self { map, next: oldest.into(), older: 0, left: map.block_count() }
+    }
+}
+
+impl<'m> Iterator for Noted<'m> {
+    type Item = (Block<'m>, BlockWord);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let index = u32::try_from(self.next.checked_sub(1)?).ok()?;
+        self.left = self.left.checked_sub(1)?;
+        let block = self.map.block(index)?;
+        let word = BlockWord(block.row.word.load(Ordering::Acquire));
+        if block.row.next.load(Ordering::Relaxed) != self.older {
+            return None;
+        }
+        self.older = index + 1;
+        self.next = block.row.sum.load(Ordering::Relaxed);
+        Some((block, word))
+    }
+}
+
+fn is_linked_to(word: BlockWord, slot: u32) -> bool {
+    word.is(BlockState::Linked) && word.is_waiting_for(slot)
+}
+
+/// The oldest messages, at most `count`, by what was noted; none if that is nothing, or does not count. By the claimer.
+#[inline]
+pub(crate) fn noted(map: &Map, slot: u32, count: usize, into: &mut Vec<u32>) {
+    let Some(row) = map.slot(slot).filter(|row| row.oldest.load(Ordering::Relaxed) != 0) else {
+        return;
+    };
+    let linked = Noted::of(map, row).take_while(|&(_, word)| is_linked_to(word, slot));
+    into.extend(linked.take(count).map(|(block, _)| block.index));
+    if into.is_empty() {
+        row.oldest.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Cuts off what no longer waits and is older than the oldest that does, by what was noted. False if that does not reach so far.
+fn cut_noted(map: &Map, row: &SlotRow, slot: u32) -> bool {
+    for (cut, (block, word)) in (0..).zip(Noted::of(map, row)) {
+        if is_linked_to(word, slot) && cut > 0 {
+            block.row.next.store(0, Ordering::Relaxed);
+            row.oldest.store(block.index + 1, Ordering::Relaxed);
+            shorten(row, cut);
+            return true;
+        }
+        if word.is_waiting_for(slot) || word.is_dropped_from(slot) {
+            return false;
+        }
+    }
+    false
+}
+
+fn shorten(row: &SlotRow, by: u32) {
+    loop {
+        let head = InboxWord(row.inbox.load(Ordering::SeqCst));
+        let shorter = head.with(head.is_closed(), head.depth().saturating_sub(by), head.newest());
+        let swapped =
+            row.inbox.compare_exchange(head.0, shorter.0, Ordering::SeqCst, Ordering::Relaxed);
+        if swapped.is_ok() {
+            return;
+        }
     }
 }
 
@@ -134,6 +248,12 @@ impl Iterator for Chain<'_> {
 /// the reaper in its place; may be repeated.
 pub(crate) fn prune(map: &Map, slot: u32) {
     let Some(row) = map.slot(slot) else { return };
+    if row.oldest.load(Ordering::Relaxed) != 0 {
+        if cut_noted(map, row, slot) {
+            return;
+        }
+        row.oldest.store(0, Ordering::Relaxed);
+    }
     // More cuts than there are blocks: the chain was scribbled into a circle.
     let mut left = map.block_count();
     'again: loop {
@@ -141,8 +261,14 @@ pub(crate) fn prune(map: &Map, slot: u32) {
         let head = InboxWord(row.inbox.load(Ordering::SeqCst));
         let mut kept: Option<u32> = None;
         let mut waiting = 0;
-        for (index, word) in Chain::of(map, head) {
+        let mut newer = 0;
+        // What is kept is noted on the way: if there is much of it, its claimers need not walk over it again.
+        for (index, word) in Chain::to_take(map, head) {
             if word.is_waiting_for(slot) || word.is_dropped_from(slot) {
+                if let Some(block) = map.block(index) {
+                    block.row.sum.store(newer, Ordering::Relaxed);
+                }
+                newer = u64::from(index) + 1;
                 kept = Some(index);
                 waiting += 1;
                 continue;
@@ -166,6 +292,9 @@ pub(crate) fn prune(map: &Map, slot: u32) {
                     continue 'again;
                 }
             }
+        }
+        if waiting > NOTED_MIN {
+            row.oldest.store(newer as u32, Ordering::Relaxed);
         }
         // The depth is only the limit's business; it drifts if a pruner dies, and is set right here.
         if head.depth() == waiting {

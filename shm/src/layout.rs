@@ -13,6 +13,7 @@
 use std::mem::{offset_of, size_of};
 
 use crate::events::EventsRow;
+use crate::fetch::{self, LINE_BYTES};
 use crate::gate::GateRow;
 use crate::geometry::{BLOCK_HEADER_BYTES, BLOCK_STEP, Geometry, SizeClass};
 use crate::histogram::TimesRow;
@@ -23,7 +24,7 @@ use crate::sync::{AtomicU32, AtomicU64};
 use crate::usage::UsageRow;
 
 /// Changed with any change of the layout or of the meaning of a word.
-pub const FORMAT_VERSION: u32 = 8;
+pub(crate) const FORMAT_VERSION: u32 = 8;
 
 /// The newline exposes copies damaged by text-mode transfer.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"HOTPAIR\n");
@@ -188,7 +189,8 @@ pub(crate) struct SlotRow {
     pub(crate) placing: AtomicU32,
     /// `placing + 1` of the lane in which an ended object of this slot has left a hint; kept by a back-up.
     pub(crate) left_hint: AtomicU32,
-    _pad: u32,
+    /// The oldest message of a long inbox, plus one, as its last claimer noted it; zero for none. See [`crate::inbox`].
+    pub(crate) oldest: AtomicU32,
 }
 
 /// In front of every payload. As blocks come in steps of 16 bytes, it may lie across two cache lines; where
@@ -212,7 +214,8 @@ pub(crate) struct BlockRow {
     pub(crate) shape: AtomicU32,
     /// Incarnation of the home object.
     pub(crate) incarnation: AtomicU32,
-    /// Checksum over prefix and data of a value; see [`crate::value`].
+    /// Value: checksum over prefix and data; see [`crate::value`]. Message: the next newer one, plus one, if a claimer has
+    /// noted it; see [`crate::inbox`].
     pub(crate) sum: AtomicU64,
     /// In monotonic nanoseconds. Message: when it arrived. Packet: when it was committed, if its commit is followed
     /// through its stages; else zero.
@@ -247,6 +250,26 @@ pub(crate) struct EntryRow {
     pub(crate) stamp: AtomicU64,
     _pad: [u64; 2],
     pub(crate) operations: [OperationRow; OPERATIONS_MAX],
+}
+
+impl EntryRow {
+    /// Asks for its first lines, to be written.
+    #[inline(always)]
+    pub(crate) fn fetch(&self, lines: usize) {
+        let row: *const EntryRow = self;
+        for line in 0..lines.min(size_of::<EntryRow>() / LINE_BYTES) {
+            fetch::to_write(row.cast::<u8>().wrapping_add(line * LINE_BYTES));
+        }
+    }
+
+    /// Asks for its first lines, to be read.
+    #[inline(always)]
+    pub(crate) fn fetch_to_read(&self, lines: usize) {
+        let row: *const EntryRow = self;
+        for line in 0..lines.min(size_of::<EntryRow>() / LINE_BYTES) {
+            fetch::to_read(row.cast::<u8>().wrapping_add(line * LINE_BYTES));
+        }
+    }
 }
 
 /// Head and tail of a ring; the cells follow.

@@ -49,6 +49,7 @@ mod drain;
 mod egress;
 mod endpoint;
 mod events;
+mod fetch;
 mod gate;
 mod gather;
 mod geometry;
@@ -122,7 +123,6 @@ pub use inspect::{
     ClassStatus, NodeReport, ObjectImage, ObjectState, PacketImage, ParticipantStatus, QueueStatus,
     RegionStatus, SlotImage,
 };
-pub use layout::FORMAT_VERSION;
 pub use lease::{LeaseAction, LeaseExpired, LeaseWatch};
 pub use leave::STEPS_PER_COMMIT;
 pub use letter::LETTER;

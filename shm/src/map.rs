@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::events::EventsRow;
+use crate::fetch::{self, LINE_BYTES};
 use crate::gate::GateRow;
 use crate::geometry::{BLOCK_HEADER_BYTES, Geometry};
 use crate::histogram::TimesRow;
@@ -402,6 +403,30 @@ pub(crate) struct Block<'m> {
 }
 
 impl<'m> Block<'m> {
+    /// Asks for the header, whose words are about to be swapped.
+    #[inline(always)]
+    pub(crate) fn fetch_header(&self) {
+        let header: *const BlockRow = self.row;
+        fetch::to_write(header);
+        // It may lie across two lines.
+        fetch::to_write(self.start.wrapping_sub(1));
+    }
+
+    /// Asks for the header and the first bytes of the payload, to be read.
+    #[inline(always)]
+    pub(crate) fn fetch_to_read(&self) {
+        let header: *const BlockRow = self.row;
+        fetch::to_read(header);
+        self.fetch_payload();
+    }
+
+    /// Asks for the first bytes of the payload, to be read.
+    #[inline(always)]
+    pub(crate) fn fetch_payload(&self) {
+        fetch::to_read(self.start);
+        fetch::to_read(self.start.wrapping_add(LINE_BYTES));
+    }
+
     #[inline]
     pub(crate) fn capacity(&self) -> usize {
         self.capacity as usize

@@ -63,7 +63,7 @@ fn types() -> Vec<Type> {
         picture!(ParticipantRow: word, start_time, kind, bell, active, next_position, linking, letter, lock,
             name, claims, counters, hazards),
         picture!(SlotRow: word, last_seq, inbox, attempts, key_hash, index_next, incarnation,
-            placing, left_hint),
+            placing, left_hint, oldest),
         picture!(BlockRow: word, seq, deadline, id, next, len, shape, incarnation, sum, stamp),
         picture!(EntryRow: word, seq, floor, role, operation_count, stamp, operations),
         picture!(OperationRow: target, incarnation, expected, new, placing),

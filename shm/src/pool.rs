@@ -54,20 +54,41 @@ const LOOK_BACK_WORDS: usize = 32;
 
 /// Clears a set bit and returns its number; looks at each word once, from `cursor` on.
 fn take_bit(bitmap: &[AtomicU64], cursor: &mut usize) -> Option<u32> {
+    let mut taken = None;
+    take_bits(bitmap, cursor, 1, |bit| taken = Some(bit));
+    taken
+}
+
+/// Clears `count` set bits, if there are so many, and hands over their numbers; looks at each word once, from `cursor` on.
+fn take_bits(bitmap: &[AtomicU64], cursor: &mut usize, mut count: u32, mut take: impl FnMut(u32)) {
+    let begun = *cursor;
     for step in 0..bitmap.len() {
-        let at = (*cursor + step) % bitmap.len();
+        let at = (begun + step) % bitmap.len();
         let mut seen = bitmap[at].load(Ordering::Relaxed);
-        while seen != 0 {
-            let bit = seen.trailing_zeros();
-            let before = bitmap[at].fetch_and(!(1 << bit), Ordering::Relaxed);
-            if before >> bit & 1 == 1 {
-                *cursor = at;
-                return Some(at as u32 * 64 + bit);
+        while seen != 0 && count > 0 {
+            let wanted = lowest_bits(seen, count);
+            let mut got = bitmap[at].fetch_and(!wanted, Ordering::Relaxed) & wanted;
+            seen &= !wanted;
+            count -= got.count_ones();
+            *cursor = at;
+            while got != 0 {
+                take(at as u32 * 64 + got.trailing_zeros());
+                got &= got - 1;
             }
-            seen = before;
+        }
+        if count == 0 {
+            return;
         }
     }
-    None
+}
+
+/// The `count` lowest of the bits that are set.
+fn lowest_bits(bits: u64, count: u32) -> u64 {
+    let mut others = bits;
+    for _ in 0..count.min(bits.count_ones()) {
+        others &= others - 1;
+    }
+    bits & !others
 }
 
 /// Sets the hint of everything that is free. Needed after a death only: nothing else loses hints.
@@ -414,11 +435,16 @@ impl Supply {
         source.turn.take(granted, marks, bitmap, total);
         // What was in use a moment ago is still in the cache.
         source.cursor = source.cursor.saturating_sub(LOOK_BACK_WORDS.min(bitmap.len() / 2));
-        for _ in 0..granted {
-            let Some(number) = take_bit(bitmap, &mut source.cursor) else {
-                break;
-            };
-            let index = first + number;
+        let begun = blocks.len();
+        take_bits(bitmap, &mut source.cursor, granted, |number| {
+            if let Some(block) = map.block(first + number) {
+                block.fetch_header();
+                blocks.push(block.index);
+            }
+        });
+        let mut kept = begun;
+        for at in begun..blocks.len() {
+            let index = blocks[at];
             let Some(block) = map.block(index) else {
                 continue;
             };
@@ -434,9 +460,11 @@ impl Supply {
                 .compare_exchange(seen.0, cached.0, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
             {
-                blocks.push(index);
+                blocks[kept] = index;
+                kept += 1;
             }
         }
+        blocks.truncate(kept);
         Ok(())
     }
 

@@ -2,13 +2,16 @@
 
 mod common;
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use common::random::Random;
 use common::{TestRegion, small};
 use hotpair_shm::{
-    CommitError, Counter, DeliverError, Delivered, Delivery, Endpoint, Geometry, Kind, Mode, OutOf,
-    Overload, Participant, QueueId, QueuePolicy, Region, Shares, testing,
+    CommitError, Counter, DeliverError, Delivered, Delivery, Endpoint, Geometry, Kind,
+    MESSAGES_PER_CLAIM, Mode, OutOf, Overload, Participant, QueueId, QueuePolicy, Region, Shares,
+    testing,
 };
 
 const LIMIT: u16 = 4;
@@ -152,6 +155,66 @@ fn during_a_claim_as_many_are_dropped_as_the_chain_has_room_for() {
     hotpair_shm::Reaper::new(test.region.clone()).run_once();
     assert_eq!(test.region.status().blocks_in_use(), 0);
     assert_eq!(testing::audit(&test.region), [""; 0]);
+}
+
+/// Goal: an inbox that is longer than what a claim takes comes out in order, whole, whatever ends the claims and whatever comes in
+/// between; what was noted of the chain is never believed against the messages.
+#[test]
+fn a_long_inbox_comes_out_in_order() {
+    let command = "cargo test -p hotpair-shm --test overload a_long_inbox";
+    let mut random = Random::seeded("HOTPAIR_LONG_INBOX_SEED", command);
+    for round in 0..200 {
+        let overload = [Overload::Reject, Overload::DropOldest][round % 2];
+        let (test, work) = region_with(overload, small());
+        let mut port = test.region.join(Kind::Port, "port").expect("a seat");
+        let mut worker = test.region.join(Kind::Worker, "worker").expect("a seat");
+        let done = test.region.queue("done").expect("queue");
+        let mut oracle: VecDeque<u64> = VecDeque::new();
+        let mut sent = 0;
+        for _ in 0..300 {
+            for _ in 0..random.below(2 * MESSAGES_PER_CLAIM as u64) {
+                match send(&mut port, work, &sent.to_string()) {
+                    Ok(Delivered::Dropped) | Err(DeliverError::InboxFull) => break,
+                    Ok(_) => {}
+                    Err(error) => panic!("{error}"),
+                }
+                oracle.push_back(sent);
+                sent += 1;
+                if oracle.len() > usize::from(small().inbox_limit) {
+                    assert_eq!(overload, Overload::DropOldest);
+                    oracle.pop_front();
+                }
+            }
+            let Some(mut claim) = worker.claim(work) else {
+                assert_eq!(oracle.len(), 0, "nothing is ready");
+                continue;
+            };
+            let text = |payload: &[u8]| String::from_utf8_lossy(payload).parse::<u64>();
+            let taken: Vec<u64> =
+                claim.messages().map(|m| text(m.payload()).expect("a number")).collect();
+            let expected: Vec<u64> = oracle.iter().take(taken.len()).copied().collect();
+            assert_eq!(taken, expected);
+            // Fewer than it may take: the rest of what was noted, at most.
+            assert!(!taken.is_empty() || oracle.is_empty(), "messages wait and none was taken");
+            match random.below(8) {
+                0 => claim.give_back(),
+                // A commit of several objects goes another way.
+                1 => {
+                    match claim.also(done, b"other") {
+                        Ok(other) => claim.other(other).withdraw(),
+                        Err(_) => claim.create(done, Some(b"other"), b"", false).expect("room"),
+                    }
+                    claim.commit().expect("nobody is in the way");
+                    oracle.drain(..taken.len());
+                }
+                _ => {
+                    claim.commit().expect("nobody is in the way");
+                    oracle.drain(..taken.len());
+                }
+            }
+        }
+        assert_eq!(testing::audit(&test.region), [""; 0]);
+    }
 }
 
 /// Goal: with senders that drop the oldest beside workers that claim, each message is worked on once or dropped once, and

@@ -44,7 +44,8 @@ pub(crate) fn tiny() -> Geometry {
         participants: 6,
         tx_entries: 8,
         max_attempts: 3,
-        inbox_limit: 6,
+        // More than one claim takes.
+        inbox_limit: 18,
         // A reserve of so few blocks would have ports refill their magazines by halves.
         shares: Shares { ingest_percent: 100, ..Shares::default() },
     }
@@ -154,6 +155,13 @@ fn full_object(setting: &mut Setting) {
     setting.seat.region().set_policy(setting.work, &policy);
     for number in 1..=tiny().inbox_limit {
         setting.send(Some("f"), &number.to_string());
+    }
+}
+
+/// An object `m` with more messages than one claim takes.
+fn many_messages(setting: &mut Setting) {
+    for number in 1..=tiny().inbox_limit {
+        setting.send(Some("m"), &number.to_string());
     }
 }
 
@@ -471,20 +479,20 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         child: |region| {
             let mut port = Setting::join(region, Kind::Port, "stepped");
             mark();
-            let done = port.try_send(Some("f"), "7");
+            let done = port.try_send(Some("f"), "19");
             mark();
             done
         },
-        before: "work/f= ready [1 2 3 4 5 6]; packets []",
-        after: "work/f= ready [2 3 4 5 6 7]; packets []",
+        before: "work/f= ready [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18]; packets []",
+        after: "work/f= ready [2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19]; packets []",
         least: (500, 20),
     },
     Operation {
         name: "claim-full",
         prepare: |setting| {
             full_object(setting);
-            setting.send(Some("f"), "7");
-            setting.send(Some("f"), "8");
+            setting.send(Some("f"), "19");
+            setting.send(Some("f"), "20");
         },
         child: |region| {
             let mut worker = Setting::worker(region);
@@ -494,9 +502,58 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             mark();
             claim.is_some()
         },
-        before: "work/f= ready [3 4 5 6 7 8]; packets []",
-        after: "work/f= ready [3 4 5 6 7 8] failed 1; packets []",
+        before: "work/f= ready [3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20]; packets []",
+        after: "work/f= ready [3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20] failed 1; packets []",
         least: (300, 15),
+    },
+    Operation {
+        name: "claim-many",
+        prepare: many_messages,
+        child: |region| {
+            let mut worker = Setting::worker(region);
+            mark();
+            let work = worker.work;
+            let claim = worker.seat.claim(work);
+            mark();
+            claim.is_some()
+        },
+        before: "work/m= ready [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18]; packets []",
+        after: "work/m= ready [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18] failed 1; packets []",
+        least: (300, 15),
+    },
+    Operation {
+        name: "claim-noted",
+        prepare: |setting| {
+            many_messages(setting);
+            setting.claim().give_back();
+        },
+        child: |region| {
+            let mut worker = Setting::worker(region);
+            mark();
+            let work = worker.work;
+            let claim = worker.seat.claim(work);
+            mark();
+            claim.is_some()
+        },
+        before: "work/m= ready [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18]; packets []",
+        after: "work/m= ready [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18] failed 1; packets []",
+        least: (300, 15),
+    },
+    Operation {
+        name: "commit-many",
+        prepare: many_messages,
+        child: |region| {
+            let mut worker = Setting::worker(region);
+            let mut claim = worker.claim();
+            mark();
+            claim.set_value(b"new").expect("a block");
+            let done = is_done(claim.commit());
+            mark();
+            done
+        },
+        before: "work/m= ready [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18] failed 1; packets []",
+        after: "work/m=new ready [17 18]; packets []",
+        least: (1000, 50),
     },
     Operation {
         name: "deliver-idle",
