@@ -2,8 +2,11 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
+use hotpair_replica::wire::VERSIONS;
+use hotpair_shm::FORMAT_VERSION;
 
 use crate::command;
 use crate::command::rows::What;
@@ -20,11 +23,21 @@ use crate::supervisor;
 /// Exit codes: 0 ok, 1 failed, 2 usage, 3 not running, 4 running but unprotected, 5 refused for
 /// safety, 6 timed out, 7 difference found, 78 bad configuration.
 #[derive(Debug, Parser)]
-#[command(name = "hotpair", version, max_term_width = 100)]
+#[command(name = "hotpair", version, long_version = formats(), max_term_width = 100)]
 #[command(after_help = "HOTPAIR_LOG=info (or debug) in the environment shows more on stderr.")]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
+}
+
+/// What decides whether two builds work together: on one host, and as the nodes of a pair.
+fn formats() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| {
+        let (oldest, newest) = (VERSIONS.start(), VERSIONS.end());
+        let version = env!("CARGO_PKG_VERSION");
+        format!("{version}\nregion format {FORMAT_VERSION}\npair protocol {oldest} to {newest}")
+    });
+    &TEXT
 }
 
 #[derive(Debug, Subcommand)]

@@ -121,9 +121,15 @@ impl Program {
     /// Starts it with a standard input of the caller's. To be called from the main thread.
     pub(crate) fn start_with(&self, input: Stdio) -> Result<Child, Failure> {
         let failed = || Failure::new(format!("cannot start {}", self.name));
-        let mut command = std::process::Command::new(own_path()?);
+        let own = own_path()?;
+        let mut command = std::process::Command::new(&own);
         command.arg("under").arg("--parent").arg(std::process::id().to_string()).arg("--");
-        command.args(&self.argv).envs(self.envs.iter().map(|(name, value)| (name, value)));
+        let (program, arguments) = match &self.argv[..] {
+            [_, arguments @ ..] if !self.foreign => (Some(own.as_os_str()), arguments),
+            argv => (None, argv),
+        };
+        command.args(program).args(arguments);
+        command.envs(self.envs.iter().map(|(name, value)| (name, value)));
         command.stdin(input);
         if let Some(dir) = &self.dir {
             command.current_dir(dir);
@@ -228,9 +234,12 @@ pub(crate) fn holds_anything(pid: i32) -> bool {
     !ended || threads > 1
 }
 
+/// A package that is upgraded puts another program where this one was: who runs goes on with its own, whose file is there as
+/// long as somebody runs it, so that all of a side is of one version.
 fn own_path() -> Result<PathBuf, Failure> {
-    std::env::current_exe()
-        .map_err(|error| Failure::new("cannot find the program's own file").caused_by(&error))
+    let path = std::env::current_exe()
+        .map_err(|error| Failure::new("cannot find the program's own file").caused_by(&error))?;
+    Ok(if path.exists() { path } else { PathBuf::from("/proc/self/exe") })
 }
 
 /// The hidden command between fork and program; see the head of this module.

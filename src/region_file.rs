@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use hotpair_shm::Region;
+use hotpair_shm::{AttachError, Region};
 use nix::sys::statvfs::statvfs;
 
 use crate::config::Config;
@@ -78,9 +78,14 @@ pub(crate) fn removable(name: &str) -> Result<(), Failure> {
     }
     match Region::observe(&path) {
         Ok(_) => Ok(()),
-        Err(error) => Err(refused()
-            .caused_by(&error)
-            .help(format!("`hotpair region remove --force {name}` removes the file all the same"))),
+        Err(error) => Err(refused().caused_by(&error).help(match error {
+            // It is whole, and may be the last copy of the state.
+            AttachError::Format { .. } | AttachError::Build { .. } => format!(
+                "if the other node serves, `hotpair region remove --force {name}`: this node is filled from it. If not, \
+                 start the version that made the region"
+            ),
+            _ => format!("`hotpair region remove --force {name}` removes the file all the same"),
+        })),
     }
 }
 

@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use snapbox::{Data, IntoData, assert_data_eq, str};
 
-use support::{Ended, HOTPAIR, RegionName, Running, bound, eventually, hotpair};
+use support::{Ended, HOTPAIR, RegionName, Running, bound, eventually, furnish, hotpair};
 
 fn region(name: &RegionName) -> Region {
     let mut geometry = Geometry::for_objects(100);
@@ -111,27 +111,6 @@ fn events_are_followed_until_the_region_is_gone() {
     Region::remove(&name.path()).expect("it is there");
     assert_eq!(follower.wait().code(), Some(3));
     reader.join().expect("it ends with its pipe");
-}
-
-/// Three objects: one with a value, one that waits for a worker with a message, one that failed too often.
-fn furnish(region: &Region) {
-    use hotpair_shm::{Delivery, Endpoint};
-    let queue = region.queue("default").expect("in the geometry");
-    region.become_primary(1);
-    let mut worker = region.join(Kind::Worker, "worker-1").expect("a seat");
-    let send = |worker: &mut hotpair_shm::Participant, key: &[u8]| {
-        let packet = worker.packet_of(b"hello", Endpoint::NONE).expect("a block");
-        worker.deliver(Delivery { queue, key: Some(key), priority: 0 }, packet).expect("room");
-    };
-    send(&mut worker, b"done");
-    let mut claim = worker.claim(queue).expect("ready");
-    claim.set_value(b"{\"n\":1}").expect("a block");
-    claim.commit().expect("nobody is in the way");
-    send(&mut worker, b"bad");
-    for _ in 0..region.geometry().max_attempts {
-        worker.claim(queue).expect("ready").fail();
-    }
-    send(&mut worker, b"waits");
 }
 
 /// Goal: every look at a region without a living process: its rows, one of them, and what is not there.

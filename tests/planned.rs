@@ -1,211 +1,21 @@
 //! Roles that change because somebody wants it: under load, back and forth; by hand where there is no arbiter.
 
+#[path = "support/site.rs"]
+mod site;
 mod support;
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
-use support::{HOTPAIR, RegionName, Running, bound, eventually, family, hotpair, loopback};
-
-const OBJECTS: u32 = 32;
-
-/// A pair of this host with the demo's ports and workers, and what it leaves in a directory.
-struct Site {
-    dir: tempfile::TempDir,
-    ip: String,
-    regions: [RegionName; 2],
-    none: bool,
-}
-
-impl Site {
-    fn new(purpose: u8, none: bool) -> Site {
-        let name = |node| RegionName::new(&format!("planned{purpose}-{node}"));
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let site = Site { dir, ip: loopback(purpose), regions: ["a", "b"].map(name), none };
-        let pki = site.path("pki");
-        hotpair(["pki", "init", "--name", "planned", "--dir", &text(&pki)]).exits(0);
-        site
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn service(&self) -> String {
-        format!("{}:7430", self.ip)
-    }
-
-    fn config(&self, side: usize) -> PathBuf {
-        let ip = &self.ip;
-        let (node, own, peer) = [("a", 7410, 7420), ("b", 7420, 7410)][side];
-        let arbiter = if self.none {
-            format!("[arbiter]\nkind = \"none\"\nstore = \"view-{node}\"")
-        } else {
-            format!("[witness]\naddress = \"{ip}:7400\"")
-        };
-        let blocks = 4 * 512 + 16 * 64 + 16 * 512;
-        let text = format!(
-            r#"pair = {{ name = "planned", node = "{node}" }}
-pki = {{ dir = "pki" }}
-replication = {{ listen = "{ip}:{own}", peer = "{ip}:{peer}" }}
-{arbiter}
-[region]
-name = "{region}"
-slots = 512
-participants = 16
-tx_entries = 512
-class = [{{ payload_bytes = 256, blocks = {blocks} }}]
-[[queue]]
-name = "objects"
-[[port]]
-name = "service"
-kind = "udp"
-holder = "service.sock"
-queue = "objects"
-command = [{HOTPAIR:?}, "demo-port"]
-packet_bytes_max = 128
-[[worker]]
-queue = "objects"
-command = [{HOTPAIR:?}, "demo-worker", "--side", "{node}"]
-count = 2
-"#,
-            region = self.regions[side].0,
-        );
-        let path = self.path(&format!("{node}.toml"));
-        std::fs::write(&path, text).expect("a temporary directory is writable");
-        path
-    }
-
-    fn hold(&self) -> Running {
-        let socket = self.path("service.sock");
-        let service = format!("service={}", self.service());
-        let hold = ["hold", "--at", &text(&socket), &service].map(str::to_owned);
-        let hold = Running::start(bound().args(hold).stdout(Stdio::null()));
-        eventually("the holder listens", || socket.exists());
-        hold
-    }
-
-    fn witness(&self) -> Running {
-        let mut command = bound();
-        command.args(["witness", "--listen", &format!("{}:7400", self.ip), "--pki"]);
-        command.arg(self.path("pki")).arg("--store").arg(self.path("witness"));
-        command.args(["--reinit", "a"]);
-        let witness = Running::start(command.stdin(Stdio::null()).stdout(Stdio::null()));
-        let address = (self.ip.as_str(), 7400);
-        eventually("the witness listens", || TcpStream::connect(address).is_ok());
-        witness
-    }
-
-    /// Its events go to a file.
-    fn node(&self, side: usize) -> Running {
-        let events = std::fs::File::create(self.events(side)).expect("writable");
-        let mut command = bound();
-        command.args(["node", "--json", "--config"]).arg(self.config(side));
-        Running::start(command.stdin(Stdio::null()).stdout(events))
-    }
-
-    fn events(&self, side: usize) -> PathBuf {
-        self.path(&format!("{side}.events"))
-    }
-
-    /// Both nodes, node a primary, with a port and two workers on each side.
-    fn pair(&self) -> [Running; 2] {
-        let a = self.node(0);
-        if !self.none {
-            eventually("node a is primary", || self.status(0)["role"] == "primary");
-        }
-        self.joined_by_b(a)
-    }
-
-    fn joined_by_b(&self, a: Running) -> [Running; 2] {
-        let pair = [a, self.node(1)];
-        self.protected_by(0);
-        for side in 0..2 {
-            eventually("its port and workers are there", || {
-                let status = self.status(side);
-                let count = |kind: &str| status[kind].as_array().map_or(0, Vec::len);
-                count("ports") == 1 && count("workers") == 2
-            });
-        }
-        pair
-    }
-
-    fn protected_by(&self, primary: usize) {
-        eventually("the pair is protected", || {
-            let status = self.status(primary);
-            status["role"] == "primary" && status["protected"] == true
-        });
-        assert_eq!(self.status(1 - primary)["role"], "backup");
-    }
-
-    fn status(&self, side: usize) -> Value {
-        let ended = hotpair(["status", "--json", "--region", &self.regions[side].0]);
-        serde_json::from_str(ended.stdout.trim()).unwrap_or_default()
-    }
-
-    fn ask(&self, what: &str, side: usize, more: &[&str]) -> support::Ended {
-        let config = text(&self.config(side));
-        hotpair([&[what, "--config", &config], more].concat())
-    }
-
-    /// Every event of that name of both nodes.
-    fn told(&self, event: &str) -> Vec<Value> {
-        let all = |side| std::fs::read_to_string(self.events(side)).unwrap_or_default();
-        let lines = [all(0), all(1)].concat();
-        let lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.filter(|line| line["event"] == event).collect()
-    }
-}
-
-fn text(path: &Path) -> String {
-    path.to_str().expect("an ordinary path").to_owned()
-}
-
-/// The demo's client, which knows of every answer what it must be.
-struct Client(Child);
-
-impl Client {
-    fn start(site: &Site, seconds: u32) -> Client {
-        let mut command = bound();
-        command.args(["demo-client", "--rate=1000"]);
-        command.arg(format!("--service={}", site.service()));
-        command.args([format!("--seconds={seconds}"), format!("--objects={OBJECTS}")]);
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let mut client = Client(child.expect("the program was built"));
-        let stdin = client.0.stdin.as_mut().expect("it was asked for");
-        stdin.write_all(b"go\n").expect("it listens");
-        client
-    }
-
-    /// Its result, once the load is over.
-    fn result(mut self) -> Value {
-        let stdout = self.0.stdout.take().expect("it was asked for");
-        let lines = BufReader::new(stdout).lines().map_while(Result::ok);
-        let mut lines = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
-        let result = lines.find(|line| line["event"] == "result").expect("it reports");
-        self.0.wait().expect("our own child");
-        result
-    }
-}
-
-#[track_caller]
-fn nothing_is_wrong(result: &Value) {
-    for field in ["lost", "duplicated", "diverged", "unanswered"] {
-        assert_eq!(result[field], 0, "{field} in {result:#}");
-    }
-    assert_eq!(result["added"], result["withdrawn"], "{result:#}");
-}
+use site::{Client, Site, nothing_is_wrong};
+use support::{HOTPAIR, eventually, family, hotpair};
 
 /// Goal: under load roles change back and forth, asked of either node, and nobody outside can tell: nothing is lost, nothing
 /// is sent twice, no packet that was read is dropped. Whoever comes back is back-up and stays so.
 #[test]
 fn roles_change_back_and_forth_under_load() {
-    let site = Site::new(40, false);
+    let site = Site::new("planned", 40, false);
     let (_hold, _witness) = (site.hold(), site.witness());
     let _pair = site.pair();
     let client = Client::start(&site, 6);
@@ -248,7 +58,7 @@ fn roles_change_back_and_forth_under_load() {
 /// Goal: a hand-over that cannot be, or does not get through, says why and changes nothing.
 #[test]
 fn a_hand_over_that_cannot_be_changes_nothing() {
-    let site = Site::new(41, false);
+    let site = Site::new("planned", 41, false);
     let nobody = site.ask("failover", 0, &[]);
     nobody.exits(3).one_error().says("no node of region").says("hotpair node");
     let (_hold, _witness) = (site.hold(), site.witness());
@@ -285,7 +95,7 @@ fn a_hand_over_that_cannot_be_changes_nothing() {
 /// accepted. The one of before comes back, is fenced, and becomes back-up.
 #[test]
 fn without_an_arbiter_a_person_promotes() {
-    let site = Site::new(42, true);
+    let site = Site::new("planned", 42, true);
     let _hold = site.hold();
     let pair = site.pair();
     let there = site.ask("promote", 0, &[]);
@@ -328,7 +138,7 @@ fn without_an_arbiter_a_person_promotes() {
 /// but the wait. What was asked for by mistake changes nothing.
 #[test]
 fn a_service_stands_still_and_goes_on() {
-    let site = Site::new(43, false);
+    let site = Site::new("planned", 43, false);
     let (_hold, _witness) = (site.hold(), site.witness());
     let _pair = site.pair();
     let client = Client::start(&site, 4);
@@ -366,7 +176,7 @@ fn a_service_stands_still_and_goes_on() {
 /// Goal: nobody is taken anything from: what cannot stand still in time goes on as it was. Whoever may not ask is told so.
 #[test]
 fn a_standstill_that_cannot_be_changes_nothing() {
-    let site = Site::new(44, false);
+    let site = Site::new("planned", 44, false);
     for what in ["pause", "drain", "resume", "reload"] {
         site.ask(what, 0, &[]).exits(3).one_error().says("no node of region");
     }
@@ -414,7 +224,7 @@ fn a_standstill_that_cannot_be_changes_nothing() {
 /// wrong changes nothing.
 #[test]
 fn a_configuration_is_read_again() {
-    let site = Site::new(45, false);
+    let site = Site::new("planned", 45, false);
     let (_hold, _witness) = (site.hold(), site.witness());
     let node = site.node(0);
     eventually("node a is primary", || site.status(0)["role"] == "primary");

@@ -123,6 +123,7 @@ pub use inspect::{
     ClassStatus, NodeReport, ObjectImage, ObjectState, PacketImage, ParticipantStatus, QueueStatus,
     RegionStatus, SlotImage,
 };
+pub use layout::FORMAT_VERSION;
 pub use lease::{LeaseAction, LeaseExpired, LeaseWatch};
 pub use leave::STEPS_PER_COMMIT;
 pub use letter::LETTER;

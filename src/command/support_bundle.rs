@@ -9,7 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hotpair_shm::Region;
+use hotpair_replica::wire::VERSIONS;
+use hotpair_shm::{FORMAT_VERSION, Region};
 use serde_json::{Value, json};
 use toml::{Table, Value as Toml};
 
@@ -76,6 +77,7 @@ fn version() -> Value {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     json!({
         "v": 1, "hotpair": env!("CARGO_PKG_VERSION"), "unix_seconds": seconds,
+        "region_format": FORMAT_VERSION, "pair_protocols": [VERSIONS.start(), VERSIONS.end()],
         "kernel": read("/proc/sys/kernel/osrelease"), "load": read("/proc/loadavg"),
     })
 }

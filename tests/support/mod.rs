@@ -89,6 +89,27 @@ impl Drop for RegionName {
     }
 }
 
+/// Three objects: one with a value, one that waits for a worker with a message, one that failed too often.
+pub(crate) fn furnish(region: &Region) {
+    use hotpair_shm::{Delivery, Endpoint, Kind};
+    let queue = region.queue("default").expect("in the geometry");
+    region.become_primary(1);
+    let mut worker = region.join(Kind::Worker, "worker-1").expect("a seat");
+    let send = |worker: &mut hotpair_shm::Participant, key: &[u8]| {
+        let packet = worker.packet_of(b"hello", Endpoint::NONE).expect("a block");
+        worker.deliver(Delivery { queue, key: Some(key), priority: 0 }, packet).expect("room");
+    };
+    send(&mut worker, b"done");
+    let mut claim = worker.claim(queue).expect("ready");
+    claim.set_value(b"{\"n\":1}").expect("a block");
+    claim.commit().expect("nobody is in the way");
+    send(&mut worker, b"bad");
+    for _ in 0..region.geometry().max_attempts {
+        worker.claim(queue).expect("ready").fail();
+    }
+    send(&mut worker, b"waits");
+}
+
 /// The program under test as a child that the kernel ends with the thread that starts it: also if the test is
 /// killed before it can clean up.
 pub(crate) fn bound() -> Command {

@@ -18,11 +18,11 @@ use hotpair_shm::{Note, Region, Source};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::{Map, Value, json};
 
-use crate::protocol::{Cause, DeathNotice, Event, NodeId, Resync, View};
+use crate::protocol::{Cause, DeathNotice, Event, NodeId, Refusal, Resync, View};
 
 /// Events that say that something went wrong, and which of their fields tells one such error from another.
 const ERRORS: [(&str, &[&str]); 10] = [
-    ("refused", &["reason", "by_us"]),
+    ("refused", &["reason", "because", "help", "by_us"]),
     ("fault", &["fault"]),
     ("digest_differs", &[]),
     ("modes_differ", &[]),
@@ -135,9 +135,12 @@ pub(super) fn describe(event: &Event) -> (&'static str, Value) {
         ),
         Event::Solo { cause } => ("solo", json!({ "cause": cause_name(*cause) })),
         Event::Superseded { by } => ("fenced", view_fields(by)),
-        Event::PeerConnected { node, incarnation } => (
+        Event::PeerConnected { node, incarnation, version } => (
             "connected",
-            json!({ "peer": node_name(*node), "incarnation": format!("{incarnation:016x}") }),
+            json!({
+                "peer": node_name(*node), "incarnation": format!("{incarnation:016x}"),
+                "version": version,
+            }),
         ),
         Event::PeerLost => ("disconnected", json!({})),
         Event::Resumed { table_no } => ("resumed", json!({ "table": table_no })),
@@ -163,13 +166,19 @@ pub(super) fn describe(event: &Event) -> (&'static str, Value) {
         Event::ArbiterForgot { known } => {
             ("arbiter_forgot", known.as_ref().map_or_else(|| json!({}), view_fields))
         }
-        Event::Refused { reason, theirs, ours, by_us } => (
-            "refused",
-            json!({
+        Event::Refused { reason, theirs, ours, by_us } => {
+            let mut fields = json!({
                 "reason": format!("{reason:?}").to_lowercase(),
                 "theirs": format!("{theirs:x}"), "ours": format!("{ours:x}"), "by_us": by_us,
-            }),
-        ),
+            });
+            if *reason == Refusal::Version {
+                // A person upgrades this pair at the moment.
+                fields["because"] =
+                    format!("the peer speaks version {theirs}, this node {ours}").into();
+                fields["help"] = "upgrade by one version at a time (docs/upgrading.md)".into();
+            }
+            ("refused", fields)
+        }
         Event::Fault(fault) => ("fault", json!({ "fault": format!("{fault:?}") })),
         Event::DigestDiffers { seq, ours, theirs } => (
             "digest_differs",

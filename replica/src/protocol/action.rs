@@ -248,6 +248,8 @@ pub enum Event {
         node: NodeId,
         /// The incarnation of its region.
         incarnation: u64,
+        /// The version of the protocol that both speak.
+        version: u16,
     },
     /// The connection is gone.
     PeerLost,

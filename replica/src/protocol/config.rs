@@ -1,10 +1,12 @@
 //! What a core is told once, at its start.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::history::History;
 use super::ids::NodeId;
 use super::view::Member;
+use crate::wire::VERSIONS;
 
 /// Whether output waits for the back-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub struct Config {
     pub incarnation: u64,
     /// Hash over the geometry of the region; both nodes must have the same.
     pub geometry_hash: u64,
+    /// Versions of the protocol that this node speaks: [`VERSIONS`], but in tests of nodes of other builds.
+    pub versions: RangeInclusive<u16>,
     /// State slots in the region. Sizes the tables of the core, once.
     pub slots: u32,
     /// This node may found the pair when the arbiter has no view at all. One node of the two.
@@ -86,6 +90,7 @@ impl Config {
             peer,
             incarnation: this.incarnation,
             geometry_hash,
+            versions: VERSIONS,
             slots,
             first: false,
             past: None,

@@ -2,6 +2,9 @@
 //!
 //! Each side says hello when the connection is up, and again whenever its standing changes. A hello
 //! carries the newest confirmed view, so two nodes that meet agree on the newer one at once.
+//!
+//! Two nodes speak the newest version that both know. A hello and a refusal are said before that is known: their bytes are
+//! the same in every version (`wire/golden.txt`), and what a later version has to say besides follows in messages of its own.
 
 use std::time::Duration;
 
@@ -10,7 +13,7 @@ use rkyv::util::AlignedVec;
 use super::action::{Action, Body, Event, Fault, Refusal, Transmit};
 use super::core::{Core, Role};
 use super::ids::{ConnectionId, Seq, Tick};
-use crate::wire::{self, Hello, Message, Outgoing, Refuse, SharedFrame, Standing, VERSIONS};
+use crate::wire::{self, Hello, Message, Outgoing, Refuse, SharedFrame, Standing};
 
 /// Pause after a fault: long enough that a broken peer costs nothing, shorter than any primary
 /// waits for its back-up.
@@ -141,8 +144,8 @@ impl Core {
         let (transfer, table_no) = self.place();
         let history = self.history();
         Hello {
-            version_min: *VERSIONS.start(),
-            version_max: *VERSIONS.end(),
+            version_min: *self.config.versions.start(),
+            version_max: *self.config.versions.end(),
             cluster: self.config.cluster,
             node: self.config.node,
             geometry_hash: self.config.geometry_hash,
@@ -209,9 +212,10 @@ impl Core {
         };
         let first = session.peer.is_none();
         let (node, incarnation, modes) = (hello.node, hello.incarnation, hello.modes);
+        let version = hello.version_max.min(*self.config.versions.end());
         session.peer = Some(hello);
         if first {
-            self.event(Event::PeerConnected { node, incarnation });
+            self.event(Event::PeerConnected { node, incarnation, version });
             if modes != self.config.modes {
                 self.event(Event::ModesDiffer { theirs: modes, ours: self.config.modes });
             }
@@ -227,8 +231,9 @@ impl Core {
     /// In what the peer does not fit: reason, what it has, what this node has.
     fn misfit(&self, hello: &Hello) -> Option<(Refusal, u64, u64)> {
         let config = &self.config;
-        if hello.version_min > *VERSIONS.end() || hello.version_max < *VERSIONS.start() {
-            let (theirs, ours) = (hello.version_max, *VERSIONS.end());
+        let (oldest, newest) = (*config.versions.start(), *config.versions.end());
+        if hello.version_min > newest || hello.version_max < oldest {
+            let (theirs, ours) = (hello.version_max, newest);
             return Some((Refusal::Version, theirs.into(), ours.into()));
         }
         if hello.cluster != config.cluster {

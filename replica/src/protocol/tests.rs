@@ -509,6 +509,42 @@ fn nodes_that_do_not_fit_refuse_each_other_with_both_values() {
     }
 }
 
+/// Goal: nodes of neighbouring versions speak the newest that both know; of those that have none in common each serves or
+/// waits on, and says both.
+#[test]
+fn two_nodes_speak_the_newest_version_that_both_know() {
+    type Versions = std::ops::RangeInclusive<u16>;
+    let cases: [(Versions, Versions, Option<u16>); 5] = [
+        (4..=4, 4..=4, Some(4)),
+        (4..=5, 4..=4, Some(4)),
+        (4..=4, 4..=5, Some(4)),
+        (5..=6, 4..=5, Some(5)),
+        (5..=6, 3..=4, None),
+    ];
+    for (a, b, spoken) in cases {
+        let mut pair = Pair::new(|config| {
+            config.versions = if config.node.0 == 0 { a.clone() } else { b.clone() };
+        });
+        pair.connect();
+        pair.run_for(5);
+        for node in 0..2 {
+            let events = pair.events(node);
+            let told = events.iter().find_map(|event| match event {
+                Event::PeerConnected { version, .. } => Some(*version),
+                _ => None,
+            });
+            assert_eq!(told, spoken, "{a:?} meets {b:?}: {events:?}");
+        }
+        assert_eq!(pair.hosts[0].core.status().protected, spoken.is_some());
+        assert_eq!(pair.hosts[0].core.status().standing, Standing::Primary, "it serves");
+        if spoken.is_none() {
+            let reason = Refusal::Version;
+            let refused = Event::Refused { reason, theirs: 4, ours: 6, by_us: true };
+            assert!(pair.events(0).contains(&refused), "{:?}", pair.events(0));
+        }
+    }
+}
+
 #[test]
 fn damaged_bytes_end_the_connection_and_nothing_else() {
     let mut pair = Pair::in_sync(|_| {});

@@ -13,7 +13,7 @@ use crate::heartbeat::HeartbeatKeys;
 use crate::pace::Pace;
 use crate::pki;
 
-/// The first bytes on the stream: whoever changes the frames changes the version in TLS, not this.
+/// The first bytes on the stream: whoever changes the frames changes the versions in the hello, not this and not the name in TLS.
 const MAGIC: [u8; 8] = *b"hotpair\n";
 const PREFACE_BYTES: usize = 16;
 

@@ -17,7 +17,8 @@ use super::{LinkConfig, LinkError};
 use crate::pki::Expect;
 use crate::tls::Credentials;
 
-/// Names this conversation and its version in the TLS handshake.
+/// Names this conversation in the TLS handshake. Versions are said in the hello: nodes whose names differed here could not tell
+/// each other why they do not fit.
 const PROTOCOL: &[u8] = b"hotpair/1";
 /// The same where several links make one conversation, so that two nodes that disagree about that say so.
 const PROTOCOL_SEVERAL: &[u8] = b"hotpair-links/1";

@@ -36,8 +36,12 @@ pub(crate) use message::{Outgoing, encode, encode_datagram};
 pub use patch::{LINE_BYTES, PatchRef};
 pub(crate) use rows::{BatchBody, Rows};
 
-/// Versions of the protocol that this build speaks.
+/// Versions of the protocol that this build speaks: its own, and from the first release on the one before, so that the nodes of
+/// a pair can be upgraded one after the other ([`hello`](Hello) says which).
 pub const VERSIONS: std::ops::RangeInclusive<u16> = 4..=4;
+
+// What nobody runs any more is not spoken any more.
+const _: () = assert!(*VERSIONS.end() - *VERSIONS.start() <= 1);
 
 /// Largest value of one object, with its key.
 pub const OBJECT_BYTES_MAX: usize = 1 << 20;

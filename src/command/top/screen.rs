@@ -203,6 +203,8 @@ fn counter(which: Counter) -> impl Fn(&ParticipantStatus) -> u64 {
 }
 
 fn per_second(rate: f64) -> String {
+    // The sum of no rates at all is -0.
+    let rate = rate + 0.0;
     // A few are told apart from none.
     let digits = usize::from(rate > 0.0 && rate < 9.95);
     format!("{rate:.digits$}")
