@@ -192,6 +192,24 @@ fn every_command_is_tried_well_used_and_misused() {
     lacks("well used", |code| code == 0);
 }
 
+/// Goal: whoever types what the manual page shows sees what is written down here.
+#[test]
+fn the_examples_of_the_manual_are_tried() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    hotpair(["generate", "man", &dir.path().to_string_lossy()]).exits(0);
+    let page = fs::read_to_string(dir.path().join("hotpair.1")).expect("it was made");
+    let (_, examples) = page.split_once(".SH EXAMPLES").expect("it has some");
+    let examples = examples.replace("\\-", "-");
+    let examples = examples.lines().filter_map(|line| line.strip_prefix("\\fB"));
+    let examples: Vec<_> = examples.filter_map(|line| line.strip_suffix("\\fR")).collect();
+    assert!(examples.len() >= 7, "{examples:?}");
+    let scripts = SCRIPTS.iter().map(|script| folder().join("commands").join(script));
+    let scripts: String = scripts.filter_map(|path| fs::read_to_string(path).ok()).collect();
+    for example in examples {
+        assert!(scripts.contains(&format!("$ {example}\n")), "not in tests/commands: {example}");
+    }
+}
+
 /// Every file is one of the scripts.
 #[test]
 fn every_script_is_run() {
