@@ -68,8 +68,8 @@ enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
-    /// Serve figures of a node for Prometheus (the node does this by itself)
-    Metrics {
+    /// Serve the metrics and the dashboard of a node, whichever are configured (the node does this by itself)
+    Web {
         #[command(flatten)]
         config: ConfigFile,
     },
@@ -274,7 +274,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
             command::port::run_far(&FarConfig::load(&config.config)?, &port)
         }
         Command::Gateway { config } => command::gateway::run(&config.load()?),
-        Command::Metrics { config } => crate::metrics::run(&config.load()?),
+        Command::Web { config } => crate::web::run(&config.load()?),
         Command::Witness(options) => command::witness::run(&options),
         Command::Hold { at, sockets } => command::hold::run(&at, &sockets),
         Command::Status { region, check: true, .. } => command::status::check(&region),

@@ -1,5 +1,7 @@
 //! The one clock that all processes of a host share, and the time of day as people write it.
 
+use std::time::Duration;
+
 use nix::time::{ClockId, clock_gettime};
 use time::OffsetDateTime;
 
@@ -9,6 +11,13 @@ pub(crate) fn monotonic_ns() -> u64 {
         .expect("CLOCK_MONOTONIC exists on every kernel that can run this");
     u64::try_from(now.tv_sec()).unwrap_or(0) * 1_000_000_000
         + u64::try_from(now.tv_nsec()).unwrap_or(0)
+}
+
+/// How much of a processor this thread has had.
+pub(crate) fn thread_time() -> Duration {
+    let used = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .expect("every kernel that can run this counts the time of threads");
+    Duration::from(used)
 }
 
 /// `2026-11-27T19:04:05.123456Z`, of nanoseconds since 1970.

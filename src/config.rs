@@ -278,6 +278,7 @@ fn check(file: &File) -> Result<(), Wrong> {
     check_waits(file)?;
     check_journal(file)?;
     check_service(file)?;
+    check_dashboard(file)?;
     if file.heartbeat.every.get_ref().0.is_zero() {
         return Err(Wrong::at(file.heartbeat.every.span(), "heartbeats need a time between them"));
     }
@@ -397,6 +398,25 @@ fn check_service(file: &File) -> Result<(), Wrong> {
     }
     if service.hook_limit.get_ref().0.is_zero() {
         return Err(Wrong::at(service.hook_limit.span(), "no hook ends within no time"));
+    }
+    Ok(())
+}
+
+/// Who sees the dashboard sees the keys of parked objects and what errors say: nobody else, unless a person says so.
+fn check_dashboard(file: &File) -> Result<(), Wrong> {
+    let Some(listen) = &file.dashboard.listen else { return Ok(()) };
+    let address = *listen.get_ref();
+    if !address.ip().is_loopback() && !file.dashboard.beyond_loopback {
+        let why = format!(
+            "{} is no loopback address, and the dashboard asks nobody who they are: use 127.0.0.1 (and a tunnel to it), or say \
+             `beyond_loopback = true`",
+            address.ip()
+        );
+        return Err(Wrong::at(listen.span(), why));
+    }
+    if file.metrics.listen == Some(address) {
+        let why = format!("{address} is where the metrics listen: each needs its own");
+        return Err(Wrong::at(listen.span(), why));
     }
     Ok(())
 }

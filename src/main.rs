@@ -9,13 +9,14 @@ mod credentials;
 mod demo;
 mod exit;
 mod lab;
-mod metrics;
+mod looks;
 mod process;
 mod recording;
 mod region_file;
 mod report;
 mod service;
 mod supervisor;
+mod web;
 
 use std::process::ExitCode;
 

@@ -24,7 +24,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("node", "planned.rs", "roles_change_back_and_forth_under_load"),
     ("port", "demo.rs", "a_port_and_workers_of_another_host_outlive_the_primary"),
     ("gateway", "clients.rs", "commands_reach_whichever_server_is_left"),
-    ("metrics", "metrics.rs", "bad_clients_harm_nobody"),
+    ("web", "dashboard.rs", "a_dead_region_is_shown_and_its_successor"),
     ("witness", "witness.rs", "a_killed_witness_keeps_what_it_answered"),
     ("hold", "planned.rs", "roles_change_back_and_forth_under_load"),
     ("status", "look.rs", "the_check_says_how_it_stands"),

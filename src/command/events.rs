@@ -93,7 +93,7 @@ pub(crate) fn fields(event: &Noted) -> Value {
     }
 }
 
-pub(super) fn event_json(event: &Noted) -> Value {
+pub(crate) fn event_json(event: &Noted) -> Value {
     let mut line = Map::new();
     line.insert("v".to_owned(), 1.into());
     line.insert("number".to_owned(), event.number.into());
@@ -114,7 +114,7 @@ fn text(error: &NotedError) -> String {
     }
 }
 
-pub(super) fn error_json(error: &NotedError) -> Value {
+pub(crate) fn error_json(error: &NotedError) -> Value {
     json!({
         "error": text(error), "source": error.first.source.to_string(), "count": error.count,
         "first": utc(error.first.wall), "last": utc(error.last_wall),

@@ -1,13 +1,14 @@
 //! `hotpair status`: what a region holds and who works in it, read without taking part.
 
-mod check;
+pub(crate) mod check;
 mod gates;
-mod links;
+pub(crate) mod links;
 pub(crate) mod takeover;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use hotpair_replica::quic::LinkReport;
 use hotpair_shm::{
     Counter, Distribution, Kind, Level, ParticipantStatus, Region, RegionStatus, Role, Times,
     monotonic_ns,
@@ -41,7 +42,7 @@ pub(crate) fn run(choice: &RegionChoice, as_json: bool) -> Outcome {
     let region = observe(choice)?;
     let status = region.status();
     if as_json {
-        print_json(&json(&region, &status))?;
+        print_json(&json(&region, &status, &links::ask(&region, &status)))?;
     } else {
         print_data(&text(&region, &status))?;
     }
@@ -56,7 +57,8 @@ pub(crate) fn run(choice: &RegionChoice, as_json: bool) -> Outcome {
 
 /// All of it, for programs.
 pub(super) fn as_value(region: &Region) -> Value {
-    json(region, &region.status())
+    let status = region.status();
+    json(region, &status, &links::ask(region, &status))
 }
 
 fn of_kind(status: &RegionStatus, kind: Kind) -> impl Iterator<Item = &ParticipantStatus> {
@@ -64,7 +66,8 @@ fn of_kind(status: &RegionStatus, kind: Kind) -> impl Iterator<Item = &Participa
     living.filter(move |participant| participant.kind == Some(kind))
 }
 
-fn json(region: &Region, status: &RegionStatus) -> Value {
+/// The same of what was just read.
+pub(crate) fn json(region: &Region, status: &RegionStatus, links: &[LinkReport]) -> Value {
     let counters = |participant: &ParticipantStatus| {
         let counts = participant.counters.iter().filter(|(_, count)| *count > 0);
         Value::Object(counts.map(|(name, count)| ((*name).to_owned(), json!(count))).collect())
@@ -147,7 +150,7 @@ fn json(region: &Region, status: &RegionStatus) -> Value {
         "workers": workers,
         "ports": ports,
         "gates": gates::json(region),
-        "links": links::json(&links::ask(region, status)),
+        "links": links::json(links),
         "times": json_times(&region.times()),
         "parked": status.parked(),
         "packets_waiting": status.packets_waiting,
@@ -285,7 +288,8 @@ pub(crate) fn drops_of(port: &ParticipantStatus) -> Vec<(&'static str, u64)> {
     counts.into_iter().filter(|(_, count)| *count > 0).collect()
 }
 
-fn unacked_age(status: &RegionStatus) -> u64 {
+/// For how long the oldest commit waits that nobody has acknowledged.
+pub(crate) fn unacked_age(status: &RegionStatus) -> u64 {
     match status.node.unacked_since {
         0 => 0,
         since => monotonic_ns().saturating_sub(since),

@@ -1,8 +1,8 @@
 //! `hotpair top`: a region from moment to moment, in a terminal; `--batch` prints the same for scripts.
 
-mod looks;
 mod screen;
 mod section;
+mod watch;
 
 use std::io::{self, IsTerminal, stdout};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use clap::Args;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers, poll, read};
 
-use self::looks::{Looks, Sample, Watch};
+use self::watch::Watch;
 use crate::cli::RegionChoice;
 use crate::config::Span;
 use crate::exit::Exit;

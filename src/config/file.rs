@@ -43,6 +43,8 @@ pub(crate) struct File {
     #[serde(default)]
     pub(crate) metrics: Metrics,
     #[serde(default)]
+    pub(crate) dashboard: Dashboard,
+    #[serde(default)]
     pub(crate) control: Control,
 }
 
@@ -52,6 +54,16 @@ pub(crate) struct File {
 pub(crate) struct Metrics {
     /// None: nowhere.
     pub(crate) listen: Option<SocketAddr>,
+}
+
+/// Where a browser sees the node.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Dashboard {
+    /// None: nowhere.
+    pub(crate) listen: Option<Spanned<SocketAddr>>,
+    /// Whether that may be an address that other hosts reach.
+    pub(crate) beyond_loopback: bool,
 }
 
 /// Who may ask the node for something, besides root and its own user.

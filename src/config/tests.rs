@@ -62,6 +62,7 @@ fn the_documented_defaults_are_the_defaults() {
         Some(plain.file.port[0].ingest())
     );
     documented.file.metrics.listen = None;
+    documented.file.dashboard.listen = None;
     documented.file.control.delay_acks = None;
     documented.file.replication.divergences = None;
     documented.file.replication.links = Vec::new();

@@ -13,7 +13,7 @@ pub(crate) fn node(config: &Config) -> Result<Program, Failure> {
     Ok(Program::ours("node", ["node-inner".as_ref(), "--config".as_ref(), path])?.heard())
 }
 
-/// Ports, workers, the gateway and the metrics.
+/// Ports, workers, the gateway, and what serves metrics and dashboard.
 pub(crate) fn others(config: &Config) -> Result<Vec<Supervised>, Failure> {
     let path = config.path.as_os_str();
     let dir = config.path.parent().unwrap_or(Path::new("/"));
@@ -48,8 +48,8 @@ pub(crate) fn others(config: &Config) -> Result<Vec<Supervised>, Failure> {
             all.push(Supervised::new(Kind::Worker, program));
         }
     }
-    if config.file.metrics.listen.is_some() {
-        let program = Program::ours("metrics", ["metrics".as_ref(), "--config".as_ref(), path])?;
+    if config.file.metrics.listen.is_some() || config.file.dashboard.listen.is_some() {
+        let program = Program::ours("web", ["web".as_ref(), "--config".as_ref(), path])?;
         all.push(Supervised::new(Kind::Port, program));
     }
     if config.has_gateway() {

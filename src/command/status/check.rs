@@ -16,7 +16,7 @@ const OLD_NS: u64 = 10_000_000_000;
 
 /// How it stands, in the order of what is worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Standing {
+pub(crate) enum Standing {
     Ok = 0,
     Warning = 1,
     Critical = 2,
@@ -24,7 +24,7 @@ pub(super) enum Standing {
 }
 
 impl Standing {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Standing::Ok => "OK",
             Standing::Warning => "WARNING",
@@ -68,7 +68,8 @@ fn oldest(status: &RegionStatus) -> u64 {
     status.queues.iter().filter_map(|queue| queue.oldest_ns).max().unwrap_or(0)
 }
 
-fn findings(status: &RegionStatus, events: &[Noted]) -> Vec<(Standing, String)> {
+/// What there is to say of it, and how grave each is.
+pub(crate) fn findings(status: &RegionStatus, events: &[Noted]) -> Vec<(Standing, String)> {
     let mut found = Vec::new();
     let mut add = |standing, text: String| found.push((standing, text));
     let role = status.role.role();

@@ -8,7 +8,7 @@ use hotpair_shm::{Region, RegionStatus};
 use serde_json::{Value, json};
 
 /// Of a node that lives and answers.
-pub(super) fn ask(region: &Region, status: &RegionStatus) -> Vec<LinkReport> {
+pub(crate) fn ask(region: &Region, status: &RegionStatus) -> Vec<LinkReport> {
     if !status.node_alive {
         return Vec::new();
     }

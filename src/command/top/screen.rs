@@ -9,14 +9,16 @@ use ratatui::text::Line;
 use ratatui::widgets::{Paragraph, Widget};
 
 use super::section::{Listing, Section, place, rows};
-use super::{Looks, Sample};
 use crate::clock::utc;
 use crate::command::events::fields;
 use crate::command::status::{drops_of, duration, lag_text};
+use crate::looks::{Drops, Looks, Sample};
 use crate::supervisor::sentence;
 
 /// From here on an event has its date, its time to the microsecond and its process.
 const WIDE: u16 = 100;
+/// The newest events that are shown.
+const EVENTS: usize = 12;
 
 /// On a terminal.
 pub(super) fn draw(frame: &mut Frame<'_>, looks: &Looks<'_>) {
@@ -77,12 +79,8 @@ fn region(now: &Sample) -> Line<'static> {
 
 fn head(looks: &Looks<'_>) -> Vec<Line<'static>> {
     let (before, now) = (looks.before, looks.now);
-    let of_all = |which: Counter| {
-        let rates = now.status.participants.iter().map(|seat| looks.rate_of(seat, &counter(which)));
-        per_second(rates.sum())
-    };
     let (age, late) = (now.times.age.since(&before.times.age), &now.times.late);
-    let missed = looks.rate(late.len(), before.times.late.len());
+    let missed = looks.missed();
     let waited = match age.is_empty() {
         true => "no message was taken".to_owned(),
         false => {
@@ -97,7 +95,7 @@ fn head(looks: &Looks<'_>) -> Vec<Line<'static>> {
             "commits {}/s at {}, claims {}/s, view {}",
             per_second(looks.commits()),
             now.status.commit_seq,
-            of_all(Counter::Claims),
+            per_second(looks.rate_of_all(Counter::Claims)),
             now.status.node.view,
         )),
         Line::from(vec![
@@ -170,17 +168,9 @@ fn processes(looks: &Looks<'_>) -> Listing {
 /// What ports dropped, by reason.
 fn drops(looks: &Looks<'_>) -> Listing {
     let mut listing = Listing::new(&["DROPS", "IN ALL", "DROP/S"]);
-    for port in &looks.now.status.participants {
-        for (reason, count) in drops_of(port) {
-            let of_reason = |seat: &ParticipantStatus| {
-                drops_of(seat).iter().find(|(other, _)| *other == reason).map_or(0, |(_, n)| *n)
-            };
-            let rate = looks.rate_of(port, &of_reason);
-            let reason = reason.trim_start_matches("dropped_").replace('_', " ");
-            let color = (rate > 0.0).then_some(Color::Yellow);
-            let cells = [count.to_string(), per_second(rate)];
-            listing.push(format!("{}: {reason}", port.name), cells, color);
-        }
+    for Drops { port, reason, count, rate } in looks.drops() {
+        let color = (rate > 0.0).then_some(Color::Yellow);
+        listing.push(format!("{port}: {reason}"), [count.to_string(), per_second(rate)], color);
     }
     listing
 }
@@ -195,7 +185,7 @@ fn events(now: &Sample, width: u16) -> Vec<Line<'static>> {
             false => format!("{} {:<10} {what}", &time[5..19], event.source.to_string()),
         })
     };
-    now.events.iter().map(line).collect()
+    now.events[now.events.len().saturating_sub(EVENTS)..].iter().map(line).collect()
 }
 
 fn counter(which: Counter) -> impl Fn(&ParticipantStatus) -> u64 {

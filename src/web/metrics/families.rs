@@ -5,6 +5,7 @@
 //! their rates, not their values.
 
 use std::fmt;
+use std::sync::Arc;
 
 use hotpair_replica::quic::LinkReport;
 use hotpair_shm::{Counter, Distribution, Role};
@@ -14,8 +15,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
 
-use super::source::{Figures, Seen};
 use crate::clock::monotonic_ns;
+use crate::web::source::{Figures, Seen};
 
 /// Upper ends of the histograms' buckets, in nanoseconds.
 const BOUNDS_NS: [u64; 19] = [
@@ -59,7 +60,7 @@ const DROPS: [(&str, Counter); 8] = [
 type Labels = Vec<(&'static str, String)>;
 
 /// Everything, as Prometheus reads it.
-pub(super) fn text(figures: Figures) -> String {
+pub(super) fn text(figures: Arc<Figures>) -> String {
     let labels = [
         ("pair", figures.pair.clone()),
         ("region", figures.region.clone()),
@@ -76,7 +77,7 @@ pub(super) fn text(figures: Figures) -> String {
 }
 
 #[derive(Debug)]
-struct Families(Figures);
+struct Families(Arc<Figures>);
 
 impl Collector for Families {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -84,7 +85,7 @@ impl Collector for Families {
         let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
         out.gauges("build_info", "The version that shows this", [(version, 1.0)])?;
         let seen = self.0.seen.as_ref();
-        let alive = seen.is_some_and(|seen| seen.status.node_alive);
+        let alive = seen.is_some_and(|seen| seen.sample.status.node_alive);
         out.gauge("node_up", "Whether the node's process runs", f64::from(u8::from(alive)))?;
         let Some(seen) = seen else { return Ok(()) };
         standing(&mut out, seen)?;
@@ -98,7 +99,7 @@ impl Collector for Families {
 
 /// Role, protection, and how far the back-up is behind.
 fn standing(out: &mut Out<'_>, seen: &Seen) -> fmt::Result {
-    let status = &seen.status;
+    let status = &seen.sample.status;
     let is = |yes: bool| f64::from(u8::from(yes));
     out.gauges(
         "role",
@@ -161,7 +162,7 @@ fn standing(out: &mut Out<'_>, seen: &Seen) -> fmt::Result {
 }
 
 fn queues(out: &mut Out<'_>, seen: &Seen) -> fmt::Result {
-    let queues = &seen.status.queues;
+    let queues = &seen.sample.status.queues;
     let named = |name: &str| vec![("queue", name.to_owned())];
     let states = queues.iter().flat_map(|queue| {
         let rest = queue.objects.saturating_sub(queue.ready + queue.claimed + queue.parked);
@@ -195,7 +196,7 @@ fn queues(out: &mut Out<'_>, seen: &Seen) -> fmt::Result {
 
 /// Slots and blocks: what there is, and to whom it was not enough.
 fn room(out: &mut Out<'_>, seen: &Seen) -> fmt::Result {
-    let (status, usage) = (&seen.status, &seen.usage);
+    let (status, usage) = (&seen.sample.status, &seen.usage);
     out.gauge("region_bytes", "Size of the region", status.region_bytes as f64)?;
     out.gauge("slots", "Objects that can exist at once", usage.slots.total.into())?;
     out.gauge("slots_high", "The most slots that were seen in use", usage.slots.high.into())?;
@@ -230,7 +231,7 @@ fn room(out: &mut Out<'_>, seen: &Seen) -> fmt::Result {
 
 /// What each process has counted.
 fn processes(out: &mut Out<'_>, seen: &Seen) -> fmt::Result {
-    let living = || seen.status.participants.iter().filter(|participant| participant.alive);
+    let living = || seen.sample.status.participants.iter().filter(|participant| participant.alive);
     let labels = |participant: &hotpair_shm::ParticipantStatus| -> Labels {
         let kind = participant.kind.map_or_else(|| "unknown".to_owned(), |kind| kind.to_string());
         vec![
@@ -281,14 +282,15 @@ fn times(out: &mut Out<'_>, seen: &Seen) -> fmt::Result {
         "stage",
         &seen.stages,
     )?;
-    let whole = [("queue_age", seen.times.age.clone()), ("claim", seen.times.claim.clone())];
+    let whole =
+        [("queue_age", seen.sample.times.age.clone()), ("claim", seen.sample.times.claim.clone())];
     out.histograms(
         "wait_duration_seconds",
         "How long objects waited, and claims lasted, of a sample",
         "of",
         &whole,
     )?;
-    let late = [("deadline", seen.times.late.clone())];
+    let late = [("deadline", seen.sample.times.late.clone())];
     out.histograms(
         "missed_duration_seconds",
         "By how much claims missed their queue's deadline",
@@ -384,12 +386,12 @@ mod tests {
     /// Goal: a node that does not run is no error but a figure.
     #[test]
     fn without_a_region_there_is_a_figure_all_the_same() {
-        let text = text(Figures {
+        let text = text(Arc::new(Figures {
             pair: "p".to_owned(),
             region: "r\"1".to_owned(),
             node: "a",
             seen: None,
-        });
+        }));
         assert!(
             text.contains("hotpair_node_up{pair=\"p\",region=\"r\\\"1\",node=\"a\"} 0"),
             "{text}"

@@ -3,11 +3,12 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use hotpair_replica::node::{self, Request};
 use hotpair_replica::quic::LinkReport;
-use hotpair_shm::{Distribution, GateStatus, Region, RegionStatus, Stage, Times, Usage};
+use hotpair_shm::{Distribution, GateStatus, Region, Stage, Usage};
 
+use crate::command::status::links;
 use crate::config::Config;
+use crate::looks::Sample;
 
 /// Looks at the region of one node.
 #[derive(Debug)]
@@ -38,9 +39,9 @@ pub(super) struct Figures {
 /// What was seen of a region.
 #[derive(Debug)]
 pub(super) struct Seen {
-    pub(super) status: RegionStatus,
+    pub(super) region: Region,
+    pub(super) sample: Sample,
     pub(super) usage: Usage,
-    pub(super) times: Times,
     pub(super) stages: Vec<(&'static str, Distribution)>,
     pub(super) gates: Vec<(String, GateStatus)>,
     pub(super) links: Vec<LinkReport>,
@@ -71,20 +72,15 @@ impl Source {
 }
 
 fn see(region: &Region) -> Seen {
-    let status = region.status();
-    let links = if status.node_alive {
-        node::ask(region.path(), Request::Links).map_or_else(|_| Vec::new(), |reply| reply.links)
-    } else {
-        Vec::new()
-    };
+    let sample = Sample::take(region);
     let ports = region.geometry().ports.iter().zip(0..);
     let gate = |(name, at): (&String, u8)| Some((name.clone(), region.gate(region.port_at(at)?)));
     Seen {
+        region: region.clone(),
         usage: region.usage(),
-        times: region.times(),
         stages: Stage::ALL.iter().map(|stage| (stage.name(), region.time_in(*stage))).collect(),
         gates: ports.filter_map(gate).collect(),
-        links,
-        status,
+        links: links::ask(region, &sample.status),
+        sample,
     }
 }
