@@ -175,6 +175,44 @@ fn the_same_with_sentinel_is_counted() {
     }
 }
 
+/// Goal: several workers that want one key at once wait for each other: each `INCR` has its own number, and none is missing.
+#[test]
+fn several_workers_share_a_key() {
+    const ROUNDS: usize = 100;
+    const PIPELINE: usize = 4;
+    let pair = pair::start_with("respworkers", "sync", &[], 3);
+    let at = pair.service;
+    let clients = (0..CLIENTS).map(|_| {
+        std::thread::spawn(move || {
+            let mut client = Client::connect(at).expect("the store serves");
+            let batch = "INCR shared\r\n".repeat(PIPELINE);
+            let mut numbers: Vec<usize> = Vec::new();
+            for _ in 0..ROUNDS {
+                client.send(batch.as_bytes()).expect("the store serves");
+                numbers.extend((0..PIPELINE).map(|_| {
+                    let line = client.line().expect("the store serves");
+                    let number: Option<usize> =
+                        line.strip_prefix(':').and_then(|number| number.parse().ok());
+                    number.unwrap_or_else(|| panic!("{line} instead of a number"))
+                }));
+            }
+            assert!(numbers.is_sorted(), "one connection's commands are carried out in order");
+            numbers
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    let mut numbers: Vec<usize> =
+        clients.into_iter().flat_map(|client| client.join().expect("a client")).collect();
+    numbers.sort_unstable();
+    let all: Vec<usize> = (1..=CLIENTS * ROUNDS * PIPELINE).collect();
+    assert!(
+        numbers == all,
+        "{} of {} numbers are as they must be",
+        numbers.iter().zip(&all).filter(|(found, right)| found == right).count(),
+        all.len()
+    );
+}
+
 /// Goal: clients that mean no good are counted and cost the others nothing.
 #[test]
 fn the_others_are_served_whatever_comes() {

@@ -6,14 +6,19 @@ use crate::service::Pair;
 
 /// In mode `local` the back-up has nothing of the store. `port` are further arguments of the port.
 pub(crate) fn start(name: &str, mode: &str, port: &[&str]) -> Pair {
+    start_with(name, mode, port, 1)
+}
+
+/// The same with several workers on each side.
+pub(crate) fn start_with(name: &str, mode: &str, port: &[&str], workers: u32) -> Pair {
     let resp = example("resp");
     let port: String = port.iter().map(|argument| format!(", \"{argument}\"")).collect();
     Pair::start(name, mode, "store=tcp:127.0.0.1:0", |socket| {
-        configuration(text(&resp), socket, &port)
+        configuration(text(&resp), socket, &port, workers)
     })
 }
 
-fn configuration(resp: &str, socket: &str, port: &str) -> String {
+fn configuration(resp: &str, socket: &str, port: &str, workers: u32) -> String {
     format!(
         r#"
 slots = 16384
@@ -43,6 +48,7 @@ command = ["{resp}", "port", "--socket", "holder:{socket}#store"{port}]
 [[worker]]
 queue = "connections"
 command = ["{resp}", "worker"]
+count = {workers}
 [[worker]]
 queue = "keys"
 command = ["{resp}", "expire"]
