@@ -2,12 +2,14 @@
 
 mod support;
 
+use std::path::Path;
+
 use hotpair_shm::{Counter, Geometry, Kind, Note, Region, Source};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use snapbox::{Data, IntoData, assert_data_eq, str};
 
-use support::{Ended, HOTPAIR, RegionName, Running, bound, eventually, furnish, hotpair};
+use support::{Ended, HOTPAIR, RegionName, Running, bound, eventually, family, furnish, hotpair};
 
 fn region(name: &RegionName) -> Region {
     let mut geometry = Geometry::for_objects(100);
@@ -397,7 +399,7 @@ fn top_shows_rates() {
     panic!("it ended after {seen:?}");
 }
 
-/// Goal: who watches a region sees that it is gone, and what comes in its place.
+/// Goal: who watches a region sees that it is gone, and what comes in its place; and does not go on for a terminal that is gone.
 #[test]
 fn top_follows_a_region_into_its_next_life() {
     let name = RegionName::new("look-next");
@@ -414,6 +416,12 @@ fn top_follows_a_region_into_its_next_life() {
     tmux.shows("primary, epoch 7, removed");
     let _second = region(&name);
     tmux.shows("empty, epoch 0, no node runs");
+    let shell = tmux.says(&["display-message", "-p", "#{pane_pid}"]).expect("it was there").1;
+    let processes = family(shell.trim().parse().expect("a process id"));
+    drop(tmux);
+    eventually("top ends with its terminal", || {
+        processes.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+    });
 }
 
 /// A session of a terminal multiplexer of its own, which ends with it.

@@ -23,7 +23,8 @@ use crate::stages::StagesRow;
 use crate::sync::{AtomicU32, AtomicU64};
 use crate::usage::UsageRow;
 
-/// Changed with any change of the layout or of the meaning of a word.
+/// Changed with any change of the layout, or of the meaning of a word that an earlier program would take amiss. (`SlotRow::oldest`
+/// lies where nothing was, and what it notes is not believed; see [`crate::inbox`].)
 pub const FORMAT_VERSION: u32 = 8;
 
 /// The newline exposes copies damaged by text-mode transfer.

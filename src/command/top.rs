@@ -4,10 +4,12 @@ mod screen;
 mod section;
 mod watch;
 
-use std::io::{self, IsTerminal, stdout};
+use std::io::{self, IsTerminal, stdin, stdout};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers, poll, read};
 
@@ -23,8 +25,8 @@ const BATCH_WIDTH: u16 = 120;
 /// No look is worth more than this much of a processor.
 const SHORTEST: Duration = Duration::from_millis(50);
 
-/// The terminal wakes the wait, a signal does not.
-const SIGNALS_EVERY: Duration = Duration::from_millis(200);
+/// Another size of the terminal does not wake the wait.
+const SIZE_EVERY: Duration = Duration::from_millis(200);
 
 /// What is shown, and how often.
 #[derive(Debug, Args)]
@@ -86,10 +88,11 @@ fn show(
         loop {
             terminal.draw(|frame| screen::draw(frame, &watch.looks()))?;
             let left = until.saturating_duration_since(Instant::now());
-            let pressed = poll(left.min(SIGNALS_EVERY))?;
-            if signals.stop_requested() {
+            let gone = terminal_is_gone(signals, left.min(SIZE_EVERY))?;
+            if gone || signals.stop_requested() {
                 return Ok(());
             }
+            let pressed = poll(Duration::ZERO)?;
             // Whatever else it was, such as another size of the terminal, it is drawn anew.
             if pressed
                 && let Event::Key(key) = read()?
@@ -97,13 +100,31 @@ fn show(
             {
                 return Ok(());
             }
-            if !pressed && left <= SIGNALS_EVERY {
+            if !pressed && left <= SIZE_EVERY {
                 break;
             }
         }
         watch.look();
     }
     Ok(())
+}
+
+/// Waits for a key, a signal, or so long. True: nobody is at the terminal any more. The library that reads keys would read its end
+/// again and again.
+fn terminal_is_gone(signals: &Signals, at_most: Duration) -> io::Result<bool> {
+    let keys = stdin();
+    let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+    // Else keys come another way, and what is there is no terminal.
+    if keys.is_terminal() {
+        fds.push(PollFd::new(keys.as_fd(), PollFlags::POLLIN));
+    }
+    let timeout = PollTimeout::try_from(at_most).unwrap_or(PollTimeout::MAX);
+    match nix::poll::poll(&mut fds, timeout) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let gone = PollFlags::POLLHUP | PollFlags::POLLERR;
+    Ok(fds.get(1).and_then(PollFd::revents).is_some_and(|events| events.intersects(gone)))
 }
 
 fn is_end(key: KeyEvent) -> bool {
