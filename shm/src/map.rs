@@ -287,11 +287,18 @@ impl Map {
         self.ring(&self.layout.sent_ring)
     }
 
-    /// All of the slots and blocks is about to be read by a mapping that may not have touched them yet: the kernel maps them at once,
-    /// not sixteen pages at a fault.
-    pub(crate) fn expect_a_look(&self) {
-        let start = self.layout.slots as usize;
-        self.mapping.populate(start..self.length);
+    /// The part `number` of so many of the slots and of each class is about to be read by a mapping that may not have touched it yet:
+    /// the kernel maps it at once, not sixteen pages at a fault.
+    pub(crate) fn expect_a_look(&self, number: u32, parts: u32) {
+        let expect = |from: u64, bytes: u64| {
+            let at = |number: u32| (from + bytes / u64::from(parts) * u64::from(number)) as usize;
+            let end = if number + 1 == parts { (from + bytes) as usize } else { at(number + 1) };
+            self.mapping.populate(at(number)..end);
+        };
+        expect(self.layout.slots, u64::from(self.geometry.slots) * 64);
+        for class in &self.layout.classes {
+            expect(class.offset, u64::from(class.count) * class.stride());
+        }
     }
 
     /// Every ring of the region.
