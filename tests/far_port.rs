@@ -99,8 +99,10 @@ fn what_is_sent_together_to_a_far_port_is_answered_once() {
     std::thread::scope(|scope| {
         let _ends = Ends(&stop, &ending);
         scope.spawn(|| answer(&space, &ending));
-        let port = scope
-            .spawn(|| run_remote(&space, &config, &mut ByBytes { range: 0..4 }, &counters, &stop));
+        let port = scope.spawn(|| {
+            run_remote(&space, &config, &mut ByBytes { range: 0..4 }, &counters, &stop)
+                .map_err(|error| error.to_string())
+        });
         let client = UdpSocket::bind((loopback(PURPOSE), 0)).expect("a free port");
         client.set_read_timeout(Some(Duration::from_millis(100))).expect("a socket");
         // It takes them together from its first read on.
