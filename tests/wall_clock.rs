@@ -18,11 +18,11 @@ const KNOWN: [(&str, &str); 11] = [
     ("shm/src/events.rs", "when what is noted happened, for people"),
     ("src/command/pki.rs", "how long certificates are still valid, for people"),
     ("src/command/support_bundle.rs", "when the bundle was made"),
-    (
-        "src/command/top/looks.rs",
-        "when a screen was drawn, and how long ago what is noted happened, for people",
-    ),
     ("src/lab/figures.rs", "the date in a log of figures"),
+    (
+        "src/looks.rs",
+        "when a region was looked at, and how long ago what is noted happened, for people",
+    ),
 ];
 /// And who compares it with the monotonic clock, to read the kernel's stamps on packets.
 const LAB: &str = "src/lab/capture.rs";
