@@ -165,6 +165,16 @@ fn many_messages(setting: &mut Setting) {
     }
 }
 
+/// In the child: a claim, which is in its hands when it dies.
+fn claim_one(region: &Region) -> bool {
+    let mut worker = Setting::worker(region);
+    mark();
+    let work = worker.work;
+    let claim = worker.seat.claim(work);
+    mark();
+    claim.is_some()
+}
+
 fn claim_queue(claim: &Claim<'_>) -> QueueId {
     claim.participant().region().queue("work").expect("the queue of the test geometry")
 }
@@ -179,14 +189,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     Operation {
         name: "claim",
         prepare: busy_object,
-        child: |region| {
-            let mut worker = Setting::worker(region);
-            mark();
-            let work = worker.work;
-            let claim = worker.seat.claim(work);
-            mark();
-            claim.is_some()
-        },
+        child: claim_one,
         before: "work/a=old ready [one two]; {others}packets []",
         after: "work/a=old ready [one two] failed 1; {others}packets []",
         least: (300, 9),
@@ -323,14 +326,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     Operation {
         name: "claim-letters",
         prepare: letters_delivered_twice,
-        child: |region| {
-            let mut worker = Setting::worker(region);
-            mark();
-            let work = worker.work;
-            let claim = worker.seat.claim(work);
-            mark();
-            claim.is_some()
-        },
+        child: claim_one,
         before: "work/a=new; work/c=idle ready [hello again]; work/d=idle; work/e=idle; packets []",
         after: "work/a=new; work/c=idle ready [hello again] failed 1; work/d=idle; work/e=idle; \
                 packets []",
@@ -494,14 +490,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             setting.send(Some("f"), "19");
             setting.send(Some("f"), "20");
         },
-        child: |region| {
-            let mut worker = Setting::worker(region);
-            mark();
-            let work = worker.work;
-            let claim = worker.seat.claim(work);
-            mark();
-            claim.is_some()
-        },
+        child: claim_one,
         before: "work/f= ready [3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20]; packets []",
         after: "work/f= ready [3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20] failed 1; packets []",
         least: (300, 15),
@@ -509,14 +498,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     Operation {
         name: "claim-many",
         prepare: many_messages,
-        child: |region| {
-            let mut worker = Setting::worker(region);
-            mark();
-            let work = worker.work;
-            let claim = worker.seat.claim(work);
-            mark();
-            claim.is_some()
-        },
+        child: claim_one,
         before: "work/m= ready [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18]; packets []",
         after: "work/m= ready [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18] failed 1; packets []",
         least: (300, 15),
@@ -527,14 +509,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             many_messages(setting);
             setting.claim().give_back();
         },
-        child: |region| {
-            let mut worker = Setting::worker(region);
-            mark();
-            let work = worker.work;
-            let claim = worker.seat.claim(work);
-            mark();
-            claim.is_some()
-        },
+        child: claim_one,
         before: "work/m= ready [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18]; packets []",
         after: "work/m= ready [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18] failed 1; packets []",
         least: (300, 15),
