@@ -4,7 +4,8 @@ use std::io::{self, IoSliceMut, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
@@ -13,6 +14,11 @@ use crate::descriptor;
 
 /// A holder answers at once or is overrun; its other clients hold it up for a second at most each.
 const HOLDER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A holder that is started at the same time as who asks it, as when a host boots, is there within so long. Less than what a node
+/// takes for the sign of a port that will never start.
+const START_PATIENCE: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Longest answer: all names of a holder with dozens of sockets.
 const ANSWER_BYTES_MAX: usize = 4096;
@@ -81,14 +87,11 @@ impl RequestError {
 }
 
 /// Asks the holder at `path` for its socket `name`; the result shares the socket with the holder.
+///
+/// Waits up to two seconds for a holder that is not there yet.
 pub fn request(path: &Path, name: &str) -> Result<OwnedFd, RequestError> {
     let os = |source| RequestError::Os { path: path.to_owned(), source };
-    let mut stream = UnixStream::connect(path).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            RequestError::NotRunning { path: path.to_owned(), source }
-        }
-        _ => os(source),
-    })?;
+    let mut stream = connect(path, Instant::now() + START_PATIENCE)?;
     stream.set_read_timeout(Some(HOLDER_PATIENCE)).map_err(os)?;
     stream.set_write_timeout(Some(HOLDER_PATIENCE)).map_err(os)?;
     stream.write_all(format!("{name}\n").as_bytes()).map_err(os)?;
@@ -109,6 +112,25 @@ pub fn request(path: &Path, name: &str) -> Result<OwnedFd, RequestError> {
             path: path.to_owned(),
             answer: answer.chars().take(40).collect(),
         }),
+    }
+}
+
+fn connect(path: &Path, until: Instant) -> Result<UnixStream, RequestError> {
+    loop {
+        let source = match UnixStream::connect(path) {
+            Ok(stream) => return Ok(stream),
+            Err(source) => source,
+        };
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                if Instant::now() >= until {
+                    return Err(RequestError::NotRunning { path, source });
+                }
+                thread::sleep(LOOK_EVERY);
+            }
+            _ => return Err(RequestError::Os { path, source }),
+        }
     }
 }
 

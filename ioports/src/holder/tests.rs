@@ -1,5 +1,6 @@
 use std::net::UdpSocket;
 use std::os::unix::net::UnixListener;
+use std::time::Duration;
 
 use super::*;
 
@@ -69,6 +70,20 @@ fn nobody_there_is_said_so() {
         let error = request(&path.0, "sip").expect_err("nobody listens");
         assert!(matches!(error, RequestError::NotRunning { .. }), "stale: {stale}: {error}");
     }
+}
+
+/// Goal: who asks before the holder is up is served when it is: a host that boots starts both at once.
+#[test]
+fn a_holder_that_is_being_started_is_waited_for() {
+    let path = TestPath::new("starting");
+    let of = path.0.clone();
+    let asked = std::thread::spawn(move || request(&of, "sip"));
+    // Whether it has asked by then is not known; if not, this shows nothing, and fails nobody.
+    std::thread::sleep(Duration::from_millis(100));
+    let serving = Holder::open(&path.0, [("sip", any())]).expect("a free port");
+    let serving = serving.spawn().expect("a thread");
+    asked.join().expect("it does not panic").expect("it is served");
+    drop(serving);
 }
 
 #[test]
