@@ -13,10 +13,10 @@ pub(crate) fn monotonic_ns() -> u64 {
         + u64::try_from(now.tv_nsec()).unwrap_or(0)
 }
 
-/// How much of a processor this thread has had.
-pub(crate) fn thread_time() -> Duration {
-    let used = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
-        .expect("every kernel that can run this counts the time of threads");
+/// How much of a processor this process has had, with all its threads.
+pub(crate) fn process_time() -> Duration {
+    let used = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)
+        .expect("every kernel that can run this counts the time of processes");
     Duration::from(used)
 }
 

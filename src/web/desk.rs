@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::source::{Figures, Source};
-use crate::clock::thread_time;
+use crate::clock::process_time;
 use crate::config::Config;
 
 /// One part in so many of a core is what figures may cost.
@@ -25,7 +25,7 @@ struct State {
     source: Source,
     figures: Option<Arc<Figures>>,
     read: Instant,
-    /// Of the processor, for these figures and for what was made of them.
+    /// Of the processor, for these figures and for what was made of them: of all threads, since a large region is counted by several.
     cost: Duration,
 }
 
@@ -45,7 +45,7 @@ impl Desk {
         let desk = self.clone();
         let made = tokio::task::spawn_blocking(move || {
             let mut state = desk.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let before = thread_time();
+            let before = process_time();
             let good = (state.cost * SHARE).max(AGE_MIN);
             let figures = match &state.figures {
                 Some(figures) if state.read.elapsed() < good => Arc::clone(figures),
@@ -57,9 +57,33 @@ impl Desk {
                 }
             };
             let made = make(figures);
-            state.cost += thread_time() - before;
+            state.cost += process_time() - before;
             made
         });
         made.await.expect("looking does not panic, and nobody cancels it")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Goal: what a look leaves to other threads, as the count of a large region does, is a part of its cost.
+    #[tokio::test]
+    async fn a_look_costs_what_its_threads_take() {
+        const WORK: Duration = Duration::from_millis(20);
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/hotpair.toml");
+        let desk = Desk::new(&Config::load(&example).expect("it is valid"));
+        let burn = || {
+            let until = process_time() + WORK;
+            while process_time() < until {}
+        };
+        desk.with_figures(move |_| std::thread::spawn(burn).join().expect("it only counts")).await;
+        let cost = desk.0.lock().expect("nobody panics").cost;
+        assert!(cost >= WORK, "{cost:?}");
+        let [first, second] = [desk.with_figures(|it| it).await, desk.with_figures(|it| it).await];
+        assert!(Arc::ptr_eq(&first, &second), "{WORK:?} are good for {:?}", WORK * SHARE);
     }
 }
