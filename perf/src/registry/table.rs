@@ -280,7 +280,9 @@ pub(super) const BENCHES: &[Bench] = &[
         question: "`hotpair status` on a region of 1,000,000 objects",
         method: "the program is started, as a user does, and the clock stops when it has ended; each run is one call",
         limit: "the same program started to tell its version",
-        peer: None,
+        peer: Some(
+            "a region in 4 KiB pages; a node makes it huge pages where the kernel gives them",
+        ),
         unit: "ms",
         forms: &[quick("--runs 5 --objects 200000", 2_500, None)],
         run: status::run,
