@@ -148,6 +148,43 @@ fn ports_and_workers_are_of_another_version() {
     all_is_well("with workers of the other version", client);
 }
 
+/// Goal: workers of other hosts need not be upgraded with the nodes: they carry on with gateways of the other version, through a
+/// change of roles and the death of a side.
+fn remote_workers(what: &str, purpose: u8, nodes: &Build, workers: &Build) {
+    let mut site = Site::new("upgrade", purpose, false);
+    site.builds = [nodes.clone(), nodes.clone()];
+    site.far = true;
+    let (_hold, _witness) = (site.hold(), site.witness());
+    let [a, _b] = site.pair();
+    let _workers = [(); 2].map(|()| site.far_worker(&workers.demo));
+    let client = client(&site);
+    let answers = |side: usize, more: u64| {
+        let sent = || site.status(side)["ports"][0]["counters"]["sent"].as_u64().unwrap_or(0);
+        let until = sent() + more;
+        eventually("the pair answers", || sent() >= until);
+    };
+    answers(0, 100);
+    for (from, to) in [(0, 1), (1, 0)] {
+        site.ask("failover", from, &["--timeout", "30s"]).exits(0);
+        site.protected_by(to);
+        answers(to, 100);
+    }
+    kill_side(a);
+    eventually("node b serves", || site.status(1)["role"] == "primary");
+    answers(1, 100);
+    all_is_well(what, client);
+}
+
+#[test]
+fn remote_workers_are_of_the_version_before() {
+    remote_workers("remote workers of the version before", 58, &this(), &before());
+}
+
+#[test]
+fn remote_workers_are_upgraded_first() {
+    remote_workers("remote workers of this version", 59, &before(), &this());
+}
+
 /// Goal: a region of another format is refused, with both formats and what to do, and left alone: it may be the last copy. Who does
 /// that is filled by its peer of the version before.
 #[test]

@@ -41,6 +41,8 @@ pub(crate) struct Site {
     pub(crate) builds: [Build; 2],
     /// Which side keeps its region when it is stopped.
     pub(crate) keeps: [bool; 2],
+    /// Its workers are on no side: they come in by gateways.
+    pub(crate) far: bool,
 }
 
 impl Site {
@@ -55,6 +57,7 @@ impl Site {
             none,
             builds: [Build::of(Path::new(HOTPAIR)), Build::of(Path::new(HOTPAIR))],
             keeps: [false; 2],
+            far: false,
         };
         let pki = site.path("pki");
         hotpair(["pki", "init", "--name", purpose, "--dir", &text(&pki)]).exits(0);
@@ -74,6 +77,10 @@ impl Site {
         format!("{}:{}", self.ip, [7410, 7420][side]).parse().expect("an address")
     }
 
+    fn gateway(&self, side: usize) -> String {
+        format!("{}:{}", self.ip, [7510, 7520][side])
+    }
+
     pub(crate) fn config(&self, side: usize) -> PathBuf {
         let ip = &self.ip;
         let node = ["a", "b"][side];
@@ -83,7 +90,19 @@ impl Site {
         } else {
             format!("[witness]\naddress = \"{ip}:7400\"")
         };
-        let blocks = 4 * 512 + 16 * 64 + 16 * 512;
+        let demo = &self.builds[side].demo;
+        let workers = if self.far {
+            format!("[gateway]\nlisten = [\"{}\"]", self.gateway(side))
+        } else {
+            format!(
+                r#"[[worker]]
+queue = "objects"
+command = [{demo:?}, "demo-worker", "--side", "{node}"]
+count = 2"#
+            )
+        };
+        // What comes in by a gateway needs letters and receipts besides.
+        let blocks = 4 * 512 + 16 * 64 + 16 * 512 + if self.far { 16 * 512 } else { 0 };
         let text = format!(
             r#"pair = {{ name = "{purpose}", node = "{node}" }}
 pki = {{ dir = "pki" }}
@@ -105,15 +124,11 @@ holder = "service.sock"
 queue = "objects"
 command = [{demo:?}, "demo-port"]
 packet_bytes_max = 128
-[[worker]]
-queue = "objects"
-command = [{demo:?}, "demo-worker", "--side", "{node}"]
-count = 2
+{workers}
 "#,
             purpose = self.purpose,
             region = self.regions[side].0,
             keep = self.keeps[side],
-            demo = self.builds[side].demo,
         );
         let path = self.path(&format!("{node}.toml"));
         std::fs::write(&path, text).expect("a temporary directory is writable");
@@ -174,11 +189,23 @@ count = 2
         pair
     }
 
+    /// A worker that shares no memory with either side.
+    pub(crate) fn far_worker(&self, program: &Path) -> Running {
+        let [a, b] = [0, 1].map(|side| self.gateway(side));
+        let file = self.path("far.toml");
+        let told =
+            format!("pki = {{ dir = \"pki\" }}\nnodes = {{ a = [\"{a}\"], b = [\"{b}\"] }}\n");
+        std::fs::write(&file, told).expect("a temporary directory is writable");
+        let mut command = bound_program(&text(program));
+        command.args(["demo-worker", "--remote"]).arg(file);
+        Running::start(command.stdin(Stdio::null()))
+    }
+
     pub(crate) fn complete(&self, side: usize) {
         eventually("its port and workers are there", || {
             let status = self.status(side);
             let count = |kind: &str| status[kind].as_array().map_or(0, Vec::len);
-            count("ports") == 1 && count("workers") == 2
+            count("ports") == 1 && (self.far || count("workers") == 2)
         });
     }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use nix::fcntl::{Flock, FlockArg};
 
@@ -29,8 +29,18 @@ pub(crate) fn program() -> PathBuf {
 fn build(here: &Path, commit: &str, place: &Path) -> PathBuf {
     let (source, target, archive) =
         (place.join("source"), place.join("target"), place.join("source.tar"));
-    let mut git = Command::new("git");
-    git.args(["archive", "--format=tar", "-o"]).arg(&archive).arg(commit).current_dir(here);
+    let git = || {
+        let mut git = Command::new("git");
+        git.current_dir(here);
+        git
+    };
+    let here_already = git().args(["cat-file", "-e", commit]).stderr(Stdio::null()).status();
+    if !here_already.is_ok_and(|status| status.success()) {
+        // A shallow clone: what does not come is said by the next command.
+        let _ = git().args(["fetch", "--quiet", "--depth=1", "origin", commit]).status();
+    }
+    let mut git = git();
+    git.args(["archive", "--format=tar", "-o"]).arg(&archive).arg(commit);
     run(
         &mut git,
         &format!(
