@@ -171,7 +171,9 @@ const light = await drawn(a.page, "plot-stages");
 await a.page.emulateMedia({ colorScheme: "dark" });
 await a.page.waitForFunction(() => getComputedStyle(document.body).backgroundColor !== "rgb(251, 252, 253)");
 assert.ok(await luminance(a.page) < 0.1, "dark now");
-assert.notEqual(await drawn(a.page, "plot-stages"), light, "the plots too");
+// The plots too, with the next frame.
+await a.page.waitForFunction(([at, before]) => document.querySelector(`#${at} canvas`).toDataURL() !== before, ["plot-stages", light]);
+assert.notEqual(await drawn(a.page, "plot-stages"), "", "drawn anew");
 await a.page.emulateMedia({ colorScheme: "light" });
 
 // On a narrow screen nothing sticks out.
