@@ -8,32 +8,20 @@ mod site;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use hotpair_replica::tls::Credentials;
-use hotpair_worker::remote::{RemoteClient, RemoteConfig, RemoteError, RemoteNode, RemoteSpace};
+use hotpair_worker::remote::{RemoteClient, RemoteError, RemoteSpace};
 use hotpair_worker::{Error, Wait};
-use site::{Site, text};
-use support::{Ended, HOTPAIR, PATIENCE, eventually, hotpair, loopback};
+use site::{Site, gateway, text, with_gateway};
+use support::{Ended, HOTPAIR, PATIENCE, eventually, hotpair};
 
 const PURPOSE: u8 = 29;
 const COMMANDS: u8 = 30;
 /// Messages that are sent and not taken.
 const AHEAD: u64 = 50;
-
-fn gateway(purpose: u8, side: usize) -> SocketAddr {
-    SocketAddr::new(loopback(purpose).parse().expect("an address"), [7510, 7520][side])
-}
-
-/// On a machine that is busy with other things nobody is taken for lost who is not.
-fn with_gateway(purpose: u8, side: usize) -> String {
-    let listen = gateway(purpose, side);
-    format!("heartbeat = {{ misses = 400 }}\ngateway = {{ listen = [\"{listen}\"] }}")
-}
 
 /// Ends the threads of a test, also one that fails.
 struct Stopping<'s>(&'s AtomicBool);
@@ -87,12 +75,7 @@ fn see(client: &RemoteClient, put: &AtomicU64, stop: &AtomicBool) -> u64 {
 #[test]
 fn clients_carry_on_with_whichever_server_is_left() {
     let mut site = Site::paired(PURPOSE, |side| with_gateway(PURPOSE, side));
-    let credentials = Credentials::from_dir(&site.path("pki"), "worker").expect("pki init made it");
-    let node = |side: usize| RemoteNode {
-        member: ["node-a", "node-b"][side].to_owned(),
-        addresses: vec![gateway(PURPOSE, side)],
-    };
-    let mut config = RemoteConfig::new(credentials, vec![node(0), node(1)]);
+    let mut config = site.remote(PURPOSE);
     config.patience = PATIENCE;
     let space = RemoteSpace::new(config);
     let client = space.client().expect("a thread");

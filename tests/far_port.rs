@@ -6,7 +6,7 @@ mod support;
 mod site;
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,10 +15,9 @@ use hotpair_ioports::{
     ByBytes, Counters, Family, PortConfig, PortKind, Sender, SocketSource, Stop, UdpConfig,
     run_remote,
 };
-use hotpair_replica::tls::Credentials;
-use hotpair_worker::remote::{RemoteConfig, RemoteError, RemoteNode, RemoteSpace};
+use hotpair_worker::remote::{RemoteError, RemoteSpace};
 use hotpair_worker::{Error, Wait};
-use site::Site;
+use site::{Site, with_gateway};
 use support::{PATIENCE, loopback};
 
 const PURPOSE: u8 = 75;
@@ -31,15 +30,10 @@ const BURSTS: u32 = 12;
 const KILLED_AT: u32 = 6;
 const OBJECTS: u32 = 8;
 
-fn gateway(side: usize) -> SocketAddr {
-    let port = [7510, 7520][side];
-    SocketAddr::new(loopback(PURPOSE).parse().expect("an address"), port)
-}
-
 fn with_far_port(side: usize) -> String {
-    let listen = gateway(side);
+    let gateway = with_gateway(PURPOSE, side);
     format!(
-        "heartbeat = {{ misses = 400 }}\ngateway = {{ listen = [\"{listen}\"] }}\n\
+        "{gateway}\n\
          [[port]]\nname = \"{PORT}\"\nkind = \"udp\"\nqueue = \"{QUEUE}\"\nremote = true\n"
     )
 }
@@ -77,12 +71,7 @@ fn packet(number: u32) -> Vec<u8> {
 #[test]
 fn what_is_sent_together_to_a_far_port_is_answered_once() {
     let mut site = Site::paired(PURPOSE, with_far_port);
-    let credentials = Credentials::from_dir(&site.path("pki"), "worker").expect("pki init made it");
-    let node = |side: usize| RemoteNode {
-        member: ["node-a", "node-b"][side].to_owned(),
-        addresses: vec![gateway(side)],
-    };
-    let space = RemoteSpace::new(RemoteConfig::new(credentials, vec![node(0), node(1)]));
+    let space = RemoteSpace::new(site.remote(PURPOSE));
     let service = UdpSocket::bind((loopback(PURPOSE), 0)).expect("a free port");
     let to = service.local_addr().expect("bound");
     drop(service);

@@ -5,30 +5,17 @@ mod support;
 #[path = "resync/site.rs"]
 mod site;
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use hotpair_replica::tls::Credentials;
 use hotpair_shm::{Delivery, Endpoint, Kind, Region};
-use hotpair_worker::remote::{RemoteConfig, RemoteError, RemoteNode, RemoteSpace};
+use hotpair_worker::remote::{RemoteError, RemoteSpace};
 use hotpair_worker::{Error, Wait};
-use site::{Account, Site};
-use support::{eventually, loopback};
+use site::{Account, Site, with_gateway};
+use support::eventually;
 
 const PURPOSE: u8 = 27;
 const OBJECTS: u32 = 8;
-
-fn gateway(side: usize) -> SocketAddr {
-    let port = [7510, 7520][side];
-    SocketAddr::new(loopback(PURPOSE).parse().expect("an address"), port)
-}
-
-/// On a machine that is busy with other things nobody is taken for lost who is not.
-fn with_gateway(side: usize) -> String {
-    let listen = gateway(side);
-    format!("heartbeat = {{ misses = 400 }}\ngateway = {{ listen = [\"{listen}\"] }}")
-}
 
 fn region(site: &Site, side: usize) -> Region {
     Region::attach(&Region::path_for(&site.regions[side].0)).expect("the side runs")
@@ -62,7 +49,7 @@ fn count(space: &RemoteSpace, told: &AtomicU64, stop: &AtomicBool) {
 /// have no line about it, and what they were told has happened is there, once. Others use the pair meanwhile.
 #[test]
 fn remote_workers_carry_on_with_whichever_server_is_left() {
-    let mut site = Site::paired(PURPOSE, with_gateway);
+    let mut site = Site::paired(PURPOSE, |side| with_gateway(PURPOSE, side));
     {
         let region = region(&site, 0);
         let mut port = region.join(Kind::Port, "test").expect("a seat");
@@ -73,12 +60,7 @@ fn remote_workers_carry_on_with_whichever_server_is_left() {
             port.deliver(to, packet).map_err(|(error, _)| error).expect("room");
         }
     }
-    let credentials = Credentials::from_dir(&site.path("pki"), "worker").expect("pki init made it");
-    let node = |side: usize| RemoteNode {
-        member: ["node-a", "node-b"][side].to_owned(),
-        addresses: vec![gateway(side)],
-    };
-    let space = RemoteSpace::new(RemoteConfig::new(credentials, vec![node(0), node(1)]));
+    let space = RemoteSpace::new(site.remote(PURPOSE));
     let (stop, told) = (AtomicBool::new(false), AtomicU64::new(0));
     let load = site.load(Account::default());
     let mut primary = 0;

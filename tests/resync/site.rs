@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
-use std::net::{TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use hotpair_replica::tls::Credentials;
+use hotpair_worker::remote::{RemoteConfig, RemoteNode};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -26,6 +28,17 @@ const OBJECTS: u32 = 32;
 /// A request without answer is repeated after this time, then after twice as much, and so on.
 const REPEAT_AFTER: Duration = Duration::from_millis(20);
 const REPEAT_AFTER_MAX: Duration = Duration::from_millis(160);
+
+/// Where a side's gateway listens, if it has one.
+pub(crate) fn gateway(purpose: u8, side: usize) -> SocketAddr {
+    SocketAddr::new(loopback(purpose).parse().expect("an address"), [7510, 7520][side])
+}
+
+/// Lines for a side with a gateway. On a machine that is busy with other things nobody is taken for lost who is not.
+pub(crate) fn with_gateway(purpose: u8, side: usize) -> String {
+    let listen = gateway(purpose, side);
+    format!("heartbeat = {{ misses = 400 }}\ngateway = {{ listen = [\"{listen}\"] }}")
+}
 
 /// The pair. Everything ends with it.
 pub(crate) struct Site {
@@ -79,6 +92,16 @@ impl Site {
         site.start(1);
         site.protected_by(0);
         site
+    }
+
+    /// Both gateways, for who comes from another host.
+    pub(crate) fn remote(&self, purpose: u8) -> RemoteConfig {
+        let credentials = Credentials::from_dir(&self.path("pki"), "worker");
+        let node = |side: usize| RemoteNode {
+            member: ["node-a", "node-b"][side].to_owned(),
+            addresses: vec![gateway(purpose, side)],
+        };
+        RemoteConfig::new(credentials.expect("pki init made it"), vec![node(0), node(1)])
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
