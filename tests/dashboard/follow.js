@@ -166,7 +166,9 @@ assert.ok(await luminance(b.page) < 0.1, "dark");
 await isAccessible(a.page, "light");
 await isAccessible(b.page, "dark");
 
-// Another scheme, while the page is open: plots are drawn in its colours.
+// Another scheme, while the page is open: plots are drawn in its colours. News would draw them as well: it is held.
+await a.page.locator("#pause").click();
+await says(a.page, "#heard", "paused");
 const light = await drawn(a.page, "plot-stages");
 await a.page.emulateMedia({ colorScheme: "dark" });
 await a.page.waitForFunction(() => getComputedStyle(document.body).backgroundColor !== "rgb(251, 252, 253)");
@@ -175,6 +177,7 @@ assert.ok(await luminance(a.page) < 0.1, "dark now");
 await a.page.waitForFunction(([at, before]) => document.querySelector(`#${at} canvas`).toDataURL() !== before, ["plot-stages", light]);
 assert.notEqual(await drawn(a.page, "plot-stages"), "", "drawn anew");
 await a.page.emulateMedia({ colorScheme: "light" });
+await a.page.locator("#pause").click();
 
 // On a narrow screen nothing sticks out.
 await a.page.setViewportSize({ width: 400, height: 800 });
