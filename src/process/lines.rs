@@ -73,6 +73,8 @@ impl AsFd for Lines {
 mod tests {
     use std::io::Write;
 
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
     use super::*;
 
     #[test]
@@ -87,6 +89,9 @@ mod tests {
         assert_eq!(lines.read(), ["two", "three"]);
         assert!(!lines.is_closed());
         drop(writer);
+        // A program that another test starts at this moment has the writer too, until it is another program.
+        let mut end = [PollFd::new(lines.as_fd(), PollFlags::POLLIN)];
+        poll(&mut end, PollTimeout::from(60_000_u16)).expect("no signal comes");
         assert!(lines.read().is_empty());
         assert!(lines.is_closed());
     }
