@@ -14,7 +14,7 @@ use hotpair_replica::node::{ArbiterConfig, Node, NodeConfig, NodeError, NodeStop
 use hotpair_replica::protocol::{Control, Limits, Mode, NodeId, Timing};
 use hotpair_replica::tls::Credentials;
 use hotpair_replica::witness::{Register, WitnessServer};
-use hotpair_shm::{Geometry, Pages, Region, Role};
+use hotpair_shm::{Geometry, Pages, PortMode, Region, Role};
 
 use crate::free_ports::FreePorts;
 use crate::helper::Core;
@@ -38,6 +38,7 @@ pub(crate) struct Stage {
     /// What carries changes, and what carries heartbeats, where that is counted.
     relays: Option<[Relay; 2]>,
     timing: Timing,
+    port_modes: Vec<PortMode>,
 }
 
 /// Two nodes, the first of them primary.
@@ -92,6 +93,7 @@ impl Stage {
             regions: [Scratch::new(&format!("{bench}-a")), Scratch::new(&format!("{bench}-b"))],
             relays: None,
             timing: Timing { ack_wait: Duration::from_secs(5), ..Timing::default() },
+            port_modes: Vec::new(),
         })
     }
 
@@ -108,6 +110,12 @@ impl Stage {
         self.timing.period = period;
         // An idle pair sends its tables no more often than a busy one.
         self.timing.idle_period = self.timing.idle_period.max(period);
+        self
+    }
+
+    /// Packets of all ports leave as soon as they are committed, whoever has the commit.
+    pub(crate) fn with_local_ports(mut self) -> Self {
+        self.port_modes = vec![PortMode::Local; self.geometry.ports.len()];
         self
     }
 
@@ -137,7 +145,7 @@ impl Stage {
             region: self.regions[side].path.clone(),
             geometry: self.geometry.clone(),
             policies: Vec::new(),
-            port_modes: Vec::new(),
+            port_modes: self.port_modes.clone(),
             pages: Pages::default(),
             first: side == 0,
             mode: Mode::Sync,

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Port and worker are processes of their own, as in a service; nodes are threads of this one. Everybody sleeps in the kernel while
-//! there is nothing to do, the bare echo as well. Without `--sync` one node serves alone, and its output leaves as soon as it is
-//! gathered. With it a second node, on the core of the clients, has each commit before its output leaves; then the limit is the bare
+//! there is nothing to do, the bare echo as well. Without `--sync` one node serves alone, and the port's mode is `local`: output leaves as
+//! soon as it is committed. With it a second node, on the core of the clients, has each commit before its output leaves; then the limit is the bare
 //! echo and a bare QUIC echo, which cross between the same two cores.
 
 mod bare;
@@ -204,7 +204,10 @@ impl Scene {
         let (path, geometry) = (certificates.path(), geometry());
         let pair = match options.sync {
             true => Pair::form(bench.name, path, &geometry, [near, far])?,
-            false => Pair::alone(Stage::new(bench.name, path, &geometry, [near, far])?, None)?,
+            false => {
+                let stage = Stage::new(bench.name, path, &geometry, [near, far])?;
+                Pair::alone(stage.with_local_ports(), None)?
+            }
         };
         let there = match near {
             Some(core) => core,

@@ -130,7 +130,9 @@ impl Region {
         };
         row.age.store(age, Ordering::Relaxed);
         row.bytes.store(bytes, Ordering::Relaxed);
-        row.mode.store(word, Ordering::Relaxed);
+        // ORDER bell/3 is this store, pairs with bell/5: packets may wait that need to no longer.
+        row.mode.store(word, Ordering::SeqCst);
+        self.ring(Bell::Port(port));
     }
 
     /// Lets packets of a bounded port leave up to `seq` while its lease lasts, and wakes the port.
@@ -194,6 +196,12 @@ impl Region {
         }
     }
 
+    /// Whether what was committed may leave by this port at once.
+    #[inline]
+    pub(crate) fn waits_for_nobody(&self, port: PortId) -> bool {
+        self.map.gate(port.0.into()).is_some_and(|row| row.mode.load(Ordering::Relaxed) == LOCAL)
+    }
+
     /// Tells a port where an emitted packet is. One that waits for no node is woken here.
     #[inline]
     pub(crate) fn hint_packet(&self, port: u32, index: u32) {
@@ -201,11 +209,10 @@ impl Region {
             // A full ring: the port's own scan finds what has no hint.
             let _ = ring.push(index);
         }
-        if let Some(row) = self.map.gate(port)
-            && row.mode.load(Ordering::Relaxed) == LOCAL
-        {
+        let port = PortId(port as u8);
+        if self.waits_for_nobody(port) {
             // ORDER bell/3 is the cell of the ring, pairs with bell/5.
-            self.ring(Bell::Port(PortId(port as u8)));
+            self.ring(Bell::Port(port));
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::map::Map;
 use crate::participant::{Participant, SeatState, SeatWord};
 use crate::pool;
 use crate::process::monotonic_ns;
-use crate::region::{Region, random};
+use crate::region::{PortId, Region, random};
 use crate::sync::Ordering;
 use crate::words::{
     BlockState, BlockWord, BucketWord, EntryState, EntryWord, InboxWord, Role, RoleEpoch, Seq,
@@ -174,8 +174,11 @@ impl Region {
         let before = self.header().released.word.fetch_max(seq.to_bits(), Ordering::SeqCst);
         if before < seq.to_bits() {
             // ORDER bell/3 is the maximum above, pairs with bell/5.
-            for port in 0..self.geometry().ports.len() as u8 {
-                self.ring(crate::bell::Bell::Port(crate::region::PortId(port)));
+            for port in (0..self.geometry().ports.len() as u8).map(PortId) {
+                // One that waits for nobody was told when its packet was committed.
+                if !self.waits_for_nobody(port) {
+                    self.ring(crate::bell::Bell::Port(port));
+                }
             }
         }
     }

@@ -137,6 +137,27 @@ fn a_local_packet_leaves_as_soon_as_it_is_committed() {
     assert!(setting.port.take_emitted(out).is_none(), "only from a primary");
 }
 
+/// Goal: a sleeper is woken for what may leave now, once: not again when the node has gathered it, and not never when its mode changes.
+#[test]
+fn a_local_port_is_not_woken_for_what_has_left() {
+    let mut setting = Setting::new(PortMode::Local);
+    let (out, bell) = (setting.out, Bell::Port(setting.out));
+    let region = setting.test.region.clone();
+    let seq = setting.commit();
+    assert_eq!(setting.send(), Some(seq));
+    assert!(setting.port.arm_bell(bell));
+    region.raise_released(seq);
+    assert!(!was_rung(&mut setting.port), "nothing waits for it");
+    setting.port.disarm_bell(bell);
+    region.set_port_mode(out, PortMode::Sync);
+    let waits = setting.commit();
+    assert!(setting.port.arm_bell(bell), "it waits for the node");
+    region.set_port_mode(out, PortMode::Local);
+    assert!(was_rung(&mut setting.port));
+    setting.port.disarm_bell(bell);
+    assert_eq!(setting.send(), Some(waits));
+}
+
 /// Goal: the commit of a packet that left at once is read with the packet, and only then told to be sent.
 #[test]
 fn a_packet_that_left_early_stays_until_its_commit_is_gathered() {

@@ -153,7 +153,7 @@ pub(super) const BENCHES: &[Bench] = &[
     Bench {
         name: "udp-echo",
         question: "64 B in by a port, through a worker, out by a port, as a client sees it; --sync: when the back-up has it",
-        method: "open loop, one packet a millisecond; port and worker are processes of their own, on the node's core; the client is on the other; everybody sleeps",
+        method: "open loop, one packet a millisecond; port and worker are processes of their own, on the node's core; the client is on the other; everybody sleeps; without --sync the port's mode is local: what is committed leaves",
         limit: "bare UDP echo in a process of its own on the same core, blocking; --sync: + bare quinn echo, each in turn, their percentiles added",
         peer: None,
         unit: "us",
@@ -166,7 +166,7 @@ pub(super) const BENCHES: &[Bench] = &[
     Bench {
         name: "udp-rate",
         question: "packets of 64 B a second in by a port, through a worker, out by a port; --gso: with GSO and GRO",
-        method: "a client keeps 128 packets in flight, and counts what comes back; slices of 100 ms; port and worker on the node's core; without --gso nobody sends or receives several as one",
+        method: "a client keeps 128 packets in flight, and counts what comes back; slices of 100 ms; port and worker on the node's core, the port's mode local; without --gso nobody sends or receives several as one",
         limit: "a bare loop that receives and sends the same with as large batches; --gso: with one receive and one send for all that came as one",
         peer: None,
         unit: "per_s",

@@ -82,6 +82,8 @@ pub(super) struct Turns {
     pub(super) is_primary: bool,
     /// The bell was rung, and is readable until it is quietened.
     rung: bool,
+    /// The turn before gathered commits, and no back-up holds up what they emitted.
+    released: bool,
     reported: Tick,
 }
 
@@ -118,6 +120,7 @@ impl Turns {
             gathering_required: false,
             is_primary: false,
             rung: false,
+            released: false,
             reported: Tick::ZERO,
         }
     }
@@ -219,10 +222,10 @@ impl Turns {
         let mut next = Next::Sleep;
         if self.gathers() {
             let region = self.parts.table.region();
-            if self.parts.core.awaited_since().is_some() && region.commit_seq() > region.gathered()
-            {
-                // While a batch is under way the next one is not urgent: whoever shares the core commits first, and more goes
-                // with it.
+            let under_way = self.released || self.parts.core.awaited_since().is_some();
+            if under_way && region.commit_seq() > region.gathered() {
+                // While a batch is under way, or has just been released, the next one is not urgent: whoever shares the core
+                // commits first, and more goes with it.
                 std::thread::yield_now();
             }
             let Parts { table, core, journal, .. } = &mut self.parts;
@@ -230,6 +233,7 @@ impl Turns {
             if turn.gap && self.gathering_required {
                 tracing::error!("commits were overwritten before they were gathered");
             }
+            self.released = turn.commits > 0 && !core.status().protected;
             if turn.commits > 0 {
                 next = Next::TurnAgain;
             }
