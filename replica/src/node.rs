@@ -19,6 +19,7 @@ mod bell;
 mod cold;
 mod config;
 mod control;
+mod courtesy;
 mod divergence;
 mod draining;
 mod drops;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::cold::Cold;
 use super::control::Control;
+use super::courtesy::Courtesy;
 use super::divergence::Divergences;
 use super::draining::{Draining, LOOK_AGAIN};
 use super::events::{EventSink, describe};
@@ -82,8 +83,9 @@ pub(super) struct Turns {
     pub(super) is_primary: bool,
     /// The bell was rung, and is readable until it is quietened.
     rung: bool,
-    /// The turn before gathered commits, and no back-up holds up what they emitted.
-    released: bool,
+    /// Commits were gathered, and nobody else on the core had his turn since.
+    gathered: bool,
+    courtesy: Courtesy,
     reported: Tick,
 }
 
@@ -120,7 +122,8 @@ impl Turns {
             gathering_required: false,
             is_primary: false,
             rung: false,
-            released: false,
+            gathered: false,
+            courtesy: Courtesy::new(),
             reported: Tick::ZERO,
         }
     }
@@ -151,6 +154,13 @@ impl Turns {
         let spins = next == Next::Sleep
             && self.parts.spinning.goes_on(self.parts.core.awaited_since(), now());
         if spins {
+            next = Next::TurnAgain;
+        }
+        if next == Next::Sleep
+            && std::mem::take(&mut self.gathered)
+            && self.courtesy.give_way(self.parts.table.region())
+        {
+            // Who has committed is about to commit again, and did not have to wake us for each few.
             next = Next::TurnAgain;
         }
         let hurries = self.draining.as_ref().is_some_and(|draining| draining.hurries(now()));
@@ -222,19 +232,19 @@ impl Turns {
         let mut next = Next::Sleep;
         if self.gathers() {
             let region = self.parts.table.region();
-            let under_way = self.released || self.parts.core.awaited_since().is_some();
+            let under_way = self.gathered || self.parts.core.awaited_since().is_some();
             if under_way && region.commit_seq() > region.gathered() {
-                // While a batch is under way, or has just been released, the next one is not urgent: whoever shares the core
+                // While a batch is under way, or has just been gathered, the next one is not urgent: whoever shares the core
                 // commits first, and more goes with it.
-                std::thread::yield_now();
+                self.courtesy.give_way(region);
             }
             let Parts { table, core, journal, .. } = &mut self.parts;
             let turn = table.gather(core, journal, now());
             if turn.gap && self.gathering_required {
                 tracing::error!("commits were overwritten before they were gathered");
             }
-            self.released = turn.commits > 0 && !core.status().protected;
             if turn.commits > 0 {
+                self.gathered = true;
                 next = Next::TurnAgain;
             }
         }
