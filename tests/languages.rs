@@ -32,7 +32,9 @@ fn in_c() -> Option<PathBuf> {
     gcc.arg(Path::new(HERE).join("worker-sdk/c/include"));
     gcc.arg(Path::new(HERE).join("tests/languages/demo.c")).arg("-o").arg(&program);
     gcc.arg("-L").arg(libraries).arg("-lhotpair_worker_c");
-    environment::run(gcc.arg(format!("-Wl,-rpath,{}", libraries.display())));
+    // Before what the environment names: an older build may have left its library there.
+    let rpath = format!("-Wl,--disable-new-dtags,-rpath,{}", libraries.display());
+    environment::run(gcc.arg(rpath));
     Some(program)
 }
 

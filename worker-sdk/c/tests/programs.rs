@@ -68,7 +68,7 @@ fn build(name: &str, shared: bool) -> PathBuf {
     let mut gcc = Command::new("gcc");
     gcc.args(["-std=gnu11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g", "-pthread"]);
     gcc.arg(source).arg("-o").arg(&program).args(flags);
-    gcc.arg(format!("-Wl,-rpath,{}", place.join("lib").display()));
+    gcc.arg(format!("-Wl,--disable-new-dtags,-rpath,{}", place.join("lib").display()));
     run(&mut gcc);
     program
 }

@@ -110,7 +110,7 @@ fn main() {
     let mut gcc = Command::new("gcc");
     gcc.arg("-O2").arg("-I").arg(here().join("../c/include")).arg("-o").arg(&program);
     gcc.arg(here().join("benches/languages/loop.c")).arg("-L").arg(&libraries);
-    run(gcc.arg("-lhotpair_worker_c").arg(format!("-Wl,-rpath,{libraries}")));
+    run(gcc.arg("-lhotpair_worker_c").arg(format!("-Wl,--disable-new-dtags,-rpath,{libraries}")));
     let _ = hotpair_worker_c::HOTPAIR_KEY_BYTES_MAX; // so that its library is built
 
     let mut rust = Loop::start(Command::new(&bench).args(["loop", host.name(), "rust"]));

@@ -65,7 +65,8 @@ fn build_c() -> Option<std::path::PathBuf> {
     let mut gcc = Command::new("gcc");
     gcc.args(["-Wall", "-Werror", "-O2"]).arg("-I").arg(here().join("../c/include"));
     gcc.arg(here().join("tests/wheel/mixed.c")).arg("-o").arg(&program).arg("-L").arg(libraries);
-    gcc.arg("-lhotpair_worker_c").arg(format!("-Wl,-rpath,{}", libraries.display()));
+    gcc.arg("-lhotpair_worker_c")
+        .arg(format!("-Wl,--disable-new-dtags,-rpath,{}", libraries.display()));
     run(&mut gcc);
     Some(program)
 }
