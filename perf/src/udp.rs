@@ -8,9 +8,9 @@
 //! ```
 //!
 //! Port and worker are processes of their own, as in a service; nodes are threads of this one. Everybody sleeps in the kernel while
-//! there is nothing to do, the bare echo as well. Without `--sync` one node serves alone, and the port's mode is `local`: output leaves as
-//! soon as it is committed. With it a second node, on the core of the clients, has each commit before its output leaves; then the limit is the bare
-//! echo and a bare QUIC echo, which cross between the same two cores.
+//! there is nothing to do, the bare echo as well. Without `--sync` one node serves alone, and the port's mode is `local`: output leaves
+//! as soon as it is committed. With it a second node, on the core of the clients, has each commit before its output leaves; then the
+//! limit is the bare echo and a bare QUIC echo, which cross between the same two cores.
 
 mod bare;
 mod client;

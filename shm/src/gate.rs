@@ -184,7 +184,8 @@ impl Region {
             return Some(WayOut::Open);
         }
         let row = self.map.gate(port.0.into())?;
-        match row.mode.load(Ordering::Relaxed) {
+        // ORDER bell/5 SeqCst, pairs with bell/3: ports sleep over the mode as well.
+        match row.mode.load(Ordering::SeqCst) {
             LOCAL => Some(WayOut::Open),
             BOUNDED => {
                 // ORDER gate/2 SeqCst, pairs with gate/1: ports sleep over these words (bell/5).
@@ -199,7 +200,8 @@ impl Region {
     /// Whether what was committed may leave by this port at once.
     #[inline]
     pub(crate) fn waits_for_nobody(&self, port: PortId) -> bool {
-        self.map.gate(port.0.into()).is_some_and(|row| row.mode.load(Ordering::Relaxed) == LOCAL)
+        // SeqCst as its store: who puts a hint into the ring and finds the mode before does so before its bell is rung.
+        self.map.gate(port.0.into()).is_some_and(|row| row.mode.load(Ordering::SeqCst) == LOCAL)
     }
 
     /// Tells a port where an emitted packet is. One that waits for no node is woken here.
