@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::{Child, Command, Stdio};
 
-use common::{Space, any, echo, serve_one, until};
+use common::{Space, any, echo, free_address, serve_one, until};
 use hotpair_ioports::{ByPeer, Confinement, Counters, OpenPort, PortConfig, SocketSource, Stop};
 use hotpair_shm::{Gatherer, Reaper};
 use nix::unistd::{User, geteuid, getuid};
@@ -116,10 +116,7 @@ fn a_confined_port_serves_and_can_do_little_else() {
             }
         };
         open(&space);
-        let address = {
-            let free = std::net::UdpSocket::bind(any()).expect("a free port");
-            free.local_addr().expect("bound")
-        };
+        let address = free_address();
         let mut port = Process::start(&space, address, *user);
         let refused = port.refused();
         assert!(refused.len() >= 5, "{refused:?}");

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use common::{Running, Space, echo, geometry, serve_one, unique, until};
+use common::{Running, Space, echo, free_address, geometry, serve_one, unique, until};
 use hotpair_ioports::{
     AllKeyless, ByPeer, Family, PortConfig, PortKind, Sender, SocketSource, UdpConfig,
 };
@@ -92,9 +92,7 @@ fn groups_are_joined_by_who_serves() {
 #[test]
 fn ports_share_an_address() {
     let space = Space::primary("udp-shared");
-    let free = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    let address = free.local_addr().expect("bound");
-    drop(free);
+    let address = free_address();
     let udp = UdpConfig { reuse_port: true, ..UdpConfig::default() };
     let config = PortConfig {
         kind: PortKind::Udp(udp),

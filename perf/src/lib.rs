@@ -31,7 +31,7 @@ mod delta;
 mod echo;
 mod failover;
 mod figures;
-mod free_ports;
+mod free_address;
 mod handoff;
 mod helper;
 mod histogram;

@@ -16,7 +16,7 @@ use hotpair_replica::tls::Credentials;
 use hotpair_replica::witness::{Register, WitnessServer};
 use hotpair_shm::{Geometry, Pages, PortMode, Region, Role};
 
-use crate::free_ports::FreePorts;
+use crate::free_address::free_address;
 use crate::helper::Core;
 use crate::proc::Watched;
 use crate::registry::BenchError;
@@ -291,8 +291,7 @@ struct Addresses {
 
 impl Addresses {
     fn find() -> Result<Self, BenchError> {
-        let mut free = FreePorts::default();
-        let mut find = || free.take();
-        Ok(Addresses { listen: [find()?, find()?], heartbeat: [find()?, find()?] })
+        let two = || Ok([free_address()?, free_address()?]);
+        Ok(Addresses { listen: two()?, heartbeat: two()? })
     }
 }

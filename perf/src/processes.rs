@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use hotpair_replica::pki;
 use hotpair_shm::{Region, Role};
 
-use crate::free_ports::FreePorts;
+use crate::free_address::free_address;
 use crate::helper::{Core, Helper, ready};
 use crate::options::Options;
 use crate::page::Page;
@@ -199,9 +199,8 @@ struct Addresses {
 
 impl Addresses {
     fn find() -> Result<Self, BenchError> {
-        let mut free = FreePorts::default();
-        let mut find = || free.take();
-        Ok(Addresses { witness: find()?, nodes: [find()?, find()?], services: [find()?, find()?] })
+        let two = || Ok([free_address()?, free_address()?]);
+        Ok(Addresses { witness: free_address()?, nodes: two()?, services: two()? })
     }
 
     fn configuration(&self, side: usize, region: &str, own: &Configuration) -> String {

@@ -13,13 +13,14 @@
 #![expect(unsafe_code, reason = "what the child does before it becomes another program")]
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use crate::free_address::free_address;
 use crate::helper::Core;
 use crate::objects::VALUE_BYTES;
 use crate::registry::BenchError;
@@ -51,8 +52,8 @@ impl Redis {
     pub(crate) fn start(cores: [Option<Core>; 2]) -> Result<Option<Self>, BenchError> {
         let Some(version) = version() else { return Ok(None) };
         let server = Server::start(cores[0], &[])?;
-        let port = server.address.port().to_string();
-        let replica = Server::start(cores[1], &["--replicaof", "127.0.0.1", &port])?;
+        let (ip, port) = (server.address.ip().to_string(), server.address.port().to_string());
+        let replica = Server::start(cores[1], &["--replicaof", &ip, &port])?;
         let mut set_and_wait = command(&[b"SET", b"object", &[7; VALUE_BYTES]]);
         set_and_wait.extend(command(&[b"WAIT", b"1", WAIT_MS.as_bytes()]));
         let client = Client::connect(server.address)?;
@@ -127,12 +128,13 @@ struct Server {
 impl Server {
     fn start(core: Option<Core>, more: &[&str]) -> Result<Self, BenchError> {
         let directory = Scratch::directory("redis").map_err(BenchError::setup(START))?;
-        let address = free_address().map_err(BenchError::setup(START))?;
+        let address = free_address()?;
         // A child begins on the core of the thread that starts it.
         let pinned = core.map(Core::hold).transpose()?;
         let mut server = Command::new(PROGRAM);
         server
-            .args(["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--dir"])
+            .args(["--bind", &address.ip().to_string(), "--port", &address.port().to_string()])
+            .arg("--dir")
             .arg(&directory.path)
             .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
             .args(["--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0"])
@@ -180,11 +182,6 @@ pub(crate) fn end_with_us(child: &mut Command) {
     unsafe {
         child.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from));
     }
-}
-
-/// Free a moment ago.
-fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?.local_addr()
 }
 
 /// A connection, and what was read from it.

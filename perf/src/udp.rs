@@ -24,6 +24,7 @@ use hotpair_shm::{ENDPOINT_BYTES, Geometry, QueueSpec, Shares, SizeClass};
 
 use crate::echo::{Echo, certificates};
 use crate::failover::write_files;
+use crate::free_address::free_address;
 use crate::helper::{Core, Helper};
 use crate::histogram::Histogram;
 use crate::options::Options;
@@ -213,7 +214,7 @@ impl Scene {
             Some(core) => core,
             None => Core::any()?,
         };
-        let [address, bare] = [client::free_address()?, client::free_address()?];
+        let [address, bare] = [free_address()?, free_address()?];
         let region = pair.region_name();
         let start =
             |part: &str, arguments: &[String]| Helper::start(options, there, part, arguments);

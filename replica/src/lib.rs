@@ -8,6 +8,8 @@ pub mod digest;
 #[cfg(feature = "quic")]
 pub mod etcd;
 pub mod frames;
+#[cfg(all(test, feature = "quic"))]
+mod free_address;
 #[cfg(feature = "quic")]
 pub mod heartbeat;
 #[cfg(feature = "quic")]

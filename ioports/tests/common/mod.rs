@@ -5,7 +5,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,15 @@ pub(crate) fn until(what: &str, mut happened: impl FnMut() -> bool) {
 
 pub(crate) fn any() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+/// One that stays free until it is used: of a loopback address of this process, and a port that the kernel gives nobody by chance.
+pub(crate) fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(10_000);
+    // Process ids have 22 bits at most.
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let ip = [127, 64 | high, middle, low.clamp(1, 254)];
+    SocketAddr::from((ip, NEXT.fetch_add(1, Ordering::Relaxed)))
 }
 
 /// A name that no other test and no other run uses.

@@ -149,13 +149,6 @@ fn packet(session: u32, number: u32) -> [u8; PACKET_BYTES] {
     packet
 }
 
-/// Free a moment ago.
-pub(super) fn free_address() -> Result<SocketAddr, BenchError> {
-    UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0)))
-        .and_then(|socket| socket.local_addr())
-        .map_err(BenchError::setup("find a free port"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,10 +3,10 @@
 mod hostile;
 mod several;
 
-use std::net::UdpSocket;
 use std::time::Duration;
 
 use super::*;
+use crate::free_address::free_address;
 use crate::pki::tests::TestPair;
 use crate::protocol::Seq;
 use crate::wire::{EmitRef, OpenChunk};
@@ -20,11 +20,6 @@ fn run(test: impl Future<Output = ()>) {
         .build()
         .expect("a runtime")
         .block_on(async { tokio::time::timeout(HANGS_AFTER, test).await.expect("it hangs") });
-}
-
-/// An address that nobody uses at the moment; the two ends have to know each other's beforehand.
-fn free_address() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port")
 }
 
 struct Addresses {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::arbiter::ArbiterClient;
+use crate::free_address::free_address;
 use crate::pki::tests::TestPair;
 use crate::protocol::{Member, NodeId};
 use crate::tls::Credentials;
@@ -61,10 +62,6 @@ fn serve(pair: &TestPair, dir: &Path, address: SocketAddr) -> WitnessServer {
     WitnessServer::start(address, register, &pair.of("witness")).expect("a free port")
 }
 
-fn any_port() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 0))
-}
-
 fn set(expected: u64, view: View) -> Request {
     Request::CompareAndSet { expected, view }
 }
@@ -102,7 +99,7 @@ fn frames_survive_their_bytes_and_nonsense_does_not() {
 #[test]
 fn a_compare_and_set_wins_once_and_survives_a_restart() {
     let (pair, dir) = (TestPair::new("demo"), tempfile::tempdir().expect("a directory"));
-    let server = serve(&pair, dir.path(), any_port());
+    let server = serve(&pair, dir.path(), free_address());
     let address = server.address();
     let mut a = Asker::new(address, &pair.of("node-a"));
     let mut b = Asker::new(address, &pair.of("node-b"));
@@ -134,7 +131,7 @@ fn eventually_new(a: &mut Asker, b: &mut Asker) {
 #[test]
 fn a_witness_without_memory_waits_for_both_nodes() {
     let (pair, dir) = (TestPair::new("demo"), tempfile::tempdir().expect("a directory"));
-    let server = serve(&pair, dir.path(), any_port());
+    let server = serve(&pair, dir.path(), free_address());
     let address = server.address();
     let mut a = Asker::new(address, &pair.of("node-a"));
     let mut b = Asker::new(address, &pair.of("node-b"));
@@ -256,7 +253,7 @@ fn a_view_that_cannot_be_stored_is_neither_won_nor_lost() {
 #[test]
 fn a_silent_witness_is_no_answer_and_a_late_one_is_found() {
     let pair = TestPair::new("demo");
-    let listener = TcpListener::bind(any_port()).expect("a free port");
+    let listener = TcpListener::bind(free_address()).expect("a free port");
     let address = listener.local_addr().expect("bound");
     let mut a = Asker::new(address, &pair.of("node-a"));
     assert_eq!(a.ask_within(Request::Read, Duration::from_millis(20)), Answer::NoAnswer);
@@ -270,7 +267,7 @@ fn a_silent_witness_is_no_answer_and_a_late_one_is_found() {
 fn strangers_and_tricklers_do_not_reach_the_register() {
     let (pair, other) = (TestPair::new("demo"), TestPair::new("other"));
     let dir = tempfile::tempdir().expect("a directory");
-    let server = serve(&pair, dir.path(), any_port());
+    let server = serve(&pair, dir.path(), free_address());
     let mut stranger = Asker::new(server.address(), &other.of("node-a"));
     assert_eq!(
         stranger.ask_within(set(0, View::alone(1, 1, A)), Duration::from_millis(100)),

@@ -1,7 +1,7 @@
 //! Programs in C, built with gcc by the header and the pkg-config file that `install` puts in place, and run under valgrind.
 
 use std::io::Read;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -161,9 +161,9 @@ fn a_classifier_in_c_names_objects() {
         return;
     }
     let pair = Pair::new(&["work"], &["in"]);
-    let reserved = UdpSocket::bind("127.0.0.1:0").expect("a port of UDP");
-    let address = reserved.local_addr().expect("bound");
-    drop(reserved);
+    // An address of this process alone, and a port that the kernel gives nobody by chance.
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let address = SocketAddr::from(([127, 64 | high, middle, low.clamp(1, 254)], 10_000));
     let program = build("classifier", true);
     let port = under_valgrind(&program, true)
         .args([pair.primary().name(), "in", "work", &address.to_string()])

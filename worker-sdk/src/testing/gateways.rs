@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -72,10 +72,20 @@ pub(super) fn with_gateway(geometry: &Geometry) -> Geometry {
     geometry
 }
 
+/// On a loopback address of this process, and on a port that the kernel gives nobody by chance: it is still free when a gateway
+/// opens again.
+fn own_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(30_000);
+    // Process ids have 22 bits at most.
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let ip = [127, 64 | high, middle, low.clamp(1, 254)];
+    SocketAddr::from((ip, NEXT.fetch_add(1, Ordering::Relaxed)))
+}
+
 impl Host {
     /// Opens a gateway on loopback, as `member`.
     pub fn open(&mut self, member: &str, certificates: &Certificates) {
-        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let address = own_address();
         let (member, credentials) = (member.to_owned(), certificates.of(member));
         self.gateway = Some(Gateway { member, credentials, address, running: None });
         self.reopen();

@@ -2,7 +2,7 @@
 //! first comes back.
 
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
@@ -13,6 +13,7 @@ use hotpair_shm::{Delivery, Endpoint, Pages, Participant, QueueSpec, Shares, Siz
 use serde_json::Value;
 
 use super::super::*;
+use crate::free_address::free_address;
 use crate::pki::tests::TestPair;
 use crate::protocol::{Control, Limits, Mode, Timing};
 use crate::tripwire::TripwireClient;
@@ -35,17 +36,6 @@ fn geometry() -> Geometry {
         max_attempts: 3,
         inbox_limit: 100,
         shares: Shares::default(),
-    }
-}
-
-/// A port that is free for UDP and TCP alike.
-fn free_address() -> SocketAddr {
-    loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = tcp.local_addr().expect("bound");
-        if UdpSocket::bind(address).is_ok() {
-            return address;
-        }
     }
 }
 
@@ -88,7 +78,7 @@ impl Drop for Side {
 impl Stage {
     fn new() -> Self {
         let mut stage = Self {
-            witness: SocketAddr::from(([127, 0, 0, 1], 0)),
+            witness: free_address(),
             running_witness: None,
             register: tempfile::tempdir().expect("a directory"),
             pki: TestPair::new("demo"),
@@ -104,7 +94,6 @@ impl Stage {
         let register = register.believing(NodeId(1));
         let witness = WitnessServer::start(self.witness, register, &self.pki.of("witness"))
             .expect("a free port");
-        self.witness = witness.address();
         self.running_witness = Some(witness);
     }
 

@@ -29,7 +29,7 @@ fn question(id: u64) -> Vec<u8> {
 #[test]
 fn bad_frames_end_the_connection_that_they_come_on() {
     let (pair, dir) = (TestPair::new("demo"), tempfile::tempdir().expect("a directory"));
-    let witness = serve(&pair, dir.path(), any_port());
+    let witness = serve(&pair, dir.path(), free_address());
     let hostile = pair.of("node-b");
     let ends = |channel: &mut Channel| channel.receive(soon(), Duration::from_secs(20)).is_err();
 
@@ -63,7 +63,7 @@ fn bad_frames_end_the_connection_that_they_come_on() {
 #[test]
 fn a_flood_of_one_node_is_not_the_others() {
     let (pair, dir) = (TestPair::new("demo"), tempfile::tempdir().expect("a directory"));
-    let witness = serve(&pair, dir.path(), any_port());
+    let witness = serve(&pair, dir.path(), free_address());
     let mut a = Asker::new(witness.address(), &pair.of("node-a"));
     let quiet = timed(&mut a);
 
