@@ -19,7 +19,6 @@ mod bell;
 mod cold;
 mod config;
 mod control;
-mod courtesy;
 mod divergence;
 mod draining;
 mod drops;

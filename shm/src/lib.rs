@@ -44,6 +44,7 @@ mod claim;
 mod commit;
 mod conflict;
 mod counters;
+mod courtesy;
 mod deliver;
 mod drain;
 mod egress;

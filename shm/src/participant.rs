@@ -20,6 +20,7 @@ use crate::bell::{self, Bell};
 use crate::claim::Work;
 use crate::conflict::Conflicts;
 use crate::counters::Counter;
+use crate::courtesy::Courtesy;
 use crate::egress::Outbox;
 use crate::histogram::Watch;
 use crate::layout::{ParticipantRow, REBUILDING};
@@ -128,6 +129,7 @@ pub struct Participant {
     pub(crate) message_count: u64,
     pub(crate) work: Work,
     pub(crate) conflicts: Conflicts,
+    pub(crate) courtesy: Courtesy,
     /// Claims of this participant from queues with several lanes.
     pub(crate) lane_turn: u32,
     pub(crate) watch: Watch,
@@ -196,6 +198,7 @@ impl Region {
             message_count: 0,
             work: Work::default(),
             conflicts: Conflicts::default(),
+            courtesy: Courtesy::new(),
             lane_turn: 0,
             watch: Watch::default(),
             suspended: 0,

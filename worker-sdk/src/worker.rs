@@ -108,9 +108,8 @@ impl Worker {
                 std::hint::spin_loop();
                 continue;
             }
-            if waited < wait.spin {
-                // Whoever shares the core goes first: perhaps the one whose message is awaited.
-                std::thread::yield_now();
+            // Whoever shares the core goes first: perhaps the one whose message is awaited.
+            if waited < wait.spin && self.participant.give_way(Bell::Queue(self.queue)) {
                 continue;
             }
             self.participant.wait_ready(self.queue, left);

@@ -91,6 +91,16 @@ impl Table {
         self.seat.arm_bell(Bell::Node)
     }
 
+    /// Lets whoever shares the core go first, who may commit something; false if that was not wise lately.
+    pub(super) fn give_way(&mut self) -> bool {
+        self.seat.give_way(Bell::Node)
+    }
+
+    /// Whether that is wise now.
+    pub(super) fn may_give_way(&self) -> bool {
+        self.seat.may_give_way()
+    }
+
     /// Ends the announced sleep. What was rung can wait; see [`quieten`](Self::quieten).
     pub(super) fn disarm(&mut self) {
         self.seat.cancel_bell(Bell::Node);

@@ -12,7 +12,6 @@ use tokio::time::Instant;
 
 use super::cold::Cold;
 use super::control::Control;
-use super::courtesy::Courtesy;
 use super::divergence::Divergences;
 use super::draining::{Draining, LOOK_AGAIN};
 use super::events::{EventSink, describe};
@@ -85,7 +84,6 @@ pub(super) struct Turns {
     rung: bool,
     /// Commits were gathered, and nobody else on the core had his turn since.
     gathered: bool,
-    courtesy: Courtesy,
     reported: Tick,
 }
 
@@ -123,7 +121,6 @@ impl Turns {
             is_primary: false,
             rung: false,
             gathered: false,
-            courtesy: Courtesy::new(),
             reported: Tick::ZERO,
         }
     }
@@ -151,14 +148,13 @@ impl Turns {
         if self.parts.busy_poll {
             next = Next::TurnAgain; // the bell is not armed: nobody spends a system call on it
         }
-        let spins = next == Next::Sleep
-            && self.parts.spinning.goes_on(self.parts.core.awaited_since(), now());
+        // Whoever must not be let go first would keep the core from who spins as well.
+        let awaited = self.parts.core.awaited_since().filter(|_| self.parts.table.may_give_way());
+        let spins = next == Next::Sleep && self.parts.spinning.goes_on(awaited, now());
         if spins {
             next = Next::TurnAgain;
         }
-        if next == Next::Sleep
-            && std::mem::take(&mut self.gathered)
-            && self.courtesy.give_way(self.parts.table.region())
+        if next == Next::Sleep && std::mem::take(&mut self.gathered) && self.parts.table.give_way()
         {
             // Who has committed is about to commit again, and did not have to wake us for each few.
             next = Next::TurnAgain;
@@ -207,9 +203,13 @@ impl Turns {
             // Those who have something in hand go first.
             std::thread::sleep(LOOK_AGAIN);
         }
-        if idle && (self.parts.busy_poll || spins) || self.parts.table.is_copying() {
-            // Whoever shares the core, perhaps the worker that is about to commit, goes first. A transfer of state
-            // would otherwise have the core to itself for as long as the kernel lets it: some milliseconds.
+        if idle && spins {
+            // Whoever shares the core, perhaps the worker that is about to commit, goes first.
+            self.parts.table.give_way();
+        }
+        if idle && self.parts.busy_poll || self.parts.table.is_copying() {
+            // The same for whoever it is. A transfer of state would otherwise have the core to itself for as long as the kernel
+            // lets it: some milliseconds.
             std::thread::yield_now();
         }
         Ok(going)
@@ -236,7 +236,7 @@ impl Turns {
             if under_way && region.commit_seq() > region.gathered() {
                 // While a batch is under way, or has just been gathered, the next one is not urgent: whoever shares the core
                 // commits first, and more goes with it.
-                self.courtesy.give_way(region);
+                self.parts.table.give_way();
             }
             let Parts { table, core, journal, .. } = &mut self.parts;
             let turn = table.gather(core, journal, now());
