@@ -43,7 +43,7 @@ pub(crate) fn make_way(config: &Config) -> Result<(), Failure> {
     let name = config.region_name();
     remove_half_built(name);
     if Region::path_for(name).exists() {
-        removable(name)?;
+        removable(name, Purpose::Replace)?;
         tracing::info!(%name, "there is a region that dead processes left behind");
         return Ok(()); // its memory is reserved
     }
@@ -65,16 +65,29 @@ fn enough_memory(config: &Config) -> Result<(), Failure> {
         .help("make [region] smaller, or remove old regions: see `hotpair region list`"))
 }
 
+/// What is to be done with a region that nobody uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A node starts, and takes it for its own.
+    Replace,
+    /// A person wants it gone.
+    Remove,
+}
+
 /// Whether the region called `name` is ours and nobody uses it.
-pub(crate) fn removable(name: &str) -> Result<(), Failure> {
+pub(crate) fn removable(name: &str, purpose: Purpose) -> Result<(), Failure> {
     let path = Region::path_for(name);
-    let refused = || Failure::new(format!("cannot replace region {name}")).exit(Exit::Refused);
+    let (what, or_else) = match purpose {
+        Purpose::Replace => ("replace", ", or choose another region name"),
+        Purpose::Remove => ("remove", ""),
+    };
+    let refused = || Failure::new(format!("cannot {what} region {name}")).exit(Exit::Refused);
     let users = users_of(&path);
     if let Some(first) = users.first() {
         let list: Vec<String> = users.iter().map(i32::to_string).collect();
         return Err(refused()
             .because(format!("{} is used by process {}", path.display(), list.join(", ")))
-            .help(format!("stop the node first: kill {first}, or choose another region name")));
+            .help(format!("stop the node first: kill {first}{or_else}")));
     }
     match Region::observe(&path) {
         Ok(_) => Ok(()),

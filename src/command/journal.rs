@@ -42,7 +42,7 @@ pub(crate) enum Action {
 /// Does it.
 pub(crate) fn run(action: &Action) -> Outcome {
     match action {
-        Action::Show { dir, json } => show::run(dir, *json),
+        Action::Show { dir, json } => show::run(dir, show::Called::Journal, *json),
         Action::Replay { config, from, json } => {
             replay_into(&Config::load(config)?, from.as_deref(), *json)
         }

@@ -129,7 +129,7 @@ fn remove(name: &str, force: bool) -> Outcome {
     }
     // Nothing may be taken from a running service, whatever is asked for.
     if !force || !region_file::users_of(&path).is_empty() {
-        region_file::removable(name)?;
+        region_file::removable(name, region_file::Purpose::Remove)?;
     }
     Region::remove(&path).map_err(|error| failed().caused_by(&error))?;
     print_data(&format!("removed region {name}\n"))?;

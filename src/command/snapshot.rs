@@ -57,7 +57,9 @@ pub(crate) fn run(action: &Action) -> Outcome {
         Action::Load { config, dir, json } => {
             journal::replay_into(&Config::load(config)?, Some(dir), *json)
         }
-        Action::Inspect { dir, json } => journal::show::run(dir, *json),
+        Action::Inspect { dir, json } => {
+            journal::show::run(dir, journal::show::Called::Snapshot, *json)
+        }
     }
 }
 

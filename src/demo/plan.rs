@@ -11,7 +11,7 @@ use hotpair_replica::pki;
 use super::hands::Hand;
 use super::{Commit, Options};
 use crate::config::Member;
-use crate::region_file;
+use crate::region_file::{self, Purpose};
 use crate::report::Failure;
 
 /// Every name of a demo begins with this and its process id.
@@ -246,7 +246,7 @@ fn sweep() {
         (!region_file::is_alive(pid)).then_some(())
     };
     for name in region_file::names() {
-        if of_dead_demo(&name).is_some() && region_file::removable(&name).is_ok() {
+        if of_dead_demo(&name).is_some() && region_file::removable(&name, Purpose::Remove).is_ok() {
             region_file::remove(&name);
         }
     }

@@ -9,13 +9,24 @@ use serde_json::{Value, json};
 use crate::exit::Exit;
 use crate::report::{Failure, Outcome, print_data, print_json};
 
-pub(crate) fn run(dir: &Path, as_json: bool) -> Outcome {
-    let failed = || Failure::new(format!("cannot show the journal in {}", dir.display()));
+/// What a person calls the files: a snapshot is a journal of one checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Called {
+    Journal,
+    Snapshot,
+}
+
+pub(crate) fn run(dir: &Path, called: Called, as_json: bool) -> Outcome {
+    let (name, help) = match called {
+        Called::Journal => {
+            ("journal", "`dir` under [journal] of a node's configuration says where its journal is")
+        }
+        Called::Snapshot => ("snapshot", "`hotpair snapshot save` makes one"),
+    };
+    let failed = || Failure::new(format!("cannot show the {name} in {}", dir.display()));
     let survey = Survey::of(dir).map_err(|error| failed().caused_by(&error))?;
     if survey.segments.is_empty() && survey.checkpoints.is_empty() {
-        return Err(failed()
-            .because("there is none")
-            .help("`dir` under [journal] of a node's configuration says where its journal is"));
+        return Err(failed().because("there is none").help(help));
     }
     if as_json {
         print_json(&as_value(dir, &survey))?;
