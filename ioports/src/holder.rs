@@ -41,7 +41,7 @@ use held::Held;
 pub use held::{HeldAddress, ParseHeldError};
 pub use path::PathError;
 pub(crate) use path::{Bound as BoundPath, listen as listen_at};
-pub use request::{RequestError, request};
+pub use request::{RequestError, START_PATIENCE, request};
 
 /// Longest name of a socket.
 pub const NAME_BYTES_MAX: usize = 64;

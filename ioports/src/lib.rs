@@ -92,7 +92,7 @@ pub use counters::{Counters, Snapshot};
 pub use descriptor::keep_over_exec;
 pub use holder::{
     HeldAddress, Holder, HolderError, NAME_BYTES_MAX, ParseHeldError, PathError, RequestError,
-    Serving, request,
+    START_PATIENCE, Serving, request,
 };
 pub use kind::{PacketSink, PacketSource, Settled};
 pub use mmsg::{BATCH_MAX, Datagram, Outgoing, Receiver, SendError, Sender};

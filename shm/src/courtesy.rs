@@ -30,9 +30,10 @@ pub(crate) struct Courtesy {
 }
 
 impl Participant {
-    /// Lets whoever shares the core go first, who may bring what the bell would ring for: to be called before a sleep, once.
+    /// Lets whoever shares the core go first, who may bring more of what the bell rings for: in place of a sleep, or before that is
+    /// taken which is there.
     ///
-    /// False, and nothing of it, if that was not wise lately.
+    /// False, and nothing of it, if that was not wise lately: somebody kept the core for long, and little came.
     pub fn give_way(&mut self, bell: Bell) -> bool {
         let begun = monotonic_ns();
         if !self.courtesy.is_wise(begun) {

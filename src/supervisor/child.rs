@@ -10,6 +10,8 @@ use crate::report::Failure;
 
 /// One that ends by itself this soon after its very first start will not do better the next time.
 const STILLBORN: Duration = Duration::from_secs(3);
+// A port that has waited in vain for its holder ends then, and is one of these.
+const _: () = assert!(STILLBORN.as_millis() > hotpair_ioports::START_PATIENCE.as_millis());
 
 /// What a process is for; decides in which order things stop and what the demo kills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

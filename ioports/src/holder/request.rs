@@ -15,9 +15,9 @@ use crate::descriptor;
 /// A holder answers at once or is overrun; its other clients hold it up for a second at most each.
 const HOLDER_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A holder that is started at the same time as who asks it, as when a host boots, is there within so long. Less than what a node
-/// takes for the sign of a port that will never start.
-const START_PATIENCE: Duration = Duration::from_secs(2);
+/// A holder that is started at the same time as who asks it, as when a host boots, is there within so long. Who starts ports has
+/// more patience than that with a port that ends right after its start.
+pub const START_PATIENCE: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Longest answer: all names of a holder with dozens of sockets.
