@@ -83,19 +83,24 @@ pub(crate) fn batch(bytes: &[u8], batch_max: usize) -> Result<Option<usize>, Mal
 
 /// The number at `at`, and where it ends, behind its line's end.
 fn number(bytes: &[u8], at: usize) -> Result<Option<(i64, usize)>, Malformed> {
-    let rest = &bytes[at..];
-    let Some(end) = rest.iter().take(DIGITS_MAX + 1).position(|&byte| byte == b'\r') else {
-        let length = rest.len() > DIGITS_MAX;
-        return if length { Err(Malformed("too long a number")) } else { Ok(None) };
-    };
-    let text = std::str::from_utf8(&rest[..end]).ok();
-    let number = text.filter(|text| !text.starts_with('+')).and_then(|text| text.parse().ok());
-    let number = number.ok_or(Malformed("no number"))?;
-    match rest.get(end + 1) {
-        Some(b'\n') => Ok(Some((number, at + end + 2))),
-        Some(_) => Err(Malformed("a line without its end")),
-        None => Ok(None),
+    let negative = bytes.get(at) == Some(&b'-');
+    let first = at + usize::from(negative);
+    let mut number = 0;
+    for end in first..=at + DIGITS_MAX {
+        match bytes.get(end) {
+            Some(digit @ b'0'..=b'9') => number = number * 10 + i64::from(digit - b'0'),
+            Some(b'\r') if end > first => {
+                return match bytes.get(end + 1) {
+                    Some(b'\n') => Ok(Some((if negative { -number } else { number }, end + 2))),
+                    Some(_) => Err(Malformed("a line without its end")),
+                    None => Ok(None),
+                };
+            }
+            Some(_) => return Err(Malformed("no number")),
+            None => return Ok(None),
+        }
     }
+    Err(Malformed("too long a number"))
 }
 
 /// A line of words, without quotes.

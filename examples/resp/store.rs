@@ -57,14 +57,23 @@ pub(crate) enum Life {
     For(Duration),
 }
 
+/// What a key will be.
+#[derive(Debug)]
+enum Content {
+    /// Not there.
+    Absent,
+    /// What it was, and where it was: most who change a key do not look at it before.
+    InPlace,
+    Here(Vec<u8>),
+}
+
 /// A key in the claim's hands.
 #[derive(Debug)]
 struct Draft {
     key: Vec<u8>,
     /// Its object, if there is one.
     object: Option<Other>,
-    /// What it will be; `None`: it is not there.
-    value: Option<Vec<u8>>,
+    content: Content,
     left: Option<Duration>,
     life: Option<Life>,
     changed: bool,
@@ -126,8 +135,9 @@ impl<'a, 'w> Store<'a, 'w> {
         key: &[u8],
         look: impl FnOnce(Option<&[u8]>, Option<Duration>) -> R,
     ) -> Result<R, Trouble> {
-        if let Some(draft) = self.drafts.iter().find(|draft| draft.key == key) {
-            return Ok(look(draft.value.as_deref(), draft.time_left()));
+        if let Some(draft) = self.drafts.iter_mut().find(|draft| draft.key == key) {
+            let left = draft.time_left();
+            return Ok(look(draft.value(self.job), left));
         }
         check_key(key)?;
         let reading = self.job.read(self.queue, key)?;
@@ -139,12 +149,12 @@ impl<'a, 'w> Store<'a, 'w> {
     }
 
     /// Takes a key into the claim, to be changed.
-    pub(crate) fn take(&mut self, key: &[u8]) -> Result<Entry<'_>, Trouble> {
+    pub(crate) fn take(&mut self, key: &[u8]) -> Result<Entry<'_, 'w>, Trouble> {
         let at = match self.drafts.iter().position(|draft| draft.key == key) {
             Some(at) => at,
             None => self.draft(key)?,
         };
-        Ok(Entry { draft: &mut self.drafts[at], limits: self.limits })
+        Ok(Entry { draft: &mut self.drafts[at], job: self.job, limits: self.limits })
     }
 
     /// The same for all keys of a command, before the first is changed.
@@ -171,7 +181,7 @@ impl<'a, 'w> Store<'a, 'w> {
         let mut draft = Draft {
             key: key.to_vec(),
             object: None,
-            value: None,
+            content: Content::Absent,
             left: None,
             life: None,
             changed: false,
@@ -181,7 +191,9 @@ impl<'a, 'w> Store<'a, 'w> {
                 let other = self.job.other(object);
                 draft.left = other.timer();
                 // One that is due is not there; what is set in its place is a value of the same object.
-                draft.value = (draft.left != Some(Duration::ZERO)).then(|| other.value().to_vec());
+                if draft.left != Some(Duration::ZERO) {
+                    draft.content = Content::InPlace;
+                }
                 draft.object = Some(object);
             }
             Err(Error::Also(AlsoError::Absent)) => {}
@@ -197,8 +209,9 @@ impl<'a, 'w> Store<'a, 'w> {
     /// Writes what has changed into the draft of the commit.
     pub(crate) fn flush(self) -> Result<(), Error> {
         let Store { job, drafts, queue, .. } = self;
-        for draft in drafts.iter().filter(|draft| draft.changed) {
-            match (draft.object, &draft.value) {
+        for draft in drafts.iter_mut().filter(|draft| draft.changed) {
+            draft.value(job);
+            match (draft.object, draft.here()) {
                 (Some(object), Some(value)) => {
                     job.other(object).set_value(value)?;
                     match draft.life {
@@ -230,9 +243,28 @@ fn check_key(key: &[u8]) -> Result<(), Trouble> {
 }
 
 impl Draft {
+    fn is_there(&self) -> bool {
+        !matches!(self.content, Content::Absent)
+    }
+
+    /// Its value, if it is there: copied, if that has not been done yet.
+    fn value(&mut self, job: &mut Job<'_>) -> Option<&[u8]> {
+        if let (Content::InPlace, Some(object)) = (&self.content, self.object) {
+            self.content = Content::Here(job.other(object).value().to_vec());
+        }
+        self.here()
+    }
+
+    fn here(&self) -> Option<&[u8]> {
+        match &self.content {
+            Content::Here(value) => Some(value),
+            Content::Absent | Content::InPlace => None,
+        }
+    }
+
     fn time_left(&self) -> Option<Duration> {
         match self.life {
-            None => self.left.filter(|_| self.value.is_some()),
+            None => self.left.filter(|_| self.is_there()),
             Some(Life::Forever) => None,
             Some(Life::For(time)) => Some(time),
         }
@@ -240,15 +272,21 @@ impl Draft {
 }
 
 /// A key that may be changed.
-pub(crate) struct Entry<'s> {
+pub(crate) struct Entry<'s, 'w> {
     draft: &'s mut Draft,
+    job: &'s mut Job<'w>,
     limits: Limits,
 }
 
-impl Entry<'_> {
+impl Entry<'_, '_> {
+    /// Whether it is there.
+    pub(crate) fn is_there(&self) -> bool {
+        self.draft.is_there()
+    }
+
     /// Its value, if it is there.
-    pub(crate) fn value(&self) -> Option<&[u8]> {
-        self.draft.value.as_deref()
+    pub(crate) fn value(&mut self) -> Option<&[u8]> {
+        self.draft.value(self.job)
     }
 
     /// The time that it has left, if it ends by itself.
@@ -274,11 +312,11 @@ impl Entry<'_> {
     /// Gives it a value; the time that it has left stays as it is.
     pub(crate) fn set(&mut self, value: Vec<u8>) -> Result<(), Trouble> {
         self.check(value.len())?;
-        if self.draft.value.is_none() {
+        if !self.is_there() {
             // What was there before had a time of its own.
             self.draft.life = Some(Life::Forever);
         }
-        self.draft.value = Some(value);
+        self.draft.content = Content::Here(value);
         self.draft.changed = true;
         Ok(())
     }
@@ -291,7 +329,8 @@ impl Entry<'_> {
 
     /// Ends it; whether it was there.
     pub(crate) fn remove(&mut self) -> bool {
-        let was = self.draft.value.take().is_some();
+        let was = self.is_there();
+        self.draft.content = Content::Absent;
         self.draft.changed |= was;
         was
     }

@@ -133,6 +133,26 @@ fn a_pipeline_that_is_longer_than_a_commit_is_carried_out_in_order() {
     assert_eq!(Session::of(&connection.value), Session::default(), "nothing is half done");
 }
 
+/// Goal: commands of one commit see what those before them left, also what they have not looked at, and it stays.
+#[test]
+fn commands_of_one_commit_see_what_was_left_in_place() {
+    let mut bench = Bench::new();
+    bench.ask("SET k old\r\n", "+OK\r\n");
+    let pipeline = "EXPIRE k 100\r\nGET k\r\nEXPIRE k 50\r\n";
+    bench.say(pipeline.as_bytes());
+    assert_eq!(bench.serve(), 1, "one commit");
+    assert_eq!(bench.answers(16), ":1\r\n$3\r\nold\r\n:1\r\n");
+    bench.ask("EXPIRE k 70\r\n", ":1\r\n");
+    bench.ask("GET k\r\n", "$3\r\nold\r\n");
+    let pipeline = "PERSIST k\r\nSET k new\r\nGET k\r\nDEL k\r\nGET k\r\nSET k last\r\n";
+    bench.say(pipeline.as_bytes());
+    assert_eq!(bench.serve(), 1, "one commit");
+    let answers = ":1\r\n+OK\r\n$3\r\nnew\r\n:1\r\n$-1\r\n+OK\r\n";
+    assert_eq!(bench.answers(answers.len()), answers);
+    bench.ask("GET k\r\n", "$4\r\nlast\r\n");
+    bench.ask("TTL k\r\n", ":-1\r\n");
+}
+
 /// Goal: a command of several keys happens as a whole or not at all.
 #[test]
 fn more_keys_than_a_commit_carries_are_refused_and_nothing_is_set() {

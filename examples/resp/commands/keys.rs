@@ -43,7 +43,7 @@ pub(super) fn expire(
         _ => Some(life(count, unit).ok_or_else(|| Trouble::say("ERR invalid expire time"))?),
     };
     let mut entry = context.store.take(words.at(1))?;
-    let there = entry.value().is_some();
+    let there = entry.is_there();
     match life {
         _ if !there => {}
         Some(life) => entry.set_life(Life::For(life)),
@@ -55,7 +55,7 @@ pub(super) fn expire(
 
 pub(super) fn persist(context: &mut Context<'_, '_, '_>, words: Words<'_>) -> Result<(), Trouble> {
     let mut entry = context.store.take(words.at(1))?;
-    let mortal = entry.value().is_some() && entry.time_left().is_some();
+    let mortal = entry.is_there() && entry.time_left().is_some();
     if mortal {
         entry.set_life(Life::Forever);
     }

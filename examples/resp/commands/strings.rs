@@ -77,7 +77,7 @@ pub(super) fn life(count: i64, unit: Duration) -> Option<Duration> {
 pub(super) fn set(context: &mut Context<'_, '_, '_>, words: Words<'_>) -> Result<(), Trouble> {
     let options = Options::of(words)?;
     let mut entry = context.store.take(words.at(1))?;
-    let there = entry.value().is_some();
+    let there = entry.is_there();
     if options.only_new && there || options.only_old && !there {
         context.reply.null();
         return Ok(());
