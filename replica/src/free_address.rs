@@ -11,7 +11,7 @@ pub(crate) fn free_address() -> SocketAddr {
     let [_, high, middle, low] = std::process::id().to_be_bytes();
     loop {
         let at = SocketAddr::from((
-            [127, 192 | high, middle, low.clamp(1, 254)],
+            [127, 192 | high, middle, low],
             NEXT.fetch_add(1, Ordering::Relaxed),
         ));
         if TcpListener::bind(at).is_ok() && UdpSocket::bind(at).is_ok() {
